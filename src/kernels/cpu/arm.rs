@@ -1,0 +1,65 @@
+//! Vectors of AArch64: four lanes with NEON.
+
+use crate::kernels::simd::Simd;
+use core::arch::aarch64::*;
+
+#[derive(Clone, Copy)]
+pub struct Neon(float32x4_t);
+
+/// Operations on values, each one expression of intrinsics.
+macro_rules! operations {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty = $e:expr;)*) => {$(
+        #[inline(always)]
+        fn $name($($arg: $type),*) -> $out {
+            // SAFETY: the operands are values of this type, which prove the instruction set.
+            unsafe { $e }
+        }
+    )*};
+}
+
+impl Simd for Neon {
+    const LANES: usize = 4;
+    type Mask = uint32x4_t;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller vouches for the instruction set.
+        Neon(unsafe { vdupq_n_f32(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(ptr: *const f32) -> Self {
+        // SAFETY: the caller vouches for the instruction set and four values.
+        Neon(unsafe { vld1q_f32(ptr) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, ptr: *mut f32) {
+        // SAFETY: the caller vouches for four values.
+        unsafe { vst1q_f32(ptr, self.0) }
+    }
+
+    operations! {
+        add(self: Self, b: Self) -> Self = Neon(vaddq_f32(self.0, b.0));
+        sub(self: Self, b: Self) -> Self = Neon(vsubq_f32(self.0, b.0));
+        mul(self: Self, b: Self) -> Self = Neon(vmulq_f32(self.0, b.0));
+        div(self: Self, b: Self) -> Self = Neon(vdivq_f32(self.0, b.0));
+        mul_add(self: Self, b: Self, c: Self) -> Self = Neon(vfmaq_f32(c.0, self.0, b.0));
+        min(self: Self, b: Self) -> Self = Neon(vminq_f32(self.0, b.0));
+        max(self: Self, b: Self) -> Self = Neon(vmaxq_f32(self.0, b.0));
+        sqrt(self: Self) -> Self = Neon(vsqrtq_f32(self.0));
+        round(self: Self) -> Self = Neon(vrndnq_f32(self.0));
+        floor(self: Self) -> Self = Neon(vrndmq_f32(self.0));
+        abs(self: Self) -> Self = Neon(vabsq_f32(self.0));
+        neg(self: Self) -> Self = Neon(vnegq_f32(self.0));
+        copysign(self: Self, sign: Self) -> Self = Neon(vbslq_f32(vdupq_n_u32(1 << 31), sign.0, self.0));
+        pow2(self: Self) -> Self = {
+            let biased = vaddq_s32(vcvtq_s32_f32(self.0), vdupq_n_s32(127));
+            Neon(vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
+        };
+        lt(self: Self, b: Self) -> uint32x4_t = vcltq_f32(self.0, b.0);
+        le(self: Self, b: Self) -> uint32x4_t = vcleq_f32(self.0, b.0);
+        eq(self: Self, b: Self) -> uint32x4_t = vceqq_f32(self.0, b.0);
+        select(mask: uint32x4_t, a: Self, b: Self) -> Self = Neon(vbslq_f32(mask, a.0, b.0));
+    }
+}

@@ -1,0 +1,272 @@
+//! One row of kernels per instruction set, best first.
+//!
+//! To add an instruction set: implement [`Simd`] in a file here and add its row to the table.
+
+#[cfg(target_arch = "aarch64")]
+mod arm;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+use super::args::*;
+use super::simd::Simd;
+use super::{gemm, map, norm, pool, reduce, softmax};
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// An instruction set that kernels are compiled for.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[rkyv(derive(Clone, Copy))]
+#[repr(u8)]
+pub enum Isa {
+    Portable,
+    ArmNeon,
+    X86Avx2,
+    X86Avx512,
+}
+
+impl Isa {
+    pub const ALL: [Isa; 4] = [Isa::X86Avx512, Isa::X86Avx2, Isa::ArmNeon, Isa::Portable];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::ArmNeon => "arm-neon",
+            Isa::X86Avx2 => "x86-avx2",
+            Isa::X86Avx512 => "x86-avx512",
+        }
+    }
+
+    /// The CPU features that it needs, by the names that Rust gives them.
+    pub const fn features(self) -> &'static [&'static str] {
+        match self {
+            Isa::Portable => &[],
+            Isa::ArmNeon => &["neon"],
+            Isa::X86Avx2 => &["avx2", "fma", "f16c"],
+            Isa::X86Avx512 => &["avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2", "fma"],
+        }
+    }
+
+    /// Whether this CPU has it: asked at run time with std, what the target guarantees without.
+    pub fn supported(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            Isa::ArmNeon => cfg!(all(target_arch = "aarch64", target_feature = "neon")),
+            Isa::X86Avx2 => x86_has_avx2(),
+            Isa::X86Avx512 => x86_has_avx2() && x86_has_avx512(),
+        }
+    }
+}
+
+impl core::fmt::Display for Isa {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The name is not one of an instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown instruction set; known are portable, arm-neon, x86-avx2, x86-avx512")]
+pub struct UnknownIsa;
+
+impl core::str::FromStr for Isa {
+    type Err = UnknownIsa;
+
+    fn from_str(name: &str) -> Result<Isa, UnknownIsa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or(UnknownIsa)
+    }
+}
+
+/// Whether the CPU has every one of the features.
+#[cfg(target_arch = "x86_64")]
+macro_rules! has {
+    ($($feature:tt),*) => {{
+        #[cfg(any(feature = "std", test))]
+        let all = true $(&& std::is_x86_feature_detected!($feature))*;
+        #[cfg(not(any(feature = "std", test)))]
+        let all = true $(&& cfg!(target_feature = $feature))*;
+        all
+    }};
+}
+
+#[cfg(target_arch = "x86_64")]
+fn x86_has_avx2() -> bool {
+    has!("avx2", "fma", "f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn x86_has_avx512() -> bool {
+    has!("avx512f", "avx512vl", "avx512bw", "avx512dq")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn x86_has_avx2() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn x86_has_avx512() -> bool {
+    false
+}
+
+/// The kernels of one instruction set. Each kernel does one task of its work, see the `*_tasks` methods; tasks of one
+/// call may run at the same time and in any order.
+///
+/// # Safety
+/// Every kernel: the CPU has the instruction set, the task is below the count, and the arguments keep what their
+/// type's documentation says.
+#[derive(Debug)]
+pub struct Kernels {
+    pub isa: Isa,
+    /// Rows of a GEMM tile.
+    pub mr: usize,
+    /// Columns of a GEMM tile and of a packed panel.
+    pub nr: usize,
+    pub gemm: unsafe fn(&GemmArgs, usize),
+    pub pack: unsafe fn(&PackArgs, usize),
+    pub depthwise: unsafe fn(&DepthwiseArgs, usize),
+    pub map: unsafe fn(&MapArgs, usize),
+    /// By phase and task; a phase begins when the one before it has ended.
+    pub norm: unsafe fn(&NormArgs, usize, usize),
+    pub softmax: unsafe fn(&SoftmaxArgs, usize),
+    pub resample: unsafe fn(&ResampleArgs, usize),
+    pub pool: unsafe fn(&PoolArgs, usize),
+    pub reduce: unsafe fn(&ReduceArgs, usize),
+}
+
+impl Kernels {
+    pub fn gemm_tasks(&self, args: &GemmArgs) -> usize {
+        gemm::tasks(args, self.mr, self.nr)
+    }
+
+    pub fn pack_tasks(&self, args: &PackArgs) -> usize {
+        gemm::pack_tasks(args, self.nr)
+    }
+
+    /// Floats of a packed B with `k` rows (all taps) and `n` columns.
+    pub fn packed_len(&self, k: usize, n: usize) -> usize {
+        n.div_ceil(self.nr) * self.nr * k
+    }
+
+    pub fn depthwise_tasks(&self, args: &DepthwiseArgs) -> usize {
+        pool::depthwise_tasks(args)
+    }
+
+    pub fn map_tasks(&self, args: &MapArgs) -> usize {
+        map::tasks(args)
+    }
+
+    pub fn norm_phases(&self) -> usize {
+        norm::PHASES
+    }
+
+    /// Tasks of a phase; may be none.
+    pub fn norm_tasks(&self, args: &NormArgs, phase: usize) -> usize {
+        norm::tasks(args, phase)
+    }
+
+    pub fn softmax_tasks(&self, args: &SoftmaxArgs) -> usize {
+        softmax::tasks(args)
+    }
+
+    pub fn resample_tasks(&self, args: &ResampleArgs) -> usize {
+        pool::resample_tasks(args)
+    }
+
+    pub fn pool_tasks(&self, args: &PoolArgs) -> usize {
+        pool::pool_tasks(args)
+    }
+
+    pub fn reduce_tasks(&self, args: &ReduceArgs) -> usize {
+        reduce::tasks(args)
+    }
+}
+
+/// The best kernels that this CPU can run.
+pub fn best() -> &'static Kernels {
+    ROWS.iter().find(|row| row.isa.supported()).unwrap_or(&ROWS[ROWS.len() - 1])
+}
+
+/// The kernels of an instruction set; `None` if this CPU lacks it.
+pub fn find(isa: Isa) -> Option<&'static Kernels> {
+    ROWS.iter().find(|row| row.isa == isa && isa.supported())
+}
+
+/// A row of the table: every generic body in a thin function that enables the instruction set. `nv` lists the
+/// numbers of vectors up to a panel's; `tiles` names, for each number of rows, the tile kernel to compute at least as many.
+macro_rules! row {
+    ($isa:expr, $v:ty, $(#[$enable:meta],)? nv = [$($nv:literal),*], tiles = $rows:tt) => {{
+        const MR: usize = $rows.len();
+        const NV: usize = [$($nv),*].len();
+        const TILES: gemm::TileFns<MR, NV> = [$(row!(@tiles $nv, $rows)),*];
+
+        $(#[$enable])?
+        unsafe fn tile<const R: usize, const N: usize>(t: &gemm::Tile) {
+            // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
+            unsafe { gemm::tile::<$v, R, N>(t) }
+        }
+
+        $(#[$enable])?
+        unsafe fn gemm(args: &GemmArgs, task: usize) {
+            // SAFETY: as for `tile`.
+            unsafe { gemm::run::<$v, MR, NV>(args, task, &TILES) }
+        }
+
+        $(#[$enable])?
+        unsafe fn pack(args: &PackArgs, task: usize) {
+            // SAFETY: as for `tile`.
+            unsafe { gemm::pack(args, task, NV * <$v as Simd>::LANES) }
+        }
+
+        $(#[$enable])?
+        unsafe fn norm(args: &NormArgs, phase: usize, task: usize) {
+            // SAFETY: as for `tile`.
+            unsafe { norm::run::<$v>(args, phase, task) }
+        }
+
+        row!(@each $v, [$($enable)?],
+            depthwise(DepthwiseArgs) = pool::depthwise, map(MapArgs) = map::run,
+            softmax(SoftmaxArgs) = softmax::run, resample(ResampleArgs) = pool::resample,
+            pool_(PoolArgs) = pool::pool, reduce_(ReduceArgs) = reduce::run);
+
+        Kernels {
+            isa: $isa,
+            mr: MR,
+            nr: NV * <$v as Simd>::LANES,
+            gemm, pack, depthwise, map, norm, softmax, resample, pool: pool_, reduce: reduce_,
+        }
+    }};
+    (@tiles $nv:literal, [$($rows:literal),*]) => { [$(tile::<$rows, $nv>),*] };
+    (@each $v:ty, $enable:tt, $($name:ident($args:ident) = $family:ident::$body:ident),*) => {
+        $(row!(@one $v, $enable, $name($args) = $family::$body);)*
+    };
+    (@one $v:ty, [$($enable:meta)?], $name:ident($args:ident) = $family:ident::$body:ident) => {
+        $(#[$enable])?
+        unsafe fn $name(args: &$args, task: usize) {
+            // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
+            unsafe { $family::$body::<$v>(args, task) }
+        }
+    };
+}
+
+/// Every instruction set of this architecture, best first.
+pub static ROWS: &[Kernels] = &[
+    #[cfg(target_arch = "x86_64")]
+    row!(
+        Isa::X86Avx512, x86::Avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")],
+        nv = [1, 2], tiles = [1, 2, 3, 4, 6, 6, 8, 8, 10, 10, 12, 12]
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row!(
+        Isa::X86Avx2, x86::Avx2, #[target_feature(enable = "avx2,fma,f16c")],
+        nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6]
+    ),
+    #[cfg(target_arch = "aarch64")]
+    row!(
+        Isa::ArmNeon, arm::Neon, #[target_feature(enable = "neon")],
+        nv = [1, 2], tiles = [1, 2, 3, 4, 6, 6, 8, 8, 10, 10, 12, 12]
+    ),
+    row!(Isa::Portable, portable::Portable, nv = [1, 2], tiles = [1, 2, 3, 4]),
+];

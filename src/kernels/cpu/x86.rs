@@ -1,0 +1,149 @@
+//! Vectors of x86-64: eight lanes with AVX2 and FMA, sixteen with AVX-512.
+
+use crate::kernels::simd::Simd;
+use core::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+pub struct Avx2(__m256);
+
+#[derive(Clone, Copy)]
+pub struct Avx512(__m512);
+
+/// Operations on values, each one expression of intrinsics.
+macro_rules! operations {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty = $e:expr;)*) => {$(
+        #[inline(always)]
+        fn $name($($arg: $type),*) -> $out {
+            // SAFETY: the operands are values of this type, which prove the instruction set.
+            unsafe { $e }
+        }
+    )*};
+}
+
+/// From element 8 - n on, a mask of the first n of eight lanes.
+static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+    type Mask = __m256;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller vouches for the instruction set.
+        Avx2(unsafe { _mm256_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(ptr: *const f32) -> Self {
+        // SAFETY: the caller vouches for the instruction set and eight values.
+        Avx2(unsafe { _mm256_loadu_ps(ptr) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, ptr: *mut f32) {
+        // SAFETY: the caller vouches for eight values.
+        unsafe { _mm256_storeu_ps(ptr, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(ptr: *const f32, count: usize) -> Self {
+        // SAFETY: the caller vouches for the instruction set and `count` values, fewer than eight; masked lanes are
+        // not touched.
+        Avx2(unsafe {
+            let mask = _mm256_loadu_si256(FIRST.as_ptr().add(8 - count).cast());
+            _mm256_maskload_ps(ptr, mask)
+        })
+    }
+
+    operations! {
+        add(self: Self, b: Self) -> Self = Avx2(_mm256_add_ps(self.0, b.0));
+        sub(self: Self, b: Self) -> Self = Avx2(_mm256_sub_ps(self.0, b.0));
+        mul(self: Self, b: Self) -> Self = Avx2(_mm256_mul_ps(self.0, b.0));
+        div(self: Self, b: Self) -> Self = Avx2(_mm256_div_ps(self.0, b.0));
+        mul_add(self: Self, b: Self, c: Self) -> Self = Avx2(_mm256_fmadd_ps(self.0, b.0, c.0));
+        min(self: Self, b: Self) -> Self = Avx2(_mm256_min_ps(self.0, b.0));
+        max(self: Self, b: Self) -> Self = Avx2(_mm256_max_ps(self.0, b.0));
+        sqrt(self: Self) -> Self = Avx2(_mm256_sqrt_ps(self.0));
+        round(self: Self) -> Self =
+            Avx2(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0));
+        floor(self: Self) -> Self = Avx2(_mm256_floor_ps(self.0));
+        abs(self: Self) -> Self = Avx2(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0));
+        neg(self: Self) -> Self = Avx2(_mm256_xor_ps(_mm256_set1_ps(-0.0), self.0));
+        copysign(self: Self, sign: Self) -> Self = {
+            let bit = _mm256_set1_ps(-0.0);
+            Avx2(_mm256_or_ps(_mm256_andnot_ps(bit, self.0), _mm256_and_ps(bit, sign.0)))
+        };
+        pow2(self: Self) -> Self = {
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+            Avx2(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+        };
+        lt(self: Self, b: Self) -> __m256 = _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, b.0);
+        le(self: Self, b: Self) -> __m256 = _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, b.0);
+        eq(self: Self, b: Self) -> __m256 = _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, b.0);
+        select(mask: __m256, a: Self, b: Self) -> Self = Avx2(_mm256_blendv_ps(b.0, a.0, mask));
+    }
+}
+
+impl Simd for Avx512 {
+    const LANES: usize = 16;
+    type Mask = __mmask16;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller vouches for the instruction set.
+        Avx512(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(ptr: *const f32) -> Self {
+        // SAFETY: the caller vouches for the instruction set and sixteen values.
+        Avx512(unsafe { _mm512_loadu_ps(ptr) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, ptr: *mut f32) {
+        // SAFETY: the caller vouches for sixteen values.
+        unsafe { _mm512_storeu_ps(ptr, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(ptr: *const f32, count: usize) -> Self {
+        // SAFETY: the caller vouches for the instruction set and `count` values; masked lanes are not touched.
+        Avx512(unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, ptr) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, ptr: *mut f32, count: usize) {
+        // SAFETY: the caller vouches for `count` values; masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_ps(ptr, (1 << count) - 1, self.0) }
+    }
+
+    operations! {
+        add(self: Self, b: Self) -> Self = Avx512(_mm512_add_ps(self.0, b.0));
+        sub(self: Self, b: Self) -> Self = Avx512(_mm512_sub_ps(self.0, b.0));
+        mul(self: Self, b: Self) -> Self = Avx512(_mm512_mul_ps(self.0, b.0));
+        div(self: Self, b: Self) -> Self = Avx512(_mm512_div_ps(self.0, b.0));
+        mul_add(self: Self, b: Self, c: Self) -> Self = Avx512(_mm512_fmadd_ps(self.0, b.0, c.0));
+        min(self: Self, b: Self) -> Self = Avx512(_mm512_min_ps(self.0, b.0));
+        max(self: Self, b: Self) -> Self = Avx512(_mm512_max_ps(self.0, b.0));
+        sqrt(self: Self) -> Self = Avx512(_mm512_sqrt_ps(self.0));
+        round(self: Self) -> Self =
+            Avx512(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0));
+        floor(self: Self) -> Self =
+            Avx512(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(self.0));
+        abs(self: Self) -> Self = Avx512(_mm512_andnot_ps(_mm512_set1_ps(-0.0), self.0));
+        neg(self: Self) -> Self = Avx512(_mm512_xor_ps(_mm512_set1_ps(-0.0), self.0));
+        copysign(self: Self, sign: Self) -> Self = {
+            let bit = _mm512_set1_ps(-0.0);
+            Avx512(_mm512_or_ps(_mm512_andnot_ps(bit, self.0), _mm512_and_ps(bit, sign.0)))
+        };
+        pow2(self: Self) -> Self = {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+        };
+        lt(self: Self, b: Self) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, b.0);
+        le(self: Self, b: Self) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, b.0);
+        eq(self: Self, b: Self) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, b.0);
+        select(mask: __mmask16, a: Self, b: Self) -> Self = Avx512(_mm512_mask_blend_ps(mask, b.0, a.0));
+    }
+}

@@ -1,0 +1,27 @@
+//! Compute kernels: what one instruction of a plan does, for each instruction set.
+//!
+//! Every kernel is one generic body over the vector trait [`simd::Simd`] and one row per instruction set in
+//! [`cpu::ROWS`], best first. Kernels see raw pointers and strides, no graph, no plan, no heap.
+//! Each family splits its work into independent tasks (`*_tasks`), so that a caller may run them on any threads
+//! in any order: the split depends on the shapes alone, never on the thread count, so results do not either.
+
+mod args;
+pub mod cpu;
+pub mod data;
+mod gemm;
+pub mod int;
+mod map;
+pub mod math;
+mod norm;
+mod pool;
+mod reduce;
+pub mod simd;
+mod softmax;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use args::*;
+pub use cpu::{Isa, Kernels};
+pub use norm::norm_scratch;
+pub use view::{DType, Layout, MAX_RANK};

@@ -1,0 +1,1556 @@
+//! Every kernel of every instruction set that this CPU has, against naive scalar code in f64.
+//!
+//! Each check runs the tasks twice, first to last and last to first, and asks for the same bits.
+
+extern crate std;
+
+use super::*;
+use std::{vec, vec::Vec};
+
+/// Half a unit in the last place of 1.
+const EPS: f64 = f32::EPSILON as f64 / 2.0;
+/// What outputs hold before a kernel runs; must survive where it has no business.
+const UNTOUCHED: f32 = 12345.0;
+
+fn rows() -> impl Iterator<Item = &'static Kernels> {
+    cpu::ROWS.iter().filter(|row| row.isa.supported())
+}
+
+/// Splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn flip(&mut self) -> bool {
+        self.below(2) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    /// In -1..1.
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / 8_388_608.0 - 1.0
+    }
+
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.unit()).collect()
+    }
+}
+
+/// Floats on a 64-byte boundary.
+struct Aligned(Vec<f32>, usize);
+
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        let buffer = vec![f32::NAN; len + 16];
+        let skip = buffer.as_ptr().align_offset(64);
+        Aligned(buffer, skip)
+    }
+
+    fn ptr(&mut self) -> *mut f32 {
+        self.0[self.1..].as_mut_ptr()
+    }
+}
+
+fn ptr_or_null(v: &[f32], there: bool) -> *const f32 {
+    if there { v.as_ptr() } else { core::ptr::null() }
+}
+
+/// Runs tasks in order, or backwards.
+fn run(tasks: usize, backwards: bool, mut task: impl FnMut(usize)) {
+    for i in 0..tasks {
+        task(if backwards { tasks - 1 - i } else { i });
+    }
+}
+
+/// The buffer after `kernel` ran in order, checked to be the same after it ran backwards.
+fn both_orders<T: Copy>(buffer: &[T], bits: impl Fn(T) -> u64, kernel: impl Fn(*mut T, bool)) -> Vec<T> {
+    let (mut forward, mut backward) = (buffer.to_vec(), buffer.to_vec());
+    kernel(forward.as_mut_ptr(), false);
+    kernel(backward.as_mut_ptr(), true);
+    for (i, (&a, &b)) in forward.iter().zip(&backward).enumerate() {
+        assert_eq!(bits(a), bits(b), "element {i} depends on the order of tasks");
+    }
+    forward
+}
+
+fn float_bits(x: f32) -> u64 {
+    u64::from(x.to_bits())
+}
+
+#[track_caller]
+fn close(got: f32, want: f64, tolerance: f64, what: &dyn core::fmt::Debug) {
+    if want.is_nan() {
+        return assert!(got.is_nan(), "got {got}, want NaN: {what:?}");
+    }
+    let same = f64::from(got) == want || (f64::from(got) - want).abs() <= tolerance || got == want as f32;
+    assert!(same, "got {got}, want {want}, tolerance {tolerance}: {what:?}");
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + libm::exp(-x))
+}
+
+fn activation(a: Activation, x: f64) -> f64 {
+    match a {
+        Activation::None => x,
+        Activation::Relu => x.max(0.0),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Tanh => libm::tanh(x),
+        Activation::Silu => x * sigmoid(x),
+        Activation::Gelu => 0.5 * x * libm::erfc(-x / core::f64::consts::SQRT_2),
+        Activation::GeluTanh => gelu_tanh(x),
+        Activation::Mish => x * libm::tanh(softplus(x)),
+    }
+}
+
+fn gelu_tanh(x: f64) -> f64 {
+    0.5 * x * (1.0 + libm::tanh((2.0 / core::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)))
+}
+
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
+}
+
+const ACTIVATIONS: [Activation; 8] = [
+    Activation::None,
+    Activation::Relu,
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Silu,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Mish,
+];
+
+/// The largest slope of an activation is below 1.2; its own error is a few units of its argument's size.
+const ACTIVATION_SLOPE: f64 = 1.2;
+const ACTIVATION_ULPS: f64 = 8.0;
+
+fn after_activation(a: Activation, x: f64, tolerance: f64) -> (f64, f64) {
+    match a {
+        Activation::None | Activation::Relu => (activation(a, x), tolerance),
+        _ => (
+            activation(a, x),
+            ACTIVATION_SLOPE * tolerance + ACTIVATION_ULPS * EPS * x.abs().max(activation(a, x)),
+        ),
+    }
+}
+
+mod gemm {
+    use super::*;
+
+    /// Rounding errors of a sum of k products are below (k + this) units of the sum of magnitudes.
+    const EXTRA: f64 = 8.0;
+
+    /// Packs B[k, n] of row-major or column-major memory and checks the panels.
+    fn packed(row: &Kernels, b: &[f32], k: usize, n: usize, transposed: bool) -> Aligned {
+        let mut to = Aligned::new(row.packed_len(k, n));
+        let strides = if transposed { [1, k as isize] } else { [n as isize, 1] };
+        let args = PackArgs { ptr: b.as_ptr(), strides, k, n, packed: to.ptr() };
+        // SAFETY: B and the panels are as large as the arguments say.
+        run(row.pack_tasks(&args), false, |task| unsafe { (row.pack)(&args, task) });
+        for i in 0..row.packed_len(k, n) {
+            let (panel, rest) = (i / (row.nr * k), i % (row.nr * k));
+            let (depth, column) = (rest / row.nr, panel * row.nr + rest % row.nr);
+            let at = if transposed { column * k + depth } else { depth * n + column };
+            let want = if column < n { b[at] } else { 0.0 };
+            assert_eq!(to.0[to.1 + i], want, "{} panel {panel} depth {depth} column {column}", row.isa);
+        }
+        to
+    }
+
+    /// C by the definition, and the sum of magnitudes.
+    struct Oracle<'a> {
+        a: &'a dyn Fn(usize, usize, usize) -> f32,
+        b: &'a dyn Fn(usize, usize, usize) -> f32,
+    }
+
+    impl Oracle<'_> {
+        fn at(&self, m: usize, n: usize, taps: usize, k: usize) -> (f64, f64) {
+            let (mut sum, mut size) = (0.0, 0.0);
+            for tap in 0..taps {
+                for k in 0..k {
+                    let product = f64::from((self.a)(m, tap, k)) * f64::from((self.b)(tap, k, n));
+                    sum += product;
+                    size += product.abs();
+                }
+            }
+            (sum, size)
+        }
+    }
+
+    struct Case {
+        bias: bool,
+        residual: bool,
+        in_place: bool,
+        activation: Activation,
+    }
+
+    fn case(random: &mut Random) -> Case {
+        Case {
+            bias: random.flip(),
+            residual: random.flip(),
+            in_place: random.flip(),
+            activation: random.pick(&ACTIVATIONS),
+        }
+    }
+
+    /// Runs one GEMM and checks it.
+    fn check(row: &Kernels, random: &mut Random, case: &Case, mut args: GemmArgs, oracle: &Oracle) {
+        let (m, n) = (args.m, args.n);
+        let (bias, residual) = (random.floats(n), random.floats(m * (n + 3)));
+        args.bias = ptr_or_null(&bias, case.bias);
+        args.activation = case.activation;
+        let mut buffer = vec![UNTOUCHED; m * (n + 3)];
+        if case.in_place && case.residual {
+            for i in (0..buffer.len()).filter(|i| i % (n + 3) < n) {
+                buffer[i] = residual[i];
+            }
+        }
+        let c = both_orders(&buffer, float_bits, |c, backwards| {
+            let mut args = GemmArgs { c, c_stride: n as isize + 3, residual_stride: n as isize + 3, ..args };
+            args.residual = if case.in_place { c } else { residual.as_ptr() };
+            if !case.residual {
+                args.residual = core::ptr::null();
+            }
+            // SAFETY: all memory is as large as the arguments say.
+            run(row.gemm_tasks(&args), backwards, |task| unsafe { (row.gemm)(&args, task) });
+        });
+        for (i, &got) in c.iter().enumerate() {
+            let (y, x) = (i / (n + 3), i % (n + 3));
+            if x >= n {
+                assert_eq!(got, UNTOUCHED);
+                continue;
+            }
+            let (mut sum, mut size) = oracle.at(y, x, args.taps, args.k);
+            for extra in [(case.bias, bias[x]), (case.residual, residual[i])] {
+                if extra.0 {
+                    sum += f64::from(extra.1);
+                    size += f64::from(extra.1).abs();
+                }
+            }
+            let tolerance = EPS * ((args.taps * args.k) as f64 + EXTRA) * size;
+            let (want, tolerance) = after_activation(case.activation, sum, tolerance);
+            close(got, want, tolerance, &(row.isa, m, n, args.k, y, x, case.activation));
+        }
+    }
+
+    fn matrix(row: &Kernels, random: &mut Random, [m, n, k]: [usize; 3]) {
+        let stride = k + random.below(5);
+        let (a, b) = (random.floats(m * stride + 1), random.floats(k * n));
+        let transposed = random.flip();
+        let mut panels = packed(row, &b, k, n, transposed);
+        let oracle = Oracle {
+            a: &|m, _, k| a[m * stride + k],
+            b: &|_, i, n_| if transposed { b[n_ * k + i] } else { b[i * n + n_] },
+        };
+        let args = GemmArgs {
+            m,
+            n,
+            k,
+            taps: 1,
+            a: Rows::Matrix { ptr: a.as_ptr(), stride: stride as isize },
+            b: panels.ptr(),
+            bias: core::ptr::null(),
+            residual: core::ptr::null(),
+            residual_stride: 0,
+            activation: Activation::None,
+            c: core::ptr::null_mut(),
+            c_stride: 0,
+        };
+        let case = case(random);
+        check(row, random, &case, args, &oracle);
+    }
+
+    #[test]
+    fn matrices() {
+        let (ms, ns) = ([0, 1, 2, 3, 5, 7, 12, 13, 15, 29, 131], [1, 2, 7, 8, 16, 17, 31, 33, 65, 100]);
+        let ks = [0, 1, 2, 3, 17, 64, 511, 513, 1100];
+        for row in rows() {
+            let mut random = Random(1);
+            for _ in 0..150 {
+                let size = [random.pick(&ms), random.pick(&ns), random.pick(&ks)];
+                matrix(row, &mut random, size);
+            }
+            for size in [[1, 300, 300], [700, 40, 70], [14, 600, 33], [300, 300, 65]] {
+                matrix(row, &mut random, size);
+            }
+        }
+    }
+
+    #[test]
+    fn convolutions() {
+        for row in rows() {
+            let mut random = Random(2);
+            for _ in 0..60 {
+                let image = Image::random(&mut random, &[1, 3, 4, 16, 30]);
+                convolution(row, &mut random, &image);
+            }
+            let mut image = Image::random(&mut random, &[64]);
+            image.channels = 700;
+            image.data = random.floats(image.n * image.input[0] * image.input[1] * 702);
+            convolution(row, &mut random, &image);
+        }
+    }
+
+    fn convolution(row: &Kernels, random: &mut Random, image: &Image) {
+        let (n, k, taps) = (random.pick(&[1, 3, 16, 40]), image.channels, image.kernel[0] * image.kernel[1]);
+        let b = random.floats(taps * k * n);
+        let mut panels = packed(row, &b, taps * k, n, false);
+        let zeros = vec![0.0; k];
+        let oracle = Oracle {
+            a: &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0),
+            b: &|tap, i, n_| b[(tap * k + i) * n + n_],
+        };
+        let args = GemmArgs {
+            m: image.pixels(),
+            n,
+            k,
+            taps,
+            a: Rows::Patches(image.patches(&zeros)),
+            b: panels.ptr(),
+            bias: core::ptr::null(),
+            residual: core::ptr::null(),
+            residual_stride: 0,
+            activation: Activation::None,
+            c: core::ptr::null_mut(),
+            c_stride: 0,
+        };
+        let case = case(random);
+        check(row, random, &case, args, &oracle);
+    }
+}
+
+/// A random NHWC image and a window over it, for everything that reads patches.
+struct Image {
+    n: usize,
+    channels: usize,
+    input: [usize; 2],
+    output: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    pad: [usize; 2],
+    pad_end: [usize; 2],
+    /// Two more values than channels a pixel.
+    data: Vec<f32>,
+}
+
+impl Image {
+    fn random(random: &mut Random, channels: &[usize]) -> Image {
+        let mut two = |from: usize, n: usize| [from + random.below(n), from + random.below(n)];
+        let (kernel, stride, dilation, input) = (two(1, 5), two(1, 3), two(1, 2), two(1, 12));
+        let (mut pad, mut pad_end) = (two(0, 3), two(0, 3));
+        let mut output = [0; 2];
+        for i in 0..2 {
+            pad[i] = pad[i].min(kernel[i] - 1);
+            let reach = dilation[i] * (kernel[i] - 1) + 1;
+            pad_end[i] += reach.saturating_sub(input[i] + pad[i] + pad_end[i]);
+            output[i] = (input[i] + pad[i] + pad_end[i] - reach) / stride[i] + 1;
+        }
+        let (n, channels) = (1 + random.below(2), random.pick(channels));
+        let data = random.floats(n * input[0] * input[1] * (channels + 2));
+        Image { n, channels, input, output, kernel, stride, dilation, pad, pad_end, data }
+    }
+
+    fn pixels(&self) -> usize {
+        self.n * self.output[0] * self.output[1]
+    }
+
+    fn patches(&self, zeros: &[f32]) -> Patches {
+        let pixel = self.channels + 2;
+        Patches {
+            ptr: self.data.as_ptr(),
+            image: (self.input[0] * self.input[1] * pixel) as isize,
+            row: (self.input[1] * pixel) as isize,
+            pixel: pixel as isize,
+            input: self.input,
+            output: self.output,
+            kernel: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+            pad: self.pad,
+            zeros: zeros.as_ptr(),
+        }
+    }
+
+    /// Channel c at a tap of an output pixel; `None` in the padding.
+    fn at(&self, m: usize, tap: usize, c: usize) -> Option<f32> {
+        let (n, y, x) =
+            (m / (self.output[0] * self.output[1]), m / self.output[1] % self.output[0], m % self.output[1]);
+        let y = (y * self.stride[0] + tap / self.kernel[1] * self.dilation[0]).checked_sub(self.pad[0])?;
+        let x = (x * self.stride[1] + tap % self.kernel[1] * self.dilation[1]).checked_sub(self.pad[1])?;
+        if y >= self.input[0] || x >= self.input[1] {
+            return None;
+        }
+        Some(self.data[((n * self.input[0] + y) * self.input[1] + x) * (self.channels + 2) + c])
+    }
+
+    /// Taps of an output pixel that lie within the padded image.
+    fn padded_taps(&self, m: usize) -> usize {
+        let at = [m / self.output[1] % self.output[0], m % self.output[1]];
+        let inside = |axis: usize, tap: usize| {
+            at[axis] * self.stride[axis] + tap * self.dilation[axis]
+                < self.pad[axis] + self.input[axis] + self.pad_end[axis]
+        };
+        (0..self.kernel[0]).filter(|&i| inside(0, i)).count()
+            * (0..self.kernel[1]).filter(|&j| inside(1, j)).count()
+    }
+}
+
+const CHANNELS: [usize; 9] = [1, 2, 3, 7, 8, 17, 32, 64, 77];
+
+#[test]
+fn depthwise() {
+    for row in rows() {
+        let mut random = Random(3);
+        for _ in 0..60 {
+            let image = Image::random(&mut random, &CHANNELS);
+            let (taps, c) = (image.kernel[0] * image.kernel[1], image.channels);
+            let (b, bias, with_bias) = (random.floats(taps * c), random.floats(c), random.flip());
+            let act = random.pick(&ACTIVATIONS);
+            let out =
+                both_orders(&vec![UNTOUCHED; image.pixels() * (c + 1)], float_bits, |ptr, backwards| {
+                    let args = DepthwiseArgs {
+                        m: image.pixels(),
+                        channels: c,
+                        a: image.patches(&[]),
+                        b: b.as_ptr(),
+                        bias: ptr_or_null(&bias, with_bias),
+                        activation: act,
+                        c: ptr,
+                        c_stride: c as isize + 1,
+                    };
+                    // SAFETY: all memory is as large as the arguments say.
+                    run(row.depthwise_tasks(&args), backwards, |task| unsafe {
+                        (row.depthwise)(&args, task)
+                    });
+                });
+            for (i, &got) in out.iter().enumerate() {
+                let (m, channel) = (i / (c + 1), i % (c + 1));
+                if channel == c {
+                    assert_eq!(got, UNTOUCHED);
+                    continue;
+                }
+                let mut sum = if with_bias { f64::from(bias[channel]) } else { 0.0 };
+                for tap in 0..taps {
+                    let x = image.at(m, tap, channel).unwrap_or(0.0);
+                    sum += f64::from(x) * f64::from(b[tap * c + channel]);
+                }
+                let tolerance = EPS * (taps as f64 + 2.0) * (taps + 1) as f64;
+                let (want, tolerance) = after_activation(act, sum, tolerance);
+                close(got, want, tolerance, &(row.isa, m, channel, act));
+            }
+        }
+    }
+}
+
+#[test]
+fn pool() {
+    for row in rows() {
+        let mut random = Random(4);
+        for _ in 0..60 {
+            let mut image = Image::random(&mut random, &CHANNELS);
+            if random.flip() {
+                image.data[0] = f32::NAN;
+            }
+            let (taps, c) = (image.kernel[0] * image.kernel[1], image.channels);
+            let kind = random.pick(&[PoolKind::Max, PoolKind::Average, PoolKind::AveragePadded]);
+            let out =
+                both_orders(&vec![UNTOUCHED; image.pixels() * (c + 1)], float_bits, |ptr, backwards| {
+                    let args = PoolArgs {
+                        kind,
+                        m: image.pixels(),
+                        channels: c,
+                        a: image.patches(&[]),
+                        pad_end: image.pad_end,
+                        c: ptr,
+                        c_stride: c as isize + 1,
+                    };
+                    // SAFETY: all memory is as large as the arguments say.
+                    run(row.pool_tasks(&args), backwards, |task| unsafe { (row.pool)(&args, task) });
+                });
+            for (i, &got) in out.iter().enumerate() {
+                let (m, channel) = (i / (c + 1), i % (c + 1));
+                if channel == c {
+                    assert_eq!(got, UNTOUCHED);
+                    continue;
+                }
+                let seen: Vec<f64> =
+                    (0..taps).filter_map(|tap| image.at(m, tap, channel)).map(f64::from).collect();
+                let nan = seen.iter().any(|x| x.is_nan());
+                let sum: f64 = seen.iter().sum();
+                let want = match kind {
+                    PoolKind::Max if nan => f64::NAN,
+                    PoolKind::Max => seen.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                    PoolKind::Average => sum / seen.len() as f64,
+                    PoolKind::AveragePadded => sum / image.padded_taps(m) as f64,
+                };
+                close(got, want, EPS * (taps as f64 + 2.0), &(row.isa, kind, m, channel));
+            }
+        }
+    }
+}
+
+#[test]
+fn resample() {
+    for row in rows() {
+        let mut random = Random(5);
+        for _ in 0..60 {
+            let [outer, n_in, n_out] = [1 + random.below(3), 1 + random.below(9), 1 + random.below(20)];
+            let (inner, taps) = (random.pick(&[1, 2, 7, 16, 33, 200]), 1 + random.below(4));
+            let x = random.floats(outer * n_in * inner);
+            let mut weights = random.floats(n_out * taps);
+            if random.flip() {
+                weights.fill(1.0);
+            }
+            let indices: Vec<i64> = (0..n_out * taps).map(|_| random.below(n_in) as i64).collect();
+            let out = both_orders(&vec![UNTOUCHED; outer * n_out * inner], float_bits, |y, backwards| {
+                let args = ResampleArgs {
+                    outer,
+                    n_in,
+                    n_out,
+                    inner,
+                    taps,
+                    indices: indices.as_ptr(),
+                    weights: weights.as_ptr(),
+                    x: x.as_ptr(),
+                    y,
+                };
+                // SAFETY: all memory is as large as the arguments say.
+                run(row.resample_tasks(&args), backwards, |task| unsafe { (row.resample)(&args, task) });
+            });
+            for (at, &got) in out.iter().enumerate() {
+                let (o, i, j) = (at / inner / n_out, at / inner % n_out, at % inner);
+                let term = |t: usize| {
+                    let from = indices[i * taps + t] as usize;
+                    f64::from(weights[i * taps + t]) * f64::from(x[(o * n_in + from) * inner + j])
+                };
+                close(got, (0..taps).map(term).sum(), EPS * 4.0 * (taps + 1) as f64, &(row.isa, at));
+            }
+        }
+    }
+}
+
+mod softmax {
+    use super::*;
+
+    /// Relative error: of the exponent's argument (scaled by its size), of exp, and of the sum of n terms.
+    fn tolerance(n: usize, size: f64) -> f64 {
+        EPS * (8.0 + n as f64 / 4.0 + 4.0 * size)
+    }
+
+    fn check(row: &Kernels, rows: usize, n: usize, scale: f32, x: &[f32], in_place: bool) {
+        let stride = n + 2;
+        let buffer = if in_place { x.to_vec() } else { vec![UNTOUCHED; rows * stride] };
+        let y = both_orders(&buffer, float_bits, |y, backwards| {
+            let from = if in_place { y.cast_const() } else { x.as_ptr() };
+            let args = SoftmaxArgs {
+                rows,
+                n,
+                scale,
+                x: from,
+                x_stride: stride as isize,
+                y,
+                y_stride: stride as isize,
+            };
+            // SAFETY: all memory is as large as the arguments say.
+            run(row.softmax_tasks(&args), backwards, |task| unsafe { (row.softmax)(&args, task) });
+        });
+        for r in 0..rows {
+            let x: Vec<f64> = x[r * stride..][..n].iter().map(|&x| f64::from(x) * f64::from(scale)).collect();
+            let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = x.iter().map(|x| libm::exp(x - top)).sum();
+            for (i, &x) in x.iter().enumerate() {
+                let want = libm::exp(x - top) / sum;
+                let size = x.abs().max(top.abs());
+                let tolerance = if size.is_finite() { want * tolerance(n, size) + 1e-37 } else { 1e-6 };
+                close(y[r * stride + i], want, tolerance, &(row.isa, n, r, i, x, top));
+            }
+            let rest = &buffer[r * stride + n..][..2];
+            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(rest), bits(&y[r * stride + n..][..2]));
+        }
+    }
+
+    #[test]
+    fn random_rows() {
+        for row in rows() {
+            let mut random = Random(6);
+            for n in [0, 1, 2, 3, 15, 16, 17, 31, 64, 77, 1000, 9000] {
+                for scale in [1.0, -0.125, 30.0] {
+                    let rows = 1 + random.below(20);
+                    let x = random.floats(rows * (n + 2));
+                    let in_place = random.flip();
+                    check(row, rows, n, scale, &x, in_place);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn infinities() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        for row in rows() {
+            for special in [-inf, inf, nan, f32::MAX, f32::MIN] {
+                for n in [1, 5, 21] {
+                    let mut x = vec![0.5; n + 2];
+                    x[n / 2] = special;
+                    check(row, 1, n, 1.0, &x, false);
+                    check(row, 1, n, 1.0, &vec![-inf; n + 2], false);
+                }
+            }
+        }
+    }
+}
+
+mod norm {
+    use super::*;
+
+    /// Error in units of a normalised value: rounding of the result, and of x relative to the deviation.
+    const ULPS: f64 = 24.0;
+
+    struct Shape {
+        n: usize,
+        s: usize,
+        c: usize,
+        groups: usize,
+    }
+
+    /// mean and 1 / deviation of a group.
+    fn statistics(
+        args: &NormArgs,
+        x: &dyn Fn(usize, usize, usize) -> f64,
+        n: usize,
+        group: usize,
+    ) -> (f64, f64) {
+        let per = args.c / args.groups;
+        let all = || (0..args.s).flat_map(move |s| (group * per..(group + 1) * per).map(move |c| x(n, s, c)));
+        let count = (args.s * per) as f64;
+        let mean = if args.center { all().sum::<f64>() / count } else { 0.0 };
+        let variance = all().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
+        (mean, 1.0 / (variance + f64::from(args.epsilon)).sqrt())
+    }
+
+    fn check(
+        row: &Kernels,
+        random: &mut Random,
+        shape: &Shape,
+        value: &mut dyn FnMut(&mut Random) -> f32,
+        epsilon: f32,
+    ) {
+        let &Shape { n, s, c, groups } = shape;
+        let (row_len, image) = (c + 1, s * (c + 1) + 3);
+        let x: Vec<f32> = (0..n * image).map(|_| value(random)).collect();
+        let (gamma, beta) = (random.floats(c), random.floats(c));
+        let mut scratch = vec![f32::NAN; norm_scratch(n, s, c, groups)];
+        let args = NormArgs {
+            n,
+            s,
+            c,
+            groups,
+            center: random.below(4) > 0,
+            epsilon,
+            x: x.as_ptr(),
+            x_image: image as isize,
+            x_row: row_len as isize,
+            gamma: ptr_or_null(&gamma, random.flip()),
+            beta: ptr_or_null(&beta, random.flip()),
+            activation: random.pick(&[Activation::None, Activation::Silu, Activation::None]),
+            y: core::ptr::null_mut(),
+            y_image: image as isize,
+            y_row: row_len as isize,
+            scratch: scratch.as_mut_ptr(),
+        };
+        let in_place = random.flip();
+        let buffer = if in_place { x.clone() } else { vec![UNTOUCHED; n * image] };
+        let y = both_orders(&buffer, float_bits, |y, backwards| {
+            let args = NormArgs { y, x: if in_place { y } else { x.as_ptr() }, ..args };
+            for phase in 0..row.norm_phases() {
+                // SAFETY: all memory is as large as the arguments say, and phases follow one another.
+                run(row.norm_tasks(&args, phase), backwards, |task| unsafe {
+                    (row.norm)(&args, phase, task)
+                });
+            }
+        });
+        let at = |n: usize, s: usize, c: usize| n * image + s * row_len + c;
+        for image in 0..n {
+            for group in 0..groups {
+                let (mean, inverse) = statistics(&args, &|n, s, c| f64::from(x[at(n, s, c)]), image, group);
+                for (row_, channel) in (0..s).flat_map(|s| (0..c / groups).map(move |c| (s, c))) {
+                    let channel = group * (c / groups) + channel;
+                    let gamma = if args.gamma.is_null() { 1.0 } else { f64::from(gamma[channel]) };
+                    let beta = if args.beta.is_null() { 0.0 } else { f64::from(beta[channel]) };
+                    let normal = (f64::from(x[at(image, row_, channel)]) - mean) * inverse;
+                    let want = normal * gamma + beta;
+                    let tolerance =
+                        EPS * ULPS * (normal.abs() * gamma.abs() + beta.abs() + gamma.abs() * 0.1);
+                    let (want, tolerance) = after_activation(args.activation, want, tolerance);
+                    let got = y[at(image, row_, channel)];
+                    close(
+                        got,
+                        want,
+                        tolerance,
+                        &(row.isa, n, s, c, groups, mean, inverse, image, row_, channel),
+                    );
+                }
+            }
+        }
+        for i in (0..n * image).filter(|i| i % image >= s * row_len || i % image % row_len >= c) {
+            assert_eq!(y[i].to_bits(), buffer[i].to_bits(), "wrote beside its rows");
+        }
+    }
+
+    fn shape(random: &mut Random) -> Shape {
+        let per = random.pick(&[1, 2, 3, 5, 8, 16, 40]);
+        let groups = random.pick(&[1, 1, 2, 3, 8]);
+        let s = random.pick(&[1, 2, 9, 127, 128, 129, 300]);
+        Shape { n: 1 + random.below(3), s, c: per * groups, groups }
+    }
+
+    #[test]
+    fn random_shapes() {
+        for row in rows() {
+            let mut random = Random(7);
+            for _ in 0..80 {
+                let shape = shape(&mut random);
+                check(row, &mut random, &shape, &mut |random| random.unit(), 1e-5);
+            }
+            for shape in [
+                Shape { n: 3, s: 1, c: 1, groups: 1 },
+                Shape { n: 33, s: 1, c: 777, groups: 1 },
+                Shape { n: 2, s: 5000, c: 4, groups: 1 },
+                Shape { n: 1, s: 1, c: 20000, groups: 1 },
+                Shape { n: 0, s: 4, c: 4, groups: 2 },
+            ] {
+                check(row, &mut random, &shape, &mut |random| random.unit(), 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_magnitudes() {
+        for row in rows() {
+            let mut random = Random(8);
+            for size in [1e12, 1e-12, 1e-6] {
+                for _ in 0..20 {
+                    let shape = shape(&mut random);
+                    check(row, &mut random, &shape, &mut |random| random.unit() * size, 1e-30);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn not_a_number_spreads() {
+        for row in rows() {
+            let mut random = Random(19);
+            for _ in 0..30 {
+                let shape = shape(&mut random);
+                let mut i = 0;
+                let mut value = |random: &mut Random| {
+                    i += 1;
+                    if i == 1 { f32::NAN } else { random.unit() }
+                };
+                check(row, &mut random, &shape, &mut value, 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn mean_far_from_zero() {
+        for row in rows() {
+            let mut random = Random(9);
+            for mean in [1000.0, -1e5] {
+                for _ in 0..20 {
+                    let shape = shape(&mut random);
+                    check(row, &mut random, &shape, &mut |random| random.unit() + mean, 1e-5);
+                }
+            }
+        }
+    }
+}
+
+/// A random tensor: memory, and a layout that need not be contiguous.
+struct Tensor {
+    f32s: Vec<f32>,
+    i64s: Vec<i64>,
+    bools: Vec<u8>,
+    dtype: DType,
+    layout: Layout,
+    origin: usize,
+}
+
+impl Tensor {
+    /// `zero` lets strides be zero, `negative` below zero.
+    fn random(random: &mut Random, dtype: DType, dims: &[usize], zero: bool, negative: bool) -> Tensor {
+        let mut order: Vec<usize> = (0..dims.len()).collect();
+        if random.flip() {
+            for i in (1..order.len()).rev() {
+                order.swap(i, random.below(i + 1));
+            }
+        }
+        let (mut strides, mut len, mut origin) = (vec![0isize; dims.len()], 1, 0);
+        for &axis in order.iter().rev() {
+            if zero && random.below(4) == 0 {
+                continue;
+            }
+            strides[axis] = len as isize;
+            let last = dims[axis].saturating_sub(1) * len;
+            len *= dims[axis].max(1);
+            if negative && random.below(4) == 0 {
+                origin += last;
+                strides[axis] = -strides[axis];
+            }
+            if random.below(4) == 0 {
+                len += 1 + random.below(3);
+            }
+        }
+        Tensor::with(random, dtype, Layout::new(dims, &strides).unwrap(), len + 1, origin)
+    }
+
+    fn contiguous(random: &mut Random, dtype: DType, dims: &[usize]) -> Tensor {
+        let mut strides = vec![1isize; dims.len()];
+        for i in (0..dims.len().saturating_sub(1)).rev() {
+            strides[i] = strides[i + 1] * dims[i + 1] as isize;
+        }
+        let len = dims.iter().product::<usize>() + 1;
+        Tensor::with(random, dtype, Layout::new(dims, &strides).unwrap(), len, 0)
+    }
+
+    fn with(random: &mut Random, dtype: DType, layout: Layout, len: usize, origin: usize) -> Tensor {
+        let f32s = random.floats(len);
+        let i64s = (0..len).map(|_| random.below(21) as i64 - 10).collect();
+        let bools = (0..len).map(|_| random.below(2) as u8).collect();
+        Tensor { f32s, i64s, bools, dtype, layout, origin }
+    }
+
+    /// # Safety
+    /// None asked: the pointer is good as long as the tensor.
+    fn operand(&mut self) -> Operand {
+        let ptr: *mut u8 = match self.dtype {
+            DType::F32 => self.f32s[self.origin..].as_mut_ptr().cast(),
+            DType::I64 => self.i64s[self.origin..].as_mut_ptr().cast(),
+            DType::Bool => self.bools[self.origin..].as_mut_ptr(),
+        };
+        Operand { ptr, dtype: self.dtype, layout: self.layout }
+    }
+
+    fn len(&self) -> usize {
+        self.layout.len()
+    }
+
+    /// Memory position of element i, in the order of the dimensions.
+    fn at(&self, i: usize) -> usize {
+        let (mut rest, mut at) = (i, self.origin as isize);
+        for axis in (0..self.layout.rank()).rev() {
+            at += (rest % self.layout.dim(axis)) as isize * self.layout.stride(axis);
+            rest /= self.layout.dim(axis);
+        }
+        at as usize
+    }
+
+    fn float(&self, i: usize) -> f64 {
+        match self.dtype {
+            DType::F32 => f64::from(self.f32s[self.at(i)]),
+            DType::I64 => self.i64s[self.at(i)] as f64,
+            DType::Bool => f64::from(self.bools[self.at(i)]),
+        }
+    }
+
+    fn int(&self, i: usize) -> i64 {
+        match self.dtype {
+            DType::F32 => self.f32s[self.at(i)] as i64,
+            DType::I64 => self.i64s[self.at(i)],
+            DType::Bool => i64::from(self.bools[self.at(i)]),
+        }
+    }
+
+    fn bits(&self) -> Vec<u64> {
+        let mut bits: Vec<u64> = self.f32s.iter().map(|x| u64::from(x.to_bits())).collect();
+        bits.extend(self.i64s.iter().map(|&x| x as u64));
+        bits.extend(self.bools.iter().map(|&x| u64::from(x)));
+        bits
+    }
+
+    /// Checks that nothing but the elements differs from `before`.
+    fn assert_untouched_elsewhere(&self, before: &[u64]) {
+        let mut mine = vec![false; before.len()];
+        let skip = match self.dtype {
+            DType::F32 => 0,
+            DType::I64 => self.f32s.len(),
+            DType::Bool => 2 * self.f32s.len(),
+        };
+        (0..self.len()).for_each(|i| mine[skip + self.at(i)] = true);
+        for (i, (now, before)) in self.bits().iter().zip(before).enumerate() {
+            assert!(mine[i] || now == before, "wrote outside of the layout");
+        }
+    }
+}
+
+/// Runs a kernel forward and backward into an output, checks that both agree and touch nothing else.
+fn fill_output(output: &mut Tensor, mut kernel: impl FnMut(Operand, bool)) {
+    let before = output.bits();
+    let saved = (output.f32s.clone(), output.i64s.clone(), output.bools.clone());
+    kernel(output.operand(), true);
+    let backward = output.bits();
+    (output.f32s, output.i64s, output.bools) = saved;
+    kernel(output.operand(), false);
+    assert_eq!(backward, output.bits(), "result depends on the order of tasks");
+    output.assert_untouched_elsewhere(&before);
+}
+
+fn dims(random: &mut Random, most: usize) -> Vec<usize> {
+    let sizes: &[usize] = if random.below(8) == 0 { &[0, 1, 5] } else { &[1, 2, 3, 7, 20, 33, 70] };
+    let mut dims: Vec<usize> = (0..random.below(5)).map(|_| random.pick(sizes)).collect();
+    while dims.iter().product::<usize>() > most {
+        dims.pop();
+    }
+    dims
+}
+
+mod map {
+    use super::*;
+    use MapCode::*;
+
+    const UNARY: [MapCode; 33] = [
+        Copy, Neg, Abs, Sign, Floor, Ceil, Round, Sqrt, Reciprocal, Exp, Log, Sin, Cos, Tan, Asin, Acos,
+        Atan, Sinh, Cosh, Tanh, Asinh, Acosh, Atanh, Erf, Relu, Sigmoid, Silu, Gelu, GeluTanh, Mish,
+        Softplus, Not, IsNan,
+    ];
+    const BINARY: [MapCode; 18] = [
+        Add,
+        Sub,
+        Mul,
+        Div,
+        Min,
+        Max,
+        Pow,
+        Mod,
+        Fmod,
+        And,
+        Or,
+        Xor,
+        Equal,
+        Less,
+        LessEqual,
+        Greater,
+        GreaterEqual,
+        IsInf,
+    ];
+
+    fn truth(x: bool) -> f64 {
+        f64::from(u8::from(x))
+    }
+
+    fn oracle(code: MapCode, a: f64, b: f64, c: f64) -> f64 {
+        match code {
+            Copy => a,
+            Neg => -a,
+            Abs => a.abs(),
+            Sign if a == 0.0 || a.is_nan() => a,
+            Sign => a.signum(),
+            Floor => a.floor(),
+            Ceil => a.ceil(),
+            Round => a.round_ties_even(),
+            Sqrt => a.sqrt(),
+            Reciprocal => 1.0 / a,
+            Exp => libm::exp(a),
+            Log => libm::log(a),
+            Sin => libm::sin(a),
+            Cos => libm::cos(a),
+            Tan => libm::tan(a),
+            Asin => libm::asin(a),
+            Acos => libm::acos(a),
+            Atan => libm::atan(a),
+            Sinh => libm::sinh(a),
+            Cosh => libm::cosh(a),
+            Tanh => libm::tanh(a),
+            Asinh => libm::asinh(a),
+            Acosh => libm::acosh(a),
+            Atanh => libm::atanh(a),
+            Erf => libm::erf(a),
+            Relu if a.is_nan() => a,
+            Relu => a.max(0.0),
+            Sigmoid => sigmoid(a),
+            Silu => activation(Activation::Silu, a),
+            Gelu => activation(Activation::Gelu, a),
+            GeluTanh => gelu_tanh(a),
+            Mish => activation(Activation::Mish, a),
+            Softplus if a.is_nan() => a,
+            Softplus => softplus(a),
+            Not => truth(a == 0.0),
+            IsNan => truth(a.is_nan()),
+            IsInf => truth(a.is_infinite()),
+            Add => a + b,
+            Sub => a - b,
+            Mul => a * b,
+            Div => a / b,
+            Min | Max if a.is_nan() || b.is_nan() => f64::NAN,
+            Min => a.min(b),
+            Max => a.max(b),
+            Pow => libm::pow(a, b),
+            Mod => {
+                let r = libm::fmod(a, b);
+                if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
+            }
+            Fmod => libm::fmod(a, b),
+            And => truth(a != 0.0 && b != 0.0),
+            Or => truth(a != 0.0 || b != 0.0),
+            Xor => truth((a != 0.0) != (b != 0.0)),
+            Equal => truth(a == b),
+            Less => truth(a < b),
+            LessEqual => truth(a <= b),
+            Greater => truth(a > b),
+            GreaterEqual => truth(a >= b),
+            Where => {
+                if a != 0.0 {
+                    b
+                } else {
+                    c
+                }
+            }
+            MulAdd => a * b + c,
+        }
+    }
+
+    /// Units of the result that an operation may be off; those not named are rounded once.
+    fn ulps(code: MapCode) -> f64 {
+        match code {
+            Exp | Pow => 4.0,
+            Log | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Asinh | Acosh | Atanh => 6.0,
+            Tanh | Erf | Softplus => 6.0,
+            Sigmoid | Silu | Mish => 8.0,
+            MulAdd => 2.0,
+            _ => 1.0,
+        }
+    }
+
+    /// What an operation may be off where its terms cancel, relative to its argument.
+    fn absolute(code: MapCode, a: f64, b: f64, c: f64) -> f64 {
+        let terms = match code {
+            Gelu | GeluTanh => 6.0 * a.abs(),
+            MulAdd => 2.0 * ((a * b).abs() + c.abs()),
+            Mod => 2.0 * b.abs(),
+            _ => 0.0,
+        };
+        EPS * terms + f64::from(f32::from_bits(1))
+    }
+
+    fn one(code: MapCode, inputs: usize) -> MapStep {
+        MapStep {
+            code,
+            dst: inputs as u8,
+            a: 0,
+            b: 1.min(inputs as u8 - 1),
+            c: 2.min(inputs as u8 - 1),
+            immediate: 0.0,
+        }
+    }
+
+    fn run_map(row: &Kernels, steps: &[MapStep], inputs: &[Operand], output: &mut Tensor) {
+        fill_output(output, |output, backwards| {
+            let args = MapArgs { steps, inputs, output };
+            // SAFETY: the operands' memory outlives the call.
+            run(row.map_tasks(&args), backwards, |task| unsafe { (row.map)(&args, task) });
+        });
+    }
+
+    fn values(random: &mut Random, tensor: &mut Tensor) {
+        let special = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.5,
+            2.5,
+            -3.5,
+            1e30,
+            -1e30,
+            1e-40,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+        ];
+        for x in &mut tensor.f32s {
+            let size = random.pick(&[1.0, 4.0, 30.0, 100.0]);
+            *x = if random.below(10) == 0 { random.pick(&special) } else { *x * size };
+        }
+    }
+
+    #[test]
+    fn every_operation() {
+        for row in rows() {
+            let mut random = Random(10);
+            let ternary = [Where, MulAdd];
+            for &code in UNARY.iter().chain(&BINARY).chain(&ternary) {
+                for n in [1, 5, 300, 1000] {
+                    let mut tensors: Vec<Tensor> =
+                        (0..3).map(|_| Tensor::contiguous(&mut random, DType::F32, &[n])).collect();
+                    tensors.iter_mut().for_each(|t| values(&mut random, t));
+                    let inputs: Vec<Operand> = tensors.iter_mut().map(Tensor::operand).collect();
+                    let mut output = Tensor::contiguous(&mut random, DType::F32, &[n]);
+                    run_map(row, &[one(code, 3)], &inputs, &mut output);
+                    for i in 0..n {
+                        let [a, b, c] = [0, 1, 2].map(|t: usize| tensors[t].float(i));
+                        compare(row, code, a, b, c, output.f32s[i]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn compare(row: &Kernels, code: MapCode, a: f64, b: f64, c: f64, got: f32) {
+        let want = oracle(code, a, b, c);
+        // Limits at minus infinity that the formulas (ours and PyTorch's) do not take.
+        if a == f64::NEG_INFINITY && matches!(code, Silu | Gelu | GeluTanh | Mish) {
+            return;
+        }
+        let tolerance = EPS * 2.0 * ulps(code) * (want as f32).abs().min(f32::MAX) as f64;
+        // 1 / (1 + exp(-x)) is 0 where exp(-x) leaves the range.
+        let flush = if matches!(code, Sigmoid | Silu | Mish) { 3e-37 } else { 0.0 };
+        close(got, want, tolerance + absolute(code, a, b, c) + flush, &(row.isa, code, a, b, c));
+    }
+
+    #[test]
+    fn layouts_and_types() {
+        let types = [DType::F32, DType::F32, DType::I64, DType::Bool];
+        for row in rows() {
+            let mut random = Random(11);
+            for _ in 0..300 {
+                let dims = dims(&mut random, 60000);
+                let mut tensors: Vec<Tensor> = (0..3)
+                    .map(|_| {
+                        let dtype = random.pick(&types);
+                        Tensor::random(&mut random, dtype, &dims, true, true)
+                    })
+                    .collect();
+                let inputs: Vec<Operand> = tensors.iter_mut().map(Tensor::operand).collect();
+                let dtype = random.pick(&types);
+                let mut output = Tensor::random(&mut random, dtype, &dims, false, false);
+                let steps = [
+                    MapStep { code: Mul, dst: 3, a: 0, b: 1, c: 0, immediate: 0.0 },
+                    MapStep { code: Sub, dst: 3, a: 3, b: IMMEDIATE, c: 0, immediate: 0.25 },
+                    MapStep { code: Where, dst: 4, a: 2, b: 3, c: IMMEDIATE, immediate: 7.5 },
+                    MapStep { code: Max, dst: 5, a: 4, b: 0, c: 0, immediate: 0.0 },
+                ];
+                run_map(row, &steps, &inputs, &mut output);
+                for i in 0..output.len() {
+                    let [a, b, c] = [0, 1, 2].map(|t: usize| tensors[t].float(i) as f32);
+                    let x = if c != 0.0 { a * b - 0.25 } else { 7.5 };
+                    let want = if x > a { x } else { a };
+                    match dtype {
+                        DType::F32 => assert_eq!(output.f32s[output.at(i)], want, "{} {dims:?} {i}", row.isa),
+                        DType::I64 => assert_eq!(output.int(i), want as i64, "{} {dims:?} {i}", row.isa),
+                        DType::Bool => assert_eq!(output.int(i), i64::from(want != 0.0)),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_place() {
+        for row in rows() {
+            let mut random = Random(12);
+            for dims in [vec![], vec![5], vec![40000], vec![300, 3], vec![40, 50]] {
+                let mut x = Tensor::random(&mut random, DType::F32, &dims, false, false);
+                let before: Vec<f64> = (0..x.len()).map(|i| x.float(i)).collect();
+                let output = x.operand();
+                let steps = [
+                    MapStep { code: Mul, dst: 1, a: 0, b: 0, c: 0, immediate: 0.0 },
+                    MapStep { code: Add, dst: 1, a: 1, b: 0, c: 0, immediate: 0.0 },
+                ];
+                let args = MapArgs { steps: &steps, inputs: &[output], output };
+                // SAFETY: the tensor outlives the call.
+                run(row.map_tasks(&args), true, |task| unsafe { (row.map)(&args, task) });
+                for (i, &a) in before.iter().enumerate() {
+                    let a = a as f32;
+                    assert_eq!(x.f32s[x.at(i)], a * a + a, "{} {dims:?}", row.isa);
+                }
+            }
+        }
+    }
+
+    /// Every 1009th float there is, of either sign.
+    const SWEEP_STEP: usize = 1009;
+
+    /// The largest error of a function over a sweep of all floats, in units in the last place of the exact result,
+    /// not counting what is below `floor`.
+    fn sweep(row: &Kernels, code: MapCode, floor: f64) -> f64 {
+        let mut x: Vec<f32> = (0..=u32::MAX).step_by(SWEEP_STEP).map(f32::from_bits).collect();
+        x.retain(|x| x.is_finite());
+        let mut y = vec![0.0f32; x.len()];
+        let layout = Layout::new(&[x.len()], &[1]).unwrap();
+        let operand = |ptr: *mut f32| Operand { ptr: ptr.cast(), dtype: DType::F32, layout };
+        let args = MapArgs {
+            steps: &[one(code, 1)],
+            inputs: &[operand(x.as_mut_ptr())],
+            output: operand(y.as_mut_ptr()),
+        };
+        // SAFETY: both vectors are of the layout's length.
+        run(row.map_tasks(&args), false, |task| unsafe { (row.map)(&args, task) });
+        let mut worst = 0.0f64;
+        for (&x, &y) in x.iter().zip(&y) {
+            let want = oracle(code, f64::from(x), 0.0, 0.0);
+            if f64::from(y) == want || want as f32 == y {
+                continue;
+            }
+            let unit = 2f64.powi(libm::ilogb(want.abs().max(f64::from(f32::MIN_POSITIVE))) - 23);
+            let error = (f64::from(y) - want).abs();
+            if error > floor * x.abs().max(1.0) as f64 {
+                worst = worst.max(error / unit);
+            }
+        }
+        worst
+    }
+
+    /// Largest error in units in the last place, with and without fused multiply-add.
+    const EXP_ULPS: [f64; 2] = [1.5, 2.0];
+    const SIGMOID_ULPS: [f64; 2] = [3.0, 3.5];
+    const TANH_ULPS: [f64; 2] = [2.0, 2.5];
+    const ERF_ULPS: [f64; 2] = [2.0, 3.0];
+    const SOFTPLUS_ULPS: [f64; 2] = [3.0, 4.0];
+    const SILU_ULPS: [f64; 2] = [3.0, 3.5];
+    const MISH_ULPS: [f64; 2] = [5.0, 6.0];
+    /// GELU cancels for negative arguments: error relative to the argument instead.
+    const GELU_FLOOR: f64 = 2.5 * EPS;
+    /// Results near the smallest normal number, where exp(-x) overflows first, are not counted.
+    const SIGMOID_FLOOR: f64 = 3e-37;
+
+    #[test]
+    fn error_bounds() {
+        for row in rows() {
+            let i = usize::from(row.isa == Isa::Portable);
+            let bounds = [
+                (Exp, EXP_ULPS[i], 0.0),
+                (Sigmoid, SIGMOID_ULPS[i], SIGMOID_FLOOR),
+                (Tanh, TANH_ULPS[i], 0.0),
+                (Erf, ERF_ULPS[i], 0.0),
+                (Softplus, SOFTPLUS_ULPS[i], 0.0),
+                (Silu, SILU_ULPS[i], SIGMOID_FLOOR),
+                (Mish, MISH_ULPS[i], SIGMOID_FLOOR),
+                (Gelu, 1.0, GELU_FLOOR),
+                (GeluTanh, 1.0, GELU_FLOOR),
+            ];
+            for (code, bound, floor) in bounds {
+                let worst = sweep(row, code, floor);
+                std::println!("{} {code:?} {worst:.2} ulp", row.isa);
+                assert!(worst <= bound, "{} {code:?}: {worst} ulp", row.isa);
+            }
+        }
+    }
+}
+
+mod reduce {
+    use super::*;
+    use ReduceKind::*;
+
+    const KINDS: [ReduceKind; 13] =
+        [Sum, Mean, Max, Min, Prod, L1, L2, SumSquare, LogSumExp, ArgMax, ArgMin, ArgMaxLast, ArgMinLast];
+
+    fn oracle(kind: ReduceKind, x: &[f64]) -> f64 {
+        let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let low = x.iter().copied().fold(f64::INFINITY, f64::min);
+        let square = || x.iter().map(|x| x * x).sum::<f64>();
+        let position = |p: Option<usize>| p.unwrap_or(0) as f64;
+        match kind {
+            Sum => x.iter().sum(),
+            Mean => x.iter().sum::<f64>() / x.len() as f64,
+            Max if x.iter().any(|x| x.is_nan()) => f64::NAN,
+            Max => top,
+            Min if x.iter().any(|x| x.is_nan()) => f64::NAN,
+            Min => low,
+            Prod => x.iter().product(),
+            L1 => x.iter().map(|x| x.abs()).sum(),
+            L2 => square().sqrt(),
+            SumSquare => square(),
+            LogSumExp => libm::log(x.iter().map(|x| libm::exp(*x)).sum()),
+            ArgMax => position(x.iter().position(|&x| x == top)),
+            ArgMin => position(x.iter().position(|&x| x == low)),
+            ArgMaxLast => position(x.iter().rposition(|&x| x == top)),
+            ArgMinLast => position(x.iter().rposition(|&x| x == low)),
+        }
+    }
+
+    fn check(row: &Kernels, random: &mut Random, kind: ReduceKind, dims: &[usize], kept: usize) {
+        let arg = matches!(kind, ArgMax | ArgMin | ArgMaxLast | ArgMinLast);
+        let integer = matches!(kind, Sum | Max | Min | Prod) || arg;
+        let dtype = if integer && random.below(3) == 0 { DType::I64 } else { DType::F32 };
+        let mut input = Tensor::random(random, dtype, dims, true, false);
+        if kind == Max && dtype == DType::F32 && random.flip() {
+            input.f32s[0] = f32::NAN;
+        }
+        let mut output =
+            Tensor::random(random, if arg { DType::I64 } else { dtype }, &dims[..kept], false, false);
+        let operand = input.operand();
+        fill_output(&mut output, |output, backwards| {
+            let args = ReduceArgs { kind, input: operand, output };
+            // SAFETY: the operands' memory outlives the call.
+            run(row.reduce_tasks(&args), backwards, |task| unsafe { (row.reduce)(&args, task) });
+        });
+        let count: usize = dims[kept..].iter().product();
+        for i in 0..output.len() {
+            let what = (row.isa, kind, dtype, dims, kept, i);
+            if dtype == DType::I64 && !arg {
+                let x = (0..count).map(|j| input.int(i * count + j));
+                let want = match kind {
+                    Sum => x.fold(0, i64::wrapping_add),
+                    Prod => x.fold(1, i64::wrapping_mul),
+                    Max => x.max().unwrap_or(i64::MIN),
+                    _ => x.min().unwrap_or(i64::MAX),
+                };
+                assert_eq!(output.int(i), want, "{what:?}");
+                continue;
+            }
+            let x: Vec<f64> = (0..count).map(|j| input.float(i * count + j)).collect();
+            let want = oracle(kind, &x);
+            if arg {
+                assert_eq!(output.int(i) as f64, want, "{what:?}");
+                continue;
+            }
+            let size = x.iter().map(|x| x.abs()).sum::<f64>();
+            close(
+                output.f32s[output.at(i)],
+                want,
+                EPS * 64.0 * (size + 1.0) / if kind == Mean { count as f64 } else { 1.0 },
+                &what,
+            );
+        }
+    }
+
+    #[test]
+    fn random_shapes() {
+        for row in rows() {
+            let mut random = Random(13);
+            for kind in KINDS {
+                for _ in 0..60 {
+                    let dims = dims(&mut random, 20000);
+                    let kept = random.below(dims.len() + 1);
+                    check(row, &mut random, kind, &dims, kept);
+                }
+                check(row, &mut random, kind, &[3, 5000], 1);
+                check(row, &mut random, kind, &[5000, 17], 1);
+            }
+        }
+    }
+}
+
+mod data {
+    use super::*;
+    use crate::kernels::data::*;
+
+    const TYPES: [DType; 3] = [DType::F32, DType::I64, DType::Bool];
+
+    #[test]
+    fn copies() {
+        let mut random = Random(14);
+        for _ in 0..600 {
+            let (dims, dtype) = (dims(&mut random, 100_000), random.pick(&TYPES));
+            let mut input = Tensor::random(&mut random, dtype, &dims, true, true);
+            let mut output = Tensor::random(&mut random, dtype, &dims, false, true);
+            let from = input.operand();
+            fill_output(&mut output, |output, backwards| {
+                let args = CopyArgs { input: from, output };
+                // SAFETY: the operands' memory outlives the call.
+                run(copy_tasks(&args), backwards, |task| unsafe { copy(&args, task) });
+            });
+            for i in 0..output.len() {
+                assert_eq!(output.float(i), input.float(i), "{:?} {:?}", input.layout, output.layout);
+            }
+        }
+    }
+
+    #[test]
+    fn gathers() {
+        let mut random = Random(16);
+        for _ in 0..300 {
+            let mut all = dims(&mut random, 3000);
+            all.push(1 + random.below(6));
+            let axis = random.below(all.len());
+            all[axis] = all[axis].max(1);
+            let n = all[axis];
+            let picks: Vec<usize> = (0..random.below(3)).map(|_| 1 + random.below(5)).collect();
+            let dtype = random.pick(&TYPES);
+            let mut data = Tensor::random(&mut random, dtype, &all, false, true);
+            let mut indices = Tensor::random(&mut random, DType::I64, &picks, true, true);
+            let mut out_dims = all[..axis].to_vec();
+            out_dims.extend(&picks);
+            out_dims.extend(&all[axis + 1..]);
+            let mut output = Tensor::random(&mut random, dtype, &out_dims, false, false);
+            let (from, by) = (data.operand(), indices.operand());
+            fill_output(&mut output, |output, backwards| {
+                let args = GatherArgs { data: from, indices: by, output, axis };
+                // SAFETY: the operands' memory outlives the call.
+                run(gather_tasks(&args), backwards, |task| unsafe { gather(&args, task) });
+            });
+            let rest: usize = all[axis + 1..].iter().product();
+            let count: usize = picks.iter().product();
+            for i in 0..output.len() {
+                let (o, p, r) = (i / rest / count, i / rest % count, i % rest);
+                let pick = indices.int(p);
+                let pick = (if pick < 0 { pick + n as i64 } else { pick }).clamp(0, n as i64 - 1) as usize;
+                assert_eq!(
+                    output.float(i),
+                    data.float((o * n + pick) * rest + r),
+                    "{all:?} {picks:?} {axis}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn cumulative_sums() {
+        let mut random = Random(17);
+        for _ in 0..200 {
+            let mut all = dims(&mut random, 5000);
+            all.push(1 + random.below(9));
+            let (axis, dtype) = (random.below(all.len()), random.pick(&TYPES[..2]));
+            let (exclusive, reverse) = (random.flip(), random.flip());
+            let mut input = Tensor::random(&mut random, dtype, &all, true, true);
+            let mut output = Tensor::random(&mut random, dtype, &all, false, false);
+            let from = input.operand();
+            fill_output(&mut output, |output, backwards| {
+                let args = CumSumArgs { input: from, output, axis, exclusive, reverse };
+                // SAFETY: the operands' memory outlives the call.
+                run(cumsum_tasks(&args), backwards, |task| unsafe { cumsum(&args, task) });
+            });
+            let (n, rest) = (all[axis], all[axis + 1..].iter().product::<usize>());
+            for i in 0..output.len() {
+                let at = i / rest % n;
+                let seen = |j: &usize| {
+                    if reverse {
+                        *j > at || (*j == at && !exclusive)
+                    } else {
+                        *j < at || (*j == at && !exclusive)
+                    }
+                };
+                let want: f64 = (0..n).filter(seen).map(|j| input.float(i - at * rest + j * rest)).sum();
+                assert!((output.float(i) - want).abs() <= EPS * 2.0 * want.abs(), "{all:?} {axis}");
+            }
+        }
+    }
+}
+
+mod int {
+    use super::*;
+    use crate::kernels::int::*;
+
+    fn oracle(code: IntCode, a: i128, b: i128, c: i128) -> i128 {
+        let truth = i128::from;
+        match code {
+            IntCode::Copy => a,
+            IntCode::Neg => -a,
+            IntCode::Abs => a.abs(),
+            IntCode::Sign => a.signum(),
+            IntCode::Not => truth(a == 0),
+            IntCode::Add => a + b,
+            IntCode::Sub => a - b,
+            IntCode::Mul => a * b,
+            IntCode::Div | IntCode::Mod | IntCode::Fmod if b == 0 => 0,
+            IntCode::Div => a / b,
+            IntCode::Min => a.min(b),
+            IntCode::Max => a.max(b),
+            IntCode::Pow if b < 0 && a.abs() != 1 => 0,
+            IntCode::Pow => (0..b.unsigned_abs() % 64).fold(1i64, |p, _| p.wrapping_mul(a as i64)).into(),
+            IntCode::Mod => a.rem_euclid(b.abs()) + if b < 0 && a.rem_euclid(b.abs()) != 0 { b } else { 0 },
+            IntCode::Fmod => a % b,
+            IntCode::And => truth(a != 0 && b != 0),
+            IntCode::Or => truth(a != 0 || b != 0),
+            IntCode::Xor => truth((a != 0) != (b != 0)),
+            IntCode::Equal => truth(a == b),
+            IntCode::Less => truth(a < b),
+            IntCode::LessEqual => truth(a <= b),
+            IntCode::Greater => truth(a > b),
+            IntCode::GreaterEqual => truth(a >= b),
+            IntCode::Where => {
+                if a != 0 {
+                    b
+                } else {
+                    c
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation() {
+        use IntCode::*;
+        let codes = [
+            Copy,
+            Neg,
+            Abs,
+            Sign,
+            Not,
+            Add,
+            Sub,
+            Mul,
+            Div,
+            Min,
+            Max,
+            Pow,
+            Mod,
+            Fmod,
+            And,
+            Or,
+            Xor,
+            Equal,
+            Less,
+            LessEqual,
+            Greater,
+            GreaterEqual,
+            Where,
+        ];
+        let mut random = Random(18);
+        for code in codes {
+            for round in 0..20 {
+                let dims = dims(&mut random, 30000);
+                let mut inputs = [0; 3].map(|_| {
+                    let dtype = random.pick(&[DType::I64, DType::I64, DType::Bool]);
+                    Tensor::random(&mut random, dtype, &dims, true, true)
+                });
+                if round == 0 && code != Pow {
+                    inputs[0].i64s[0] = i64::MIN;
+                    inputs[1].i64s[0] = -1;
+                }
+                let [a, b, c] = inputs.each_mut().map(|t| t.operand());
+                let dtype = random.pick(&[DType::I64, DType::Bool]);
+                let mut output = Tensor::random(&mut random, dtype, &dims, false, false);
+                fill_output(&mut output, |output, backwards| {
+                    let args = IntArgs { code, a, b, c, output };
+                    // SAFETY: the operands' memory outlives the call.
+                    run(int_tasks(&args), backwards, |task| unsafe { int(&args, task) });
+                });
+                for i in 0..output.len() {
+                    let [a, b, c] = [0, 1, 2].map(|t: usize| i128::from(inputs[t].int(i)));
+                    let want = oracle(code, a, b, c) as i64;
+                    let want = if dtype == DType::Bool { i64::from(want != 0) } else { want };
+                    assert_eq!(output.int(i), want, "{code:?} {a} {b} {c}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn names() {
+    for isa in Isa::ALL {
+        assert_eq!(isa.name().parse(), Ok(isa));
+    }
+    assert!("x86-avx".parse::<Isa>().is_err());
+    assert_eq!(cpu::best().isa, rows().next().unwrap().isa);
+    assert!(cpu::find(Isa::Portable).is_some());
+}

@@ -10,3 +10,5 @@
 extern crate std;
 
 pub mod kernels;
+
+pub mod sampler;

@@ -1,0 +1,111 @@
+//! The coefficients of a run, and what samplers make them from.
+
+use super::{Error, Grid, Level, MAX_HISTORY, MAX_STEPS, Options, Parameterisation};
+
+/// The coefficients of a whole run: one row for each network evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub rows: heapless::Vec<Row, MAX_STEPS>,
+    /// The initial state is this times unit normal noise.
+    pub initial_scale: f64,
+}
+
+impl Table {
+    /// How many earlier estimates [`advance`] has to keep for this table.
+    pub fn history(&self) -> usize {
+        self.rows.iter().map(Row::looks_back).max().unwrap_or(0)
+    }
+}
+
+/// One network evaluation and the update that follows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row {
+    pub inputs: Inputs,
+    /// `y` from the state and the network's output `F`: `x*state + y*F`.
+    pub estimate: Combination,
+    /// Clamp `y` to `[-limit, limit]`.
+    pub limit: Option<f64>,
+    /// The next state, before noise, from the state and `y`.
+    pub update: Combination,
+    /// What is added to the next state of the `y` of the row before, the one before that, and so on.
+    pub earlier: [f64; MAX_HISTORY],
+    /// Coefficient of the noise added to the next state. `None`: no draw. `Some(0.0)`: the reference draws here
+    /// and ignores it, so a generator that is used afterwards has to draw as well.
+    pub noise: Option<f64>,
+    /// The clean sample as this step sees it, from the state before the update and `y`: for previews.
+    pub clean: Combination,
+}
+
+impl Row {
+    pub(super) fn looks_back(&self) -> usize {
+        self.earlier.iter().rposition(|&d| d != 0.0).map_or(0, |last| last + 1)
+    }
+}
+
+/// What the network reads in one evaluation, in the conventions it was trained with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Inputs {
+    /// The network is fed this times the state.
+    pub scale: f64,
+    /// Value of the time input.
+    pub t: f64,
+    /// Value of the target-time input. Networks without one ignore it.
+    pub s: f64,
+    /// Value of the duration input, `t - s` before scaling, never negative.
+    pub h: f64,
+}
+
+/// The scalars of `x * state + y * other`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Combination {
+    pub x: f64,
+    pub y: f64,
+}
+
+impl Combination {
+    /// The other operand as it is.
+    pub(super) const OTHER: Combination = Combination { x: 0.0, y: 1.0 };
+}
+
+/// What a sampler is given: checked values and times that fall from noise to data.
+pub(super) struct Setup<'a> {
+    pub(super) sampler: &'static str,
+    pub(super) parameterisation: &'a Parameterisation,
+    pub(super) grid: &'a Grid<'a>,
+    pub(super) times: &'a [f64],
+    pub(super) options: &'a Options,
+    /// [`Options::eta`], or the sampler's own.
+    pub(super) eta: f64,
+}
+
+impl Setup<'_> {
+    /// A table with one row for each interval `(t, s)` of the grid.
+    pub(super) fn intervals(&self, row: impl Fn(f64, f64) -> Row) -> Table {
+        self.numbered_intervals(|_, t, s| row(t, s))
+    }
+
+    /// The same for rules that have to know which interval it is.
+    pub(super) fn numbered_intervals(&self, row: impl Fn(usize, f64, f64) -> Row) -> Table {
+        let intervals = self.times.windows(2).enumerate();
+        Table {
+            rows: intervals.map(|(i, interval)| row(i, interval[0], interval[1])).collect(),
+            initial_scale: self.parameterisation.process.noise_level(self.times[0]),
+        }
+    }
+
+    /// The levels of noise before and after the interval that starts at time number `i`; the last one ends with none.
+    pub(super) fn levels(&self, i: usize) -> [Level; 2] {
+        let process = self.parameterisation.process;
+        let to = if self.is_last(i) { Level::DATA } else { process.level(self.times[i + 1]) };
+        [process.level(self.times[i]), to]
+    }
+
+    /// Whether the interval that starts at time number `i` is the last.
+    pub(super) fn is_last(&self, i: usize) -> bool {
+        i + 2 == self.times.len()
+    }
+
+    pub(super) fn unsupported(&self, what: &'static str, accepts: &'static str) -> Error {
+        Error::Unsupported { sampler: self.sampler, what, accepts }
+    }
+}

@@ -12,3 +12,6 @@ extern crate std;
 pub mod kernels;
 
 pub mod sampler;
+
+#[cfg(feature = "std")]
+pub mod manifest;

@@ -1,0 +1,364 @@
+//! `fewstep.toml`: how an exported network is sampled.
+//!
+//! No standard says which input of an ONNX file is the noisy state, what its time means, or what its output is. A
+//! manifest beside the file does. [`Manifest::parse`] turns its text into types that admit no contradiction, or
+//! into one line that says where the mistake is: a [`Manifest`] that exists can be sampled. The reference of all
+//! keys is `docs/manifest.md`.
+#![forbid(unsafe_code)]
+
+mod file;
+mod parse;
+mod sampling;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    borrow::ToOwned,
+    fmt, fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    string::String,
+    vec::Vec,
+};
+
+use crate::sampler::{self, Family, Grid, Options, Parameterisation, Sampler, Spacing, Table};
+
+/// What a manifest is called in a model's folder.
+pub const FILE_NAME: &str = "fewstep.toml";
+
+/// The key under which an ONNX file's metadata may hold the text of a manifest instead.
+pub const METADATA_KEY: &str = "fewstep";
+
+/// Manifests are written by hand; anything longer is not one.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// How one network is sampled.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    pub model: Model,
+    /// In the order of the file.
+    pub inputs: Vec<Input>,
+    pub sampling: Sampling,
+    pub output: Output,
+    /// Where the manifest stands, for messages and for the network's place.
+    origin: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub name: String,
+    /// Relative to the manifest's folder, and inside it.
+    pub network: PathBuf,
+    pub summary: Option<String>,
+    pub license: Option<String>,
+}
+
+/// An input of the network, by its name in the ONNX file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    pub name: String,
+    pub role: Role,
+}
+
+/// What an input is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Role {
+    /// The noisy sample, without its batch dimension.
+    State { shape: Vec<usize> },
+    /// `t`.
+    Time,
+    /// `s`, where a flow map jumps to.
+    Target,
+    /// `h = t - s`.
+    Duration,
+    /// Chosen by the user: a class, a prompt's embedding, an observation.
+    Condition(Condition),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// Without its batch dimension; empty for one number.
+    pub shape: Vec<usize>,
+    /// One value for all elements, or one for each. `None`: the user has to give it.
+    pub default: Option<Vec<f64>>,
+    /// Smallest and largest value.
+    pub range: Option<[f64; 2]>,
+    /// Whole numbers only.
+    pub integer: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sampling {
+    pub family: Family,
+    /// The sampler when none is asked for.
+    pub sampler: &'static Sampler,
+    /// The steps when no number is asked for.
+    pub steps: usize,
+    pub max_steps: usize,
+    pub parameterisation: Parameterisation,
+    pub clamp: Option<f64>,
+    /// [`Options::eta`], for samplers that have it.
+    pub eta: Option<f64>,
+    pub schedule: Schedule,
+    /// Times that replace the schedule for one number of steps: theirs.
+    pub times: Option<Vec<f64>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Schedule {
+    /// Of the process: [`Grid::Steps`].
+    Usual,
+    Uniform,
+    Karras {
+        rho: f64,
+    },
+    KarrasPadded {
+        rho: f64,
+    },
+    Spaced(Spacing),
+    Windows,
+}
+
+/// What the network's output is, once sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Which output of the ONNX file; `None`: its first.
+    pub name: Option<String>,
+    pub kind: OutputKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum OutputKind {
+    /// Numbers that are left as they are.
+    Tensor,
+    /// Channels, rows, columns; `range` is black and white.
+    Image {
+        range: [f64; 2],
+    },
+    Heightmap(Heightmap),
+}
+
+/// Heights in metres, which the network knows as -1 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Heightmap {
+    pub transform: HeightTransform,
+    /// The largest height; the smallest is 0.
+    pub height_range: f64,
+    /// Subtract the smallest height of each sample.
+    pub zero_floor: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum HeightTransform {
+    Linear,
+    /// The network's values are even in `asinh(metres / scale)`.
+    Asinh {
+        scale: f64,
+    },
+}
+
+/// What a caller may ask for. The rest is the manifest's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    pub sampler: Option<&'a str>,
+    pub steps: Option<usize>,
+    /// Times from noise to data, the last included.
+    pub times: Option<&'a [f64]>,
+}
+
+impl Manifest {
+    /// Reads a manifest, or the one in a folder.
+    pub fn read(path: impl AsRef<Path>) -> Result<Manifest, ManifestError> {
+        let path = path.as_ref();
+        let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+        let mut text = String::new();
+        let read = fs::File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+        match read {
+            Err(source) => Err(ManifestError::Unreadable { path, source }),
+            Ok(_) => Manifest::parse(&text, path),
+        }
+    }
+
+    /// Parses a manifest that stands at `origin`: a path, which messages name and the network is relative to.
+    pub fn parse(text: &str, origin: impl Into<PathBuf>) -> Result<Manifest, ManifestError> {
+        let origin = origin.into();
+        if text.len() as u64 > MAX_BYTES {
+            return Err(ManifestError::TooLarge { path: origin });
+        }
+        parse::manifest(text, origin)
+    }
+
+    /// Where the network is.
+    pub fn network_path(&self) -> PathBuf {
+        self.origin.parent().unwrap_or(Path::new("")).join(&self.model.network)
+    }
+
+    /// The coefficients of the run that is asked for.
+    pub fn table(&self, request: &Request<'_>) -> Result<Table, RequestError> {
+        let sampling = &self.sampling;
+        let sampler = request.sampler.map_or(Ok(sampling.sampler), sampler::find)?;
+        if !sampler.families.contains(&sampling.family) {
+            return Err(RequestError::Sampler {
+                sampler: sampler.name,
+                model: self.model.name.clone(),
+                family: sampling.family,
+            });
+        }
+        let steps = match (request.steps, request.times) {
+            (Some(steps), Some(times)) if steps.saturating_add(1) != times.len() => {
+                return Err(RequestError::StepsAndTimes { steps, times: times.len() });
+            }
+            (_, Some(times)) => times.len().saturating_sub(1),
+            (steps, None) => steps.unwrap_or(sampling.steps),
+        };
+        if steps > sampling.max_steps {
+            let (model, most) = (self.model.name.clone(), sampling.max_steps);
+            return Err(RequestError::TooManySteps { model, steps, most });
+        }
+        let grid = request.times.map_or_else(|| sampling.grid(steps), Grid::Times);
+        Ok(sampler.table(&sampling.parameterisation, &grid, &sampling.options(sampler))?)
+    }
+
+    /// The condition called `name`, if it may take `values`: one for all elements, or one for each.
+    pub fn condition(&self, name: &str, values: &[f64]) -> Result<&Condition, ConditionError> {
+        let (_, condition) = self.conditions().find(|(known, _)| *known == name).ok_or_else(|| {
+            let known = self.conditions().map(|(known, _)| known.to_owned()).collect();
+            ConditionError::Unknown { name: name.to_owned(), known: Names(known) }
+        })?;
+        condition.check(name, values)?;
+        Ok(condition)
+    }
+
+    pub fn conditions(&self) -> impl Iterator<Item = (&str, &Condition)> {
+        self.inputs.iter().filter_map(|input| match &input.role {
+            Role::Condition(condition) => Some((input.name.as_str(), condition)),
+            _ => None,
+        })
+    }
+}
+
+impl Condition {
+    /// How many numbers it has for one sample.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn check(&self, name: &str, values: &[f64]) -> Result<(), ConditionError> {
+        let name = || name.to_owned();
+        let expected = self.elements();
+        if values.len() != 1 && values.len() != expected {
+            return Err(ConditionError::Length { name: name(), found: values.len(), expected });
+        }
+        for &value in values {
+            // Above 2^53 not every whole number is an f64.
+            if self.integer && !(value.trunc() == value && value.abs() <= 9_007_199_254_740_992.0) {
+                return Err(ConditionError::NotWhole { name: name(), value });
+            }
+            let [low, high] = self.range.unwrap_or([f64::MIN, f64::MAX]);
+            if !(low..=high).contains(&value) {
+                return Err(ConditionError::OutOfRange { name: name(), value, low, high });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sampling {
+    fn grid(&self, steps: usize) -> Grid<'_> {
+        match (&self.times, self.schedule) {
+            (Some(times), _) if times.len() == steps + 1 => Grid::Times(times),
+            (_, Schedule::Uniform) => Grid::Uniform { steps },
+            (_, Schedule::Karras { rho }) => Grid::Karras { steps, rho },
+            (_, Schedule::KarrasPadded { rho }) => Grid::KarrasPadded { steps, rho },
+            (_, Schedule::Spaced(spacing)) => Grid::Spaced { steps, spacing },
+            (_, Schedule::Windows) => Grid::Windows { steps },
+            (_, Schedule::Usual) => Grid::Steps(steps),
+        }
+    }
+
+    fn options(&self, sampler: &Sampler) -> Options {
+        Options { clamp: self.clamp, eta: self.eta.filter(|_| sampler.eta.is_some()) }
+    }
+
+    /// The default run with this sampler.
+    fn run(&self, sampler: &Sampler) -> Result<Table, sampler::Error> {
+        sampler.table(&self.parameterisation, &self.grid(self.steps), &self.options(sampler))
+    }
+}
+
+impl Heightmap {
+    /// Turns one sample of the network, -1 to 1, into metres, in place.
+    pub fn to_metres(&self, values: &mut [f32]) {
+        let metres = |unit: f64| match self.transform {
+            HeightTransform::Linear => unit * self.height_range,
+            HeightTransform::Asinh { scale } => {
+                scale * libm::sinh(unit * libm::asinh(self.height_range / scale))
+            }
+        };
+        for value in values.iter_mut() {
+            let unit = f64::from(((*value + 1.0) * 0.5).clamp(0.0, 1.0));
+            *value = metres(unit).clamp(0.0, self.height_range) as f32;
+        }
+        if self.zero_floor {
+            let floor = values.iter().copied().fold(f32::INFINITY, f32::min);
+            values.iter_mut().for_each(|value| *value -= floor);
+        }
+    }
+}
+
+/// Why there is no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("{}: cannot read the manifest: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{}: longer than {MAX_BYTES} bytes, so it is not a manifest: give the path of a {FILE_NAME}", path.display())]
+    TooLarge { path: PathBuf },
+    #[error("{}:{line}: {problem}", path.display())]
+    Invalid { path: PathBuf, line: usize, problem: String },
+}
+
+/// Why a request has no table.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RequestError {
+    #[error("sampler `{sampler}` makes no sense for `{model}`, whose family is {family}: use {}", samplers(*family))]
+    Sampler { sampler: &'static str, model: String, family: Family },
+    #[error("`{model}` was made for at most {most} step{}, not {steps}", if *most == 1 { "" } else { "s" })]
+    TooManySteps { model: String, steps: usize, most: usize },
+    #[error("{steps} steps need {} times, not {times}: ask for one or the other", steps.saturating_add(1))]
+    StepsAndTimes { steps: usize, times: usize },
+    #[error(transparent)]
+    Table(#[from] sampler::Error),
+}
+
+/// Why a condition may not take a value.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ConditionError {
+    #[error("there is no condition `{name}`; there are {known}")]
+    Unknown { name: String, known: Names },
+    #[error("condition `{name}` got {found} values: it takes 1 or {expected}")]
+    Length { name: String, found: usize, expected: usize },
+    #[error("condition `{name}` = {value} is outside its range, {low} to {high}")]
+    OutOfRange { name: String, value: f64, low: f64, high: f64 },
+    #[error("condition `{name}` = {value} is not a whole number, which this network needs")]
+    NotWhole { name: String, value: f64 },
+}
+
+/// Names in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(Vec<String>);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (i, name) in self.0.iter().enumerate() {
+            write!(f, "{}`{name}`", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+fn samplers(family: Family) -> Names {
+    Names(family.samplers().map(|sampler| sampler.name.to_owned()).collect())
+}

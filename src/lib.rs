@@ -9,7 +9,11 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod plan;
+
 pub mod kernels;
+
+pub mod engine;
 
 pub mod sampler;
 

@@ -1,0 +1,219 @@
+//! Runs a plan on an arena. Allocates nothing, knows no files, no ONNX, no heap.
+
+mod execute;
+#[cfg(feature = "std")]
+mod threads;
+
+#[cfg(feature = "std")]
+pub use threads::Pool;
+
+use crate::kernels::{DType, Kernels, Operand, cpu};
+use crate::plan::{ALIGNMENT, Plan, Port, Space, ViewId};
+
+/// Runs independent tasks, on as many threads as it has.
+pub trait Threads: Sync {
+    /// Calls `task` once with every number below `count`, in any order, and returns when all calls have.
+    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync));
+}
+
+/// No threads: the caller's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Serial;
+
+impl Threads for Serial {
+    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..count).for_each(task);
+    }
+}
+
+/// Runs the operators that have no kernel. Inputs and outputs are dense, in row-major order.
+pub trait Host: Sync {
+    /// Runs operator `operator` of the plan; false if that failed.
+    fn run(&self, operator: u32, inputs: &[Operand], outputs: &[Operand]) -> bool;
+}
+
+/// The most inputs, and the most outputs, of an operator that the host runs.
+pub const MAX_HOST_OPERANDS: usize = 32;
+
+/// Why a plan does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    #[error("the arena has {found} bytes, the plan needs {needed}")]
+    ArenaTooSmall { needed: usize, found: usize },
+    #[error("the arena does not begin at a multiple of {ALIGNMENT} bytes")]
+    ArenaMisaligned,
+    #[error("the plan is made for {isa}, which this CPU lacks (needs {})", Features(*isa))]
+    Unsupported { isa: crate::kernels::Isa },
+    #[error(
+        "the plan's weights are packed {plan} wide, this program's kernels want {kernels}; compile the model again"
+    )]
+    Packing { plan: usize, kernels: usize },
+    #[error("the network has no {kind} {index}")]
+    NoPort { kind: &'static str, index: usize },
+    #[error("{kind} {index} of the network is {found}, not {wanted}")]
+    PortType { kind: &'static str, index: usize, found: DType, wanted: DType },
+    #[error("the plan has operators that only a host with the compiler can run")]
+    NoHost,
+    #[error("instruction {instruction} failed: the host's operator refused its inputs")]
+    Host { instruction: usize },
+    #[error("instruction {instruction} is damaged; compile the model again")]
+    Damaged { instruction: usize },
+}
+
+struct Features(crate::kernels::Isa);
+
+impl core::fmt::Display for Features {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (i, feature) in self.0.features().iter().enumerate() {
+            write!(f, "{}{feature}", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// A plan, the memory that it works on, and the kernels that run it.
+pub struct Engine<'a> {
+    plan: Plan<'a>,
+    arena: &'a mut [u8],
+    kernels: &'static Kernels,
+    threads: &'a dyn Threads,
+    host: Option<&'a dyn Host>,
+}
+
+impl<'a> Engine<'a> {
+    /// # Errors
+    /// If the arena is too small or misaligned, or this CPU lacks what the plan was made for.
+    pub fn new(plan: Plan<'a>, arena: &'a mut [u8]) -> Result<Engine<'a>, EngineError> {
+        let needed = plan.arena_bytes();
+        if arena.len() < needed {
+            return Err(EngineError::ArenaTooSmall { needed, found: arena.len() });
+        }
+        if needed > 0 && arena.as_ptr().align_offset(ALIGNMENT) != 0 {
+            return Err(EngineError::ArenaMisaligned);
+        }
+        let kernels = cpu::find(plan.isa()).ok_or(EngineError::Unsupported { isa: plan.isa() })?;
+        if kernels.nr != plan.panel_width() {
+            return Err(EngineError::Packing { plan: plan.panel_width(), kernels: kernels.nr });
+        }
+        Ok(Engine { plan, arena, kernels, threads: &Serial, host: None })
+    }
+
+    #[must_use]
+    pub fn with_threads(self, threads: &'a dyn Threads) -> Engine<'a> {
+        Engine { threads, ..self }
+    }
+
+    #[must_use]
+    pub fn with_host(self, host: &'a dyn Host) -> Engine<'a> {
+        Engine { host: Some(host), ..self }
+    }
+
+    pub fn plan(&self) -> Plan<'a> {
+        self.plan
+    }
+
+    /// The elements of an f32 input, to be written before [`Self::run`]. Inputs keep their contents between runs.
+    ///
+    /// # Errors
+    /// If there is no such input, or it is not f32.
+    pub fn input_f32(&mut self, index: usize) -> Result<&mut [f32], EngineError> {
+        let port = port(self.plan.inputs().nth(index), "input", index)?;
+        let (ptr, len) = self.port(port, "input", index, DType::F32)?;
+        // SAFETY: `check` has found the port dense and inside of the arena, aligned for its type; the arena is borrowed
+        // mutably through self, and every bit pattern is an f32.
+        Ok(unsafe { core::slice::from_raw_parts_mut(ptr.cast::<f32>(), len) })
+    }
+
+    /// The elements of an integer input, as [`Self::input_f32`].
+    ///
+    /// # Errors
+    /// If there is no such input, or it is not i64.
+    pub fn input_i64(&mut self, index: usize) -> Result<&mut [i64], EngineError> {
+        let port = port(self.plan.inputs().nth(index), "input", index)?;
+        let (ptr, len) = self.port(port, "input", index, DType::I64)?;
+        // SAFETY: as for `input_f32`.
+        Ok(unsafe { core::slice::from_raw_parts_mut(ptr.cast::<i64>(), len) })
+    }
+
+    /// The truth values of an input, 0 or 1 each, as [`Self::input_f32`].
+    ///
+    /// # Errors
+    /// If there is no such input, or it is not bool.
+    pub fn input_bool(&mut self, index: usize) -> Result<&mut [u8], EngineError> {
+        let port = port(self.plan.inputs().nth(index), "input", index)?;
+        let (ptr, len) = self.port(port, "input", index, DType::Bool)?;
+        // SAFETY: as for `input_f32`.
+        Ok(unsafe { core::slice::from_raw_parts_mut(ptr, len) })
+    }
+
+    /// The elements of an f32 output, after [`Self::run`].
+    ///
+    /// # Errors
+    /// If there is no such output, or it is not f32.
+    pub fn output_f32(&mut self, index: usize) -> Result<&[f32], EngineError> {
+        let port = port(self.plan.outputs().nth(index), "output", index)?;
+        let (ptr, len) = self.port(port, "output", index, DType::F32)?;
+        // SAFETY: as for `input_f32`.
+        Ok(unsafe { core::slice::from_raw_parts(ptr.cast::<f32>(), len) })
+    }
+
+    /// The elements of an integer output, as [`Self::output_f32`].
+    ///
+    /// # Errors
+    /// If there is no such output, or it is not i64.
+    pub fn output_i64(&mut self, index: usize) -> Result<&[i64], EngineError> {
+        let port = port(self.plan.outputs().nth(index), "output", index)?;
+        let (ptr, len) = self.port(port, "output", index, DType::I64)?;
+        // SAFETY: as for `input_f32`.
+        Ok(unsafe { core::slice::from_raw_parts(ptr.cast::<i64>(), len) })
+    }
+
+    /// The truth values of an output, 0 for false, as [`Self::output_f32`].
+    ///
+    /// # Errors
+    /// If there is no such output, or it is not bool.
+    pub fn output_bool(&mut self, index: usize) -> Result<&[u8], EngineError> {
+        let port = port(self.plan.outputs().nth(index), "output", index)?;
+        let (ptr, len) = self.port(port, "output", index, DType::Bool)?;
+        // SAFETY: as for `input_f32`.
+        Ok(unsafe { core::slice::from_raw_parts(ptr, len) })
+    }
+
+    /// Evaluates the network once. Allocates nothing, unless the plan has operators that the host runs.
+    ///
+    /// # Errors
+    /// If an operator of the host fails; the outputs hold nothing of use then.
+    pub fn run(&mut self) -> Result<(), EngineError> {
+        (0..self.plan.len()).try_for_each(|i| self.execute(i))
+    }
+
+    fn port(
+        &mut self,
+        port: Port,
+        kind: &'static str,
+        index: usize,
+        wanted: DType,
+    ) -> Result<(*mut u8, usize), EngineError> {
+        let operand = self.operand(port.view).ok_or(EngineError::NoPort { kind, index })?;
+        if operand.dtype != wanted {
+            return Err(EngineError::PortType { kind, index, found: operand.dtype, wanted });
+        }
+        Ok((operand.ptr, operand.layout.len()))
+    }
+
+    /// Where a view lies.
+    fn operand(&mut self, id: ViewId) -> Option<Operand> {
+        let view = self.plan.view_at(id)?;
+        let base = match view.space {
+            Space::Arena => self.arena.as_mut_ptr(),
+            Space::Weights => self.plan.weights().as_ptr().cast_mut(),
+        };
+        // `check` has found the offset to be inside; wrapping, so that even a damaged one is only a wrong address.
+        let ptr = base.wrapping_add(view.offset as usize);
+        Some(Operand { ptr, dtype: view.dtype, layout: view.layout })
+    }
+}
+
+fn port(port: Option<Port>, kind: &'static str, index: usize) -> Result<Port, EngineError> {
+    port.ok_or(EngineError::NoPort { kind, index })
+}

@@ -1,0 +1,491 @@
+//! Checks a plan once, before anything runs it: every access of every instruction lies inside of the arena or the
+//! weights, whatever the bytes say.
+
+use super::instruction::{Access, Geometry, Instruction, Matrix, Space, Span, View, ViewId};
+use super::{ALIGNMENT, Plan, VERSION};
+use crate::kernels::{DType, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, norm_scratch};
+
+/// Why bytes are not a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("the plan's metadata are damaged; compile the model again")]
+    Malformed,
+    #[error("the plan has format version {found}, this program reads {VERSION}; compile the model again")]
+    Version { found: u32 },
+    #[error("the plan's weights do not begin at a multiple of {ALIGNMENT} bytes")]
+    MisalignedWeights,
+    #[error("instruction {instruction} of the plan is not sound ({problem}); compile the model again")]
+    Instruction { instruction: u32, problem: &'static str },
+    #[error("port {port} of the plan is not sound ({problem}); compile the model again")]
+    Port { port: u32, problem: &'static str },
+}
+
+type Sound = Result<(), &'static str>;
+
+/// What can be told of a plan without running it.
+pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
+    if plan.version() != VERSION {
+        return Err(PlanError::Version { found: plan.version() });
+    }
+    for i in 0..plan.len() {
+        let instruction = plan.instruction(i).ok_or(PlanError::Malformed)?;
+        let wrong = |problem| PlanError::Instruction { instruction: i as u32, problem };
+        operands(plan, &instruction).and_then(|()| shapes(plan, &instruction)).map_err(wrong)?;
+    }
+    for (i, port) in plan.inputs().chain(plan.outputs()).enumerate() {
+        let wrong = |problem| PlanError::Port { port: i as u32, problem };
+        let view = view(plan, port.view, Access::Write).map_err(wrong)?;
+        dense(&view).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Every view that the instruction names exists, lies inside of its memory, and is written only in the arena.
+fn operands(plan: &Plan, instruction: &Instruction) -> Sound {
+    let mut sound = Ok(());
+    instruction.views(|id, access| sound = sound.and_then(|()| view(plan, id, access).map(|_| ())));
+    for (span, access) in instruction.spans() {
+        if plan.operands(span).count() != span.len as usize {
+            return Err("an operand list is cut off");
+        }
+        for id in plan.operands(span) {
+            view(plan, id, access)?;
+        }
+    }
+    sound
+}
+
+fn view(plan: &Plan, id: ViewId, access: Access) -> Result<View, &'static str> {
+    let view = plan.view_at(id).ok_or("an operand does not exist")?;
+    if access == Access::Write && view.space != Space::Arena {
+        return Err("it writes into the weights");
+    }
+    if view.layout.rank as usize > MAX_RANK {
+        return Err("an operand has too many dimensions");
+    }
+    elements(&view, access, plan.arena_bytes())?;
+    let size = view.dtype.size() as i128;
+    if !view.offset.is_multiple_of(view.dtype.size() as u64) {
+        return Err("an operand is misaligned");
+    }
+    let end = match view.space {
+        Space::Arena => plan.arena_bytes(),
+        Space::Weights => plan.weights().len(),
+    };
+    // An empty operand is never touched, but its address is computed.
+    let (low, high) = view.layout.reach().unwrap_or((0, -1));
+    let offset = i128::from(view.offset);
+    let (first, last) = (offset + i128::from(low) * size, offset + (i128::from(high) + 1) * size);
+    if first < 0 || last.max(offset) > end as i128 {
+        return Err("an operand reaches outside of its memory");
+    }
+    Ok(view)
+}
+
+/// The most elements that an operand may have, repeated ones counted: a damaged plan must not run for ever.
+const MAX_ELEMENTS: u64 = 1 << 34;
+
+/// The most taps of a window.
+const MAX_TAPS: usize = 1 << 16;
+
+/// A bound on what an operand makes a kernel do; what is written names no element twice.
+fn elements(view: &View, access: Access, arena: usize) -> Sound {
+    let layout = &view.layout;
+    let dims = layout.dims[..layout.rank()].iter();
+    let count = dims.copied().try_fold(1u64, |count, size| count.checked_mul(u64::from(size)));
+    let count = count.filter(|&count| count <= MAX_ELEMENTS).ok_or("an operand has too many elements")?;
+    if access == Access::Read {
+        return Ok(());
+    }
+    let repeats = (0..layout.rank()).any(|axis| layout.dim(axis) > 1 && layout.stride(axis) == 0);
+    when(!repeats && count <= arena as u64, "a result is written to the same place twice")
+}
+
+/// The operands' dimensions fit together as the kernel takes for granted.
+fn shapes(plan: &Plan, instruction: &Instruction) -> Sound {
+    let at = |id| plan.view_at(id).ok_or("an operand does not exist");
+    match *instruction {
+        Instruction::Map { steps, inputs, output } => map(plan, steps, inputs, at(output)?),
+        Instruction::Int { operands, output, .. } => {
+            let output = at(output)?;
+            for id in operands {
+                same_dims(&at(id)?, &output)?;
+            }
+            let float = operands.iter().filter_map(|&id| plan.view_at(id)).any(|v| v.dtype == DType::F32);
+            when(!float && output.dtype != DType::F32, "integers are floats")
+        }
+        Instruction::Copy { input, output } => {
+            let (input, output) = (at(input)?, at(output)?);
+            same_dims(&input, &output)?;
+            when(input.dtype == output.dtype, "a copy changes the type")
+        }
+        Instruction::Gather { data, indices, output, axis } => {
+            gather(at(data)?, at(indices)?, at(output)?, axis as usize)
+        }
+        Instruction::CumSum { input, output, axis, .. } => {
+            let (input, output) = (at(input)?, at(output)?);
+            same_dims(&input, &output)?;
+            when(input.dtype == output.dtype && input.dtype != DType::Bool, "types differ")?;
+            when((axis as usize) < input.layout.rank(), "an axis does not exist")
+        }
+        Instruction::Reduce { input, output, .. } => {
+            let (input, output) = (at(input)?, at(output)?);
+            let rank = output.layout.rank();
+            let leading =
+                rank <= input.layout.rank() && (0..rank).all(|a| input.layout.dim(a) == output.layout.dim(a));
+            when(input.dtype != DType::Bool && output.dtype != DType::Bool, "truth values are reduced")?;
+            when(leading, "the dimensions of a reduction do not fit")
+        }
+        Instruction::Gemm { a, b, bias, residual, c, .. } => gemm(plan, at(a)?, b, bias, residual, at(c)?),
+        Instruction::Conv { x, weights, bias, residual, geometry, zeros, c, .. } => {
+            let (x, c) = (at(x)?, at(c)?);
+            image(&x)?;
+            pixels(&c)?;
+            if let Some(residual) = residual {
+                let residual = at(residual)?;
+                pixels(&residual)?;
+                same_dims(&residual, &c)?;
+            }
+            let (channels, n) = (x.layout.dim(3), c.layout.dim(3));
+            window(&x, &c, geometry)?;
+            let depth = taps(geometry)? * channels;
+            vector(&at(weights)?, packed(plan, depth, n)?)?;
+            aligned(&at(weights)?)?;
+            vector(&at(zeros)?, channels)?;
+            optional_vector(plan, bias, n)
+        }
+        Instruction::Depthwise { x, weights, bias, geometry, zeros, c, .. } => {
+            let (x, c) = (at(x)?, at(c)?);
+            image(&x)?;
+            pixels(&c)?;
+            let channels = x.layout.dim(3);
+            window(&x, &c, geometry)?;
+            when(c.layout.dim(3) == channels, "channels differ")?;
+            vector(&at(weights)?, taps(geometry)? * channels)?;
+            vector(&at(zeros)?, channels)?;
+            optional_vector(plan, bias, channels)
+        }
+        Instruction::Norm { x, gamma, beta, groups, scratch, y, .. } => {
+            let (x, y) = (at(x)?, at(y)?);
+            same_dims(&x, &y)?;
+            rows(&x, 3)?;
+            rows(&y, 3)?;
+            let [n, s, c] = [0, 1, 2].map(|a| x.layout.dim(a));
+            let groups = groups as usize;
+            when(groups > 0 && c.is_multiple_of(groups), "the groups do not divide the channels")?;
+            vector(&at(scratch)?, norm_scratch(n, s, c, groups))?;
+            optional_vector(plan, gamma, c)?;
+            optional_vector(plan, beta, c)
+        }
+        Instruction::Softmax { x, y, .. } => {
+            let (x, y) = (at(x)?, at(y)?);
+            same_dims(&x, &y)?;
+            rows(&x, 2)?;
+            rows(&y, 2)
+        }
+        Instruction::Resample { x, indices, weights, y } => resample(plan, at(x)?, indices, weights, at(y)?),
+        Instruction::Pool { x, geometry, y, .. } => {
+            let (x, y) = (at(x)?, at(y)?);
+            image(&x)?;
+            pixels(&y)?;
+            taps(geometry)?;
+            window(&x, &y, geometry)?;
+            when(x.layout.dim(3) == y.layout.dim(3), "channels differ")
+        }
+        Instruction::Host { inputs, outputs, .. } => {
+            for id in plan.operands(inputs).chain(plan.operands(outputs)) {
+                dense(&at(id)?)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn when(sound: bool, problem: &'static str) -> Sound {
+    if sound { Ok(()) } else { Err(problem) }
+}
+
+fn same_dims(a: &View, b: &View) -> Sound {
+    let (a, b) = (&a.layout, &b.layout);
+    when(a.rank == b.rank && a.dims[..a.rank()] == b.dims[..b.rank()], "the dimensions of operands differ")
+}
+
+/// Elements one after the other in row-major order.
+fn dense(view: &View) -> Sound {
+    let mut expected = 1;
+    for axis in (0..view.layout.rank()).rev().filter(|&a| view.layout.dim(a) != 1) {
+        when(view.layout.stride(axis) == expected, "an operand is not dense")?;
+        expected *= view.layout.dim(axis) as isize;
+    }
+    Ok(())
+}
+
+/// f32[`len` or more], dense.
+fn vector(view: &View, len: usize) -> Sound {
+    when(view.dtype == DType::F32, "a vector is not f32")?;
+    dense(view)?;
+    when(view.layout.len() >= len, "a vector is too short")
+}
+
+fn optional_vector(plan: &Plan, id: Option<ViewId>, len: usize) -> Sound {
+    match id {
+        Some(id) => vector(&plan.view_at(id).ok_or("an operand does not exist")?, len),
+        None => Ok(()),
+    }
+}
+
+fn aligned(view: &View) -> Sound {
+    when(view.offset.is_multiple_of(ALIGNMENT as u64), "packed weights are misaligned")
+}
+
+/// f32 of this rank whose last axis has stride 1.
+fn rows(view: &View, rank: usize) -> Sound {
+    when(view.dtype == DType::F32 && view.layout.rank() == rank, "an operand has the wrong rank or type")?;
+    when(view.layout.dim(rank - 1) <= 1 || view.layout.stride(rank - 1) == 1, "rows are not contiguous")
+}
+
+fn image(view: &View) -> Sound {
+    rows(view, 4)
+}
+
+/// An image all of whose pixels are one stride apart.
+fn pixels(view: &View) -> Sound {
+    image(view)?;
+    let layout = &view.layout;
+    let mut expected = None;
+    for axis in (0..3).rev().filter(|&a| layout.dim(a) != 1) {
+        when(expected.is_none_or(|e| e == layout.stride(axis)), "pixels are not evenly spaced")?;
+        expected = Some(layout.stride(axis) * layout.dim(axis) as isize);
+    }
+    Ok(())
+}
+
+fn taps(geometry: Geometry) -> Result<usize, &'static str> {
+    let Geometry { kernel, stride, dilation, .. } = geometry;
+    let positive = kernel.iter().chain(&stride).chain(&dilation).all(|&v| v > 0 && v < 1 << 20);
+    when(positive, "a window has a size of 0")?;
+    let taps = kernel[0] as usize * kernel[1] as usize;
+    when(taps <= MAX_TAPS, "a window is too large")?;
+    Ok(taps)
+}
+
+/// The window's positions stay within what the kernels' index arithmetic holds; what lies outside of the image is zero.
+fn window(x: &View, y: &View, geometry: Geometry) -> Sound {
+    when(x.layout.dim(0) == y.layout.dim(0), "the numbers of images differ")?;
+    let small = |v: u32| u64::from(v) < 1 << 20;
+    when(geometry.pad.iter().all(|&p| small(p)), "a padding is too large")
+}
+
+fn packed(plan: &Plan, depth: usize, n: usize) -> Result<usize, &'static str> {
+    let width = plan.panel_width();
+    when((1..=1024).contains(&width), "panels have no width")?;
+    n.div_ceil(width).checked_mul(width * depth).ok_or("a matrix is too large")
+}
+
+fn map(plan: &Plan, steps: Span, inputs: Span, output: View) -> Sound {
+    let count = inputs.len as usize;
+    when(
+        count < MAX_REGISTERS && (1..=MAX_MAP_STEPS).contains(&plan.steps(steps).count()),
+        "an element-wise program is empty or too large",
+    )?;
+    for id in plan.operands(inputs) {
+        same_dims(&plan.view_at(id).ok_or("an operand does not exist")?, &output)?;
+    }
+    let mut written = [false; MAX_REGISTERS];
+    written[..count].fill(true);
+    for step in plan.steps(steps) {
+        for operand in [step.a, step.b, step.c].into_iter().take(step.code.arity()) {
+            let known = operand == IMMEDIATE || written.get(operand as usize).copied().unwrap_or(false);
+            when(known, "an element-wise program reads a register before it is written")?;
+        }
+        let free = (count..MAX_REGISTERS).contains(&(step.dst as usize));
+        when(free, "an element-wise program writes into an input")?;
+        written[step.dst as usize] = true;
+    }
+    Ok(())
+}
+
+fn gather(data: View, indices: View, output: View, axis: usize) -> Sound {
+    let (d, i, o) = (&data.layout, &indices.layout, &output.layout);
+    when(data.dtype == output.dtype && indices.dtype == DType::I64, "types differ")?;
+    when(axis < d.rank() && o.rank() + 1 == d.rank() + i.rank(), "the ranks of a gather do not fit")?;
+    let lead = (0..axis).all(|a| o.dim(a) == d.dim(a));
+    let middle = (0..i.rank()).all(|a| o.dim(axis + a) == i.dim(a));
+    let tail = (axis + 1..d.rank()).all(|a| o.dim(a + i.rank() - 1) == d.dim(a));
+    when(lead && middle && tail, "the dimensions of a gather do not fit")?;
+    when(d.dim(axis) > 0 || i.is_empty(), "a gather from nothing")
+}
+
+fn gemm(plan: &Plan, a: View, b: Matrix, bias: Option<ViewId>, residual: Option<ViewId>, c: View) -> Sound {
+    let rank = c.layout.rank();
+    when(rank >= 2, "a matrix has less than two dimensions")?;
+    rows(&a, rank)?;
+    rows(&c, rank)?;
+    when((0..rank - 1).all(|axis| a.layout.dim(axis) == c.layout.dim(axis)), "the rows of a product differ")?;
+    let (k, n) = (a.layout.dim(rank - 1), c.layout.dim(rank - 1));
+    let size = packed(plan, k, n)?;
+    let at = |id| plan.view_at(id).ok_or("an operand does not exist");
+    match b {
+        Matrix::Packed(id) => {
+            vector(&at(id)?, size)?;
+            aligned(&at(id)?)?;
+        }
+        Matrix::Dynamic { matrix, scratch } => {
+            let (matrix, scratch) = (at(matrix)?, at(scratch)?);
+            let batches = (0..rank - 2).all(|axis| matrix.layout.dim(axis) == c.layout.dim(axis));
+            let fits = matrix.layout.rank() == rank
+                && matrix.layout.dim(rank - 2) == k
+                && matrix.layout.dim(rank - 1) == n;
+            when(
+                matrix.dtype == DType::F32 && batches && fits,
+                "the right matrix of a product does not fit",
+            )?;
+            let count: usize = (0..rank - 2).map(|axis| c.layout.dim(axis)).product();
+            vector(&scratch, size.checked_mul(count).ok_or("a matrix is too large")?)?;
+            aligned(&scratch)?;
+        }
+    }
+    if let Some(id) = residual {
+        let residual = at(id)?;
+        rows(&residual, rank)?;
+        same_dims(&residual, &c)?;
+    }
+    optional_vector(plan, bias, n)
+}
+
+fn resample(plan: &Plan, x: View, indices: ViewId, weights: ViewId, y: View) -> Sound {
+    let (indices, weights) = (plan.view_at(indices), plan.view_at(weights));
+    let (Some(indices), Some(weights)) = (indices, weights) else { return Err("an operand does not exist") };
+    for view in [&x, &y] {
+        when(
+            view.dtype == DType::F32 && view.layout.rank() == 3,
+            "a resized operand has the wrong rank or type",
+        )?;
+        dense(view)?;
+    }
+    let outer = x.layout.dim(0) == y.layout.dim(0) && x.layout.dim(2) == y.layout.dim(2);
+    when(outer && indices.layout.rank() == 2 && indices.dtype == DType::I64, "a resampling does not fit")?;
+    dense(&indices)?;
+    vector(&weights, indices.layout.len())?;
+    when(indices.layout.dim(0) == y.layout.dim(1), "a resampling table has the wrong size")?;
+    // The kernel trusts the table, so it must be constant and every index of it in range.
+    when(indices.space == Space::Weights, "a resampling table is not constant")?;
+    let start = indices.offset as usize;
+    let bytes = plan.weights().get(start..start + indices.layout.len() * 8).ok_or("a table is cut off")?;
+    let (table, _) = bytes.as_chunks::<8>();
+    let range = 0..x.layout.dim(1) as i64;
+    when(table.iter().all(|b| range.contains(&i64::from_le_bytes(*b))), "a resampling table points outside")
+}
+
+#[cfg(all(test, feature = "compile"))]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::graph::{Builder, DType, Fact, Tensor};
+    use crate::kernels::{Activation, MapCode, PoolKind, cpu};
+    use crate::ops::{Conv, MatMul, Norm, Over, Pool, Resample, Softmax};
+    use crate::plan::{CompiledPlan, lower};
+    use std::vec;
+    use std::vec::Vec;
+
+    /// One of most instructions, on a small image.
+    fn plan() -> CompiledPlan {
+        let mut b = Builder::new();
+        let values = |n: usize| (0..n).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>();
+        let x = b.input("x", Fact::new(DType::F32, &[1, 4, 6, 6]));
+        let weights = b.constant(Tensor::f32(&[8, 4, 3, 3], values(288)).unwrap());
+        let conv = Conv {
+            stride: vec![1, 1],
+            dilation: vec![1, 1],
+            pad_begin: vec![1, 1],
+            pad_end: vec![1, 1],
+            groups: 1,
+            bias: false,
+            residual: false,
+            activation: Activation::Silu,
+        };
+        let y = b.push(conv, &[x, weights]).unwrap();
+        let norm = Norm {
+            over: Over::Groups(2),
+            center: true,
+            epsilon: 1e-5,
+            gamma: false,
+            beta: false,
+            activation: Activation::None,
+        };
+        let y = b.push(norm, &[y]).unwrap();
+        let pool = Pool {
+            kind: PoolKind::Average,
+            kernel: vec![2, 2],
+            stride: vec![2, 2],
+            dilation: vec![1, 1],
+            pad_begin: vec![0, 0],
+            pad_end: vec![0, 0],
+            ceil: vec![0, 0],
+        };
+        let y = b.push(pool, &[y]).unwrap();
+        let table = Resample { axis: 2, taps: 2, indices: vec![0, 1, 1, 2], weights: vec![0.5; 4] };
+        let y = b.push(table, &[y]).unwrap();
+        let flat = b.reshape(y, &[8, 6]).unwrap();
+        let turned = b.transpose(flat, &[1, 0]).unwrap();
+        let product = b.push(MatMul::PLAIN, &[flat, turned]).unwrap();
+        let shares = b.push(Softmax { axis: 1, scale: 1.0 }, &[product]).unwrap();
+        let exp = b.map1(MapCode::Exp, shares).unwrap();
+        let graph = b.finish(vec![exp], vec!["y".into()]);
+        lower(&graph, cpu::find(crate::kernels::Isa::Portable).unwrap()).unwrap()
+    }
+
+    /// Memory at the plan's alignments.
+    fn aligned(bytes: &[u8]) -> rkyv::util::AlignedVec<ALIGNMENT> {
+        let mut copy = rkyv::util::AlignedVec::new();
+        copy.extend_from_slice(bytes);
+        copy
+    }
+
+    #[test]
+    fn a_damaged_plan_is_refused_or_stays_inside_of_its_memory() {
+        let compiled = plan();
+        let (whole, weights) = (compiled.metadata(), compiled.plan().weights());
+        let mut state = 1u64;
+        let mut random = move |n: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % n
+        };
+        let (mut refused, mut ran) = (0, 0);
+        for _ in 0..5000 {
+            let mut metadata = aligned(whole);
+            for _ in 0..1 + random(3) {
+                let at = random(metadata.len());
+                metadata[at] =
+                    if random(2) == 0 { random(256) as u8 } else { metadata[at] ^ (1 << random(8)) };
+            }
+            match Plan::view(&metadata, weights) {
+                Ok(plan) if plan.arena_bytes() <= 1 << 20 => {
+                    // What lies around the arena must stay as it is.
+                    let size = plan.arena_bytes().next_multiple_of(ALIGNMENT);
+                    let mut memory = aligned(&vec![0xA5; size + 2 * 4096]);
+                    if let Ok(mut engine) = Engine::new(plan, &mut memory[4096..4096 + size]) {
+                        ran += usize::from(engine.run().is_ok());
+                    }
+                    let around = memory[..4096].iter().chain(&memory[4096 + size..]);
+                    assert!(around.copied().all(|byte| byte == 0xA5), "written outside of the arena");
+                }
+                _ => refused += 1,
+            }
+        }
+        assert!(refused > 1000 && ran > 100, "{refused} refused, {ran} ran: the test tests nothing");
+    }
+
+    #[test]
+    fn a_cut_plan_is_refused() {
+        let compiled = plan();
+        let whole = compiled.metadata();
+        assert!(Plan::view(&aligned(whole), compiled.plan().weights()).is_ok());
+        for len in (0..whole.len()).step_by(7) {
+            let cut = aligned(&whole[..len]);
+            assert_eq!(Plan::view(&cut, compiled.plan().weights()).err(), Some(PlanError::Malformed));
+        }
+        let less = compiled.plan().weights().len() / 2;
+        assert!(Plan::view(&aligned(whole), &compiled.plan().weights()[..less]).is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! What a plan consists of. All of it is plain data of fixed size, archived by rkyv.
+
+use crate::kernels::{Activation, DType, IntCode, Isa, Layout, MapStep, PoolKind, ReduceKind};
+use rkyv::with::InlineAsBox;
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// Index into a plan's views.
+pub type ViewId = u32;
+
+/// Which memory a view is of.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Working memory, read and written.
+    Arena,
+    /// Constants, read only.
+    Weights,
+}
+
+/// A tensor somewhere in memory.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    pub space: Space,
+    pub dtype: DType,
+    /// Byte offset of the element at index 0 of every dimension.
+    pub offset: u64,
+    pub layout: Layout,
+}
+
+/// A range of one of the plan's tables.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub len: u32,
+}
+
+impl Span {
+    pub fn range(self) -> core::ops::Range<usize> {
+        let start = self.start as usize;
+        start..start.saturating_add(self.len as usize)
+    }
+}
+
+/// An input or output of the network.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+pub struct Port {
+    /// Bytes of the name, in the plan's names.
+    pub name: Span,
+    /// Dense and in row-major order.
+    pub view: ViewId,
+}
+
+/// How a window slides over a plane: height, width.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    pub kernel: [u32; 2],
+    pub stride: [u32; 2],
+    pub dilation: [u32; 2],
+    /// Above and on the left.
+    pub pad: [u32; 2],
+}
+
+/// The right matrix of a product.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrix {
+    /// Packed panels of constants, one matrix for all batches: `f32[floats]`.
+    Packed(ViewId),
+    /// Computed at run time: `[batch.., k, n]`, packed into `scratch`, `f32[floats]`, before use.
+    Dynamic { matrix: ViewId, scratch: ViewId },
+}
+
+/// One step of a plan. The kernels' argument structs say what each means.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+pub enum Instruction {
+    Map {
+        steps: Span,
+        inputs: Span,
+        output: ViewId,
+    },
+    Int {
+        code: IntCode,
+        operands: [ViewId; 3],
+        output: ViewId,
+    },
+    Copy {
+        input: ViewId,
+        output: ViewId,
+    },
+    Gather {
+        data: ViewId,
+        indices: ViewId,
+        output: ViewId,
+        axis: u8,
+    },
+    CumSum {
+        input: ViewId,
+        output: ViewId,
+        axis: u8,
+        exclusive: bool,
+        reverse: bool,
+    },
+    Reduce {
+        kind: ReduceKind,
+        input: ViewId,
+        output: ViewId,
+    },
+    /// a `[batch.., m, k]`, c `[batch.., m, n]`, residual as c, bias `[n]`.
+    Gemm {
+        a: ViewId,
+        b: Matrix,
+        bias: Option<ViewId>,
+        residual: Option<ViewId>,
+        activation: Activation,
+        c: ViewId,
+    },
+    /// x `[n, h, w, k]`, c `[n, y, x, outputs]`, weights packed `f32[floats]`, zeros `f32[k or more]`.
+    Conv {
+        x: ViewId,
+        weights: ViewId,
+        bias: Option<ViewId>,
+        residual: Option<ViewId>,
+        activation: Activation,
+        geometry: Geometry,
+        zeros: ViewId,
+        c: ViewId,
+    },
+    /// x `[n, h, w, c]`, weights `[taps, c]`.
+    Depthwise {
+        x: ViewId,
+        weights: ViewId,
+        bias: Option<ViewId>,
+        activation: Activation,
+        geometry: Geometry,
+        zeros: ViewId,
+        c: ViewId,
+    },
+    /// x and y `[n, s, c]`; gamma and beta `[c]`.
+    Norm {
+        x: ViewId,
+        gamma: Option<ViewId>,
+        beta: Option<ViewId>,
+        groups: u32,
+        center: bool,
+        epsilon: f32,
+        activation: Activation,
+        scratch: ViewId,
+        y: ViewId,
+    },
+    /// x and y `[rows, n]`.
+    Softmax {
+        x: ViewId,
+        y: ViewId,
+        scale: f32,
+    },
+    /// x `[outer, n, inner]`, y `[outer, size, inner]`, indices and weights `[size, taps]`.
+    Resample {
+        x: ViewId,
+        indices: ViewId,
+        weights: ViewId,
+        y: ViewId,
+    },
+    /// x `[n, h, w, c]`, y `[n, y, x, c]`.
+    Pool {
+        kind: PoolKind,
+        x: ViewId,
+        geometry: Geometry,
+        pad_end: [u32; 2],
+        y: ViewId,
+    },
+    /// An operator that the host runs.
+    Host {
+        operator: u32,
+        inputs: Span,
+        outputs: Span,
+    },
+}
+
+/// A plan's metadata.
+#[derive(Archive, Serialize, Debug)]
+pub struct PlanData<'a> {
+    pub version: u32,
+    pub isa: Isa,
+    /// Columns of a packed panel.
+    pub panel_width: u32,
+    pub arena_bytes: u64,
+    #[rkyv(with = InlineAsBox)]
+    pub instructions: &'a [Instruction],
+    #[rkyv(with = InlineAsBox)]
+    pub views: &'a [View],
+    #[rkyv(with = InlineAsBox)]
+    pub steps: &'a [MapStep],
+    #[rkyv(with = InlineAsBox)]
+    pub operands: &'a [ViewId],
+    #[rkyv(with = InlineAsBox)]
+    pub inputs: &'a [Port],
+    #[rkyv(with = InlineAsBox)]
+    pub outputs: &'a [Port],
+    #[rkyv(with = InlineAsBox)]
+    pub names: &'a str,
+}
+
+/// How an instruction touches a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+impl Instruction {
+    /// Calls `f` with every view that the instruction names itself; operands in spans are left to the caller.
+    pub fn views(&self, mut f: impl FnMut(ViewId, Access)) {
+        use Access::{Read, Write};
+        let optional = |ids: &[Option<ViewId>], f: &mut dyn FnMut(ViewId, Access)| {
+            ids.iter().flatten().for_each(|&id| f(id, Read));
+        };
+        match *self {
+            Instruction::Map { output, .. } => f(output, Write),
+            Instruction::Int { operands, output, .. } => {
+                operands.into_iter().for_each(|id| f(id, Read));
+                f(output, Write);
+            }
+            Instruction::Copy { input, output }
+            | Instruction::CumSum { input, output, .. }
+            | Instruction::Reduce { input, output, .. } => {
+                f(input, Read);
+                f(output, Write);
+            }
+            Instruction::Gather { data, indices, output, .. } => {
+                f(data, Read);
+                f(indices, Read);
+                f(output, Write);
+            }
+            Instruction::Gemm { a, b, bias, residual, c, .. } => {
+                f(a, Read);
+                match b {
+                    Matrix::Packed(packed) => f(packed, Read),
+                    Matrix::Dynamic { matrix, scratch } => {
+                        f(matrix, Read);
+                        f(scratch, Write);
+                    }
+                }
+                optional(&[bias, residual], &mut f);
+                f(c, Write);
+            }
+            Instruction::Conv { x, weights, bias, residual, zeros, c, .. } => {
+                [x, weights, zeros].into_iter().for_each(|id| f(id, Read));
+                optional(&[bias, residual], &mut f);
+                f(c, Write);
+            }
+            Instruction::Depthwise { x, weights, bias, zeros, c, .. } => {
+                [x, weights, zeros].into_iter().for_each(|id| f(id, Read));
+                optional(&[bias], &mut f);
+                f(c, Write);
+            }
+            Instruction::Norm { x, gamma, beta, scratch, y, .. } => {
+                f(x, Read);
+                optional(&[gamma, beta], &mut f);
+                f(scratch, Write);
+                f(y, Write);
+            }
+            Instruction::Softmax { x, y, .. } | Instruction::Pool { x, y, .. } => {
+                f(x, Read);
+                f(y, Write);
+            }
+            Instruction::Resample { x, indices, weights, y } => {
+                [x, indices, weights].into_iter().for_each(|id| f(id, Read));
+                f(y, Write);
+            }
+            Instruction::Host { .. } => {}
+        }
+    }
+
+    /// The operands that the instruction names by spans, and how it touches them.
+    pub fn spans(&self) -> [(Span, Access); 2] {
+        const NONE: Span = Span { start: 0, len: 0 };
+        match *self {
+            Instruction::Map { inputs, .. } => [(inputs, Access::Read), (NONE, Access::Read)],
+            Instruction::Host { inputs, outputs, .. } => [(inputs, Access::Read), (outputs, Access::Write)],
+            _ => [(NONE, Access::Read); 2],
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! From a graph to a plan: the frame in which the operators lower themselves.
+//!
+//! Every value gets a [`Place`]. Transpositions, slices, broadcasts and most reshapes only make another place of the same
+//! memory; convolutions ask for channels last, and what is computed element by element keeps the order that it finds, so
+//! that NHWC spreads through the network by itself and is undone only where something needs another order.
+
+use super::arena::{self, Buffer, Placed};
+use super::instruction::{Access, Instruction, PlanData, Port, Space, Span, View, ViewId};
+use super::place::{Place, Source};
+use super::{ALIGNMENT, CompiledPlan, PlanError, VERSION};
+use crate::graph::{Fact, Graph, Tensor, ValueId};
+use crate::kernels::{Kernels, Layout, MapStep};
+use crate::ops::{Concat, Host, Op, OpError, Operator, problem};
+use rkyv::util::AlignedVec;
+use std::collections::HashMap;
+use std::string::{String, ToString};
+use std::sync::Arc;
+use std::vec::Vec;
+
+/// Why a graph has no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    #[error("node {node} ({operator}): {problem}")]
+    Node { node: String, operator: &'static str, problem: OpError },
+    #[error("{0}")]
+    Plan(#[from] PlanError),
+    #[error("the plan's metadata can not be written: {0}")]
+    Archive(rkyv::rancor::Error),
+}
+
+/// A plan in the making.
+pub struct Lower<'g> {
+    graph: &'g Graph,
+    pub kernels: &'static Kernels,
+    consumers: Vec<Vec<usize>>,
+    places: Vec<Option<Place>>,
+    /// Values that are computed right into a part of a concatenation: the node, and where along its axis they begin.
+    destinations: HashMap<ValueId, (usize, usize)>,
+    buffers: Vec<usize>,
+    views: Vec<(Source, View)>,
+    instructions: Vec<Instruction>,
+    steps: Vec<MapStep>,
+    operands: Vec<ViewId>,
+    weights: AlignedVec<ALIGNMENT>,
+    zeros: Option<(usize, Place)>,
+    hosts: Vec<Host>,
+}
+
+/// Makes the plan of a graph for an instruction set.
+///
+/// # Errors
+/// If a node has no kernel for its operands.
+pub fn lower(graph: &Graph, kernels: &'static Kernels) -> Result<CompiledPlan, LowerError> {
+    let mut lower = Lower::new(graph, kernels);
+    for &input in &graph.inputs {
+        lower.result(input, &canonical(graph.fact(input).rank()));
+    }
+    let inputs: Vec<Place> = graph.inputs.iter().filter_map(|&i| lower.places[i.index()].clone()).collect();
+    for node in &graph.nodes {
+        let lowered = node.op.lower(&mut lower, node);
+        lowered.map_err(|problem| LowerError::Node {
+            node: node.name.clone(),
+            operator: node.op.name(),
+            problem,
+        })?;
+    }
+    let outputs = lower.outputs().map_err(|problem| LowerError::Node {
+        node: "outputs".to_string(),
+        operator: "Output",
+        problem,
+    })?;
+    lower.finish(&inputs, &outputs)
+}
+
+impl<'g> Lower<'g> {
+    fn new(graph: &'g Graph, kernels: &'static Kernels) -> Lower<'g> {
+        let mut consumers = std::vec![Vec::new(); graph.values.len()];
+        for (i, node) in graph.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|input| consumers[input.index()].push(i));
+        }
+        let mut destinations = HashMap::new();
+        for (i, node) in graph.nodes.iter().enumerate() {
+            let Op::Concat(Concat { axis }) = node.op else { continue };
+            let mut start = 0;
+            for &input in &node.inputs {
+                let once = node.inputs.iter().filter(|&&other| other == input).count() == 1;
+                if once && graph.constant(input).is_none() {
+                    destinations.entry(input).or_insert((i, start));
+                }
+                start += graph.fact(input).shape[axis];
+            }
+        }
+        Lower {
+            graph,
+            kernels,
+            consumers,
+            places: std::vec![None; graph.values.len()],
+            destinations,
+            buffers: Vec::new(),
+            views: Vec::new(),
+            instructions: Vec::new(),
+            steps: Vec::new(),
+            operands: Vec::new(),
+            weights: AlignedVec::new(),
+            zeros: None,
+            hosts: Vec::new(),
+        }
+    }
+
+    pub fn fact(&self, id: ValueId) -> &'g Fact {
+        self.graph.fact(id)
+    }
+
+    /// The elements of a value that is a constant.
+    pub fn known(&self, id: ValueId) -> Option<&'g Arc<Tensor>> {
+        self.graph.constant(id)
+    }
+
+    /// Where a value lies. Constants are put into the weights when they are first asked for.
+    ///
+    /// # Errors
+    /// If the value has not been computed: the graph's order is broken.
+    pub fn place(&mut self, id: ValueId) -> Result<Place, OpError> {
+        if let Some(place) = &self.places[id.index()] {
+            return Ok(place.clone());
+        }
+        let Some(tensor) = self.known(id) else {
+            return Err(problem!("the value {} is used before it is computed", self.graph.value(id).name));
+        };
+        let place = self.constant(tensor);
+        self.places[id.index()] = Some(place.clone());
+        Ok(place)
+    }
+
+    /// Where a value lies, if it has a place already.
+    pub fn bound(&self, id: ValueId) -> Option<Place> {
+        self.places[id.index()].clone()
+    }
+
+    pub fn bind(&mut self, id: ValueId, place: Place) {
+        self.places[id.index()] = Some(place);
+    }
+
+    /// A new buffer whose axes lie in the given order, outermost first.
+    pub fn allocate(&mut self, fact: &Fact, order: &[usize]) -> Place {
+        self.buffers.push(fact.len() * fact.dtype.size());
+        Place::dense(Source::Buffer(self.buffers.len() as u32 - 1), fact, order)
+    }
+
+    /// Gives a value a buffer of its own, densely in the given order.
+    pub fn result(&mut self, id: ValueId, order: &[usize]) -> Place {
+        let place = self.allocate(self.fact(id), order);
+        self.bind(id, place.clone());
+        place
+    }
+
+    /// Gives a value its place: a part of the concatenation that it ends in, if that lies in the same order, or a buffer
+    /// of its own. For kernels that take any stride between rows.
+    pub fn output(&mut self, id: ValueId, order: &[usize]) -> Place {
+        let place = self.destination(id, order).unwrap_or_else(|| self.allocate(self.fact(id), order));
+        self.bind(id, place.clone());
+        place
+    }
+
+    /// The part of a concatenation that a value is, if its rows are contiguous there.
+    fn destination(&mut self, id: ValueId, order: &[usize]) -> Option<Place> {
+        let &(node, start) = self.destinations.get(&id)?;
+        let concat = &self.graph.nodes[node];
+        let Op::Concat(Concat { axis }) = concat.op else { return None };
+        let joined = match self.bound(concat.outputs[0]) {
+            Some(place) => place,
+            None => self.result(concat.outputs[0], order),
+        };
+        let innermost = joined.is_dense(order) && order.last() == Some(&axis);
+        innermost.then(|| joined.part(axis, start, self.fact(id).shape[axis]))
+    }
+
+    /// The order of axes that the only consumer of a value would like: that of the transposition it makes.
+    pub fn wanted_order(&self, id: ValueId) -> Vec<usize> {
+        let rank = self.fact(id).rank();
+        match self.consumers[id.index()][..] {
+            [only] => match &self.graph.nodes[only].op {
+                Op::Transpose(transpose) => transpose.order.clone(),
+                _ => canonical(rank),
+            },
+            _ => canonical(rank),
+        }
+    }
+
+    /// The same elements densely in the given order of axes: the place itself if it is so already, or a copy.
+    ///
+    /// # Errors
+    /// If the place is too large for a view.
+    pub fn dense(&mut self, place: Place, order: &[usize]) -> Result<Place, OpError> {
+        if place.is_dense(order) {
+            return Ok(place);
+        }
+        let copy = self.allocate(&Fact { dtype: place.dtype, shape: place.dims.clone() }, order);
+        self.copy(&place, &copy)?;
+        Ok(copy)
+    }
+
+    /// Puts a tensor into the weights.
+    pub fn constant(&mut self, tensor: &Tensor) -> Place {
+        let source = self.store(&tensor.data().to_bytes());
+        Place::dense(source, &tensor.fact(), &canonical(tensor.rank()))
+    }
+
+    /// Puts a vector into the weights.
+    pub fn floats(&mut self, values: &[f32]) -> Place {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let source = self.store(&bytes);
+        Place::dense(source, &Fact::new(crate::kernels::DType::F32, &[values.len()]), &[0])
+    }
+
+    /// At least `count` zeros, the same for all who ask.
+    pub fn zeros(&mut self, count: usize) -> Place {
+        match &self.zeros {
+            Some((have, place)) if *have >= count => place.clone(),
+            _ => {
+                let place = self.floats(&std::vec![0.0; count]);
+                self.zeros = Some((count, place.clone()));
+                place
+            }
+        }
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Source {
+        let offset = self.weights.len().next_multiple_of(ALIGNMENT);
+        self.weights.resize(offset, 0);
+        self.weights.extend_from_slice(bytes);
+        Source::Weights(offset as u64)
+    }
+
+    /// Registers a place as a view.
+    ///
+    /// # Errors
+    /// If it has too many dimensions or elements.
+    pub fn view(&mut self, place: &Place) -> Result<ViewId, OpError> {
+        let layout = Layout::new(&place.dims, &place.strides)
+            .ok_or_else(|| problem!("a tensor of shape {:?} is too large", place.dims))?;
+        let elements =
+            u64::try_from(place.offset).map_err(|_| problem!("a view begins before its buffer"))?;
+        let offset = elements * place.dtype.size() as u64;
+        let space = match place.source {
+            Source::Buffer(_) => Space::Arena,
+            Source::Weights(_) => Space::Weights,
+        };
+        self.views.push((place.source, View { space, dtype: place.dtype, offset, layout }));
+        Ok(self.views.len() as ViewId - 1)
+    }
+
+    /// Registers several places.
+    ///
+    /// # Errors
+    /// As [`Self::view`].
+    pub fn view_each<const N: usize>(&mut self, places: [&Place; N]) -> Result<[ViewId; N], OpError> {
+        let mut ids = [0; N];
+        for (id, place) in ids.iter_mut().zip(places) {
+            *id = self.view(place)?;
+        }
+        Ok(ids)
+    }
+
+    /// Registers places as a list of operands.
+    ///
+    /// # Errors
+    /// As [`Self::view`].
+    pub fn views(&mut self, places: &[Place]) -> Result<Span, OpError> {
+        let ids = places.iter().map(|p| self.view(p)).collect::<Result<Vec<_>, _>>()?;
+        let start = self.operands.len() as u32;
+        self.operands.extend(ids);
+        Ok(Span { start, len: places.len() as u32 })
+    }
+
+    pub fn steps(&mut self, steps: &[MapStep]) -> Span {
+        let start = self.steps.len() as u32;
+        self.steps.extend_from_slice(steps);
+        Span { start, len: steps.len() as u32 }
+    }
+
+    /// Registers an operator that the host runs; returns its number.
+    pub fn host(&mut self, host: &Host) -> u32 {
+        self.hosts.push(host.clone());
+        self.hosts.len() as u32 - 1
+    }
+
+    pub fn emit(&mut self, instruction: Instruction) {
+        self.instructions.push(instruction);
+    }
+
+    /// The network's outputs, each dense, in row-major order and in memory of its own.
+    fn outputs(&mut self) -> Result<Vec<Place>, OpError> {
+        let mut taken: Vec<Source> = self
+            .graph
+            .inputs
+            .iter()
+            .filter_map(|i| self.places[i.index()].as_ref())
+            .map(|p| p.source)
+            .collect();
+        let mut outputs = Vec::new();
+        for &id in &self.graph.outputs {
+            let place = self.place(id)?;
+            let order = canonical(place.rank());
+            let shared = taken.contains(&place.source) || matches!(place.source, Source::Weights(_));
+            let place = if shared || !place.is_dense(&order) {
+                let copy = self.allocate(self.fact(id), &order);
+                self.copy(&place, &copy)?;
+                copy
+            } else {
+                place
+            };
+            taken.push(place.source);
+            outputs.push(place);
+        }
+        Ok(outputs)
+    }
+
+    fn finish(mut self, inputs: &[Place], outputs: &[Place]) -> Result<CompiledPlan, LowerError> {
+        let wrap = |problem| LowerError::Node { node: "ports".to_string(), operator: "Port", problem };
+        let mut names = String::new();
+        let graph = self.graph;
+        let input_names = graph.inputs.iter().map(|&id| graph.value(id).name.as_str());
+        let inputs = self.ports(inputs, input_names, &mut names).map_err(wrap)?;
+        let output_names = graph.output_names.iter().map(String::as_str);
+        let outputs = self.ports(outputs, output_names, &mut names).map_err(wrap)?;
+        let (arena_bytes, arena) = self.assign(&inputs, &outputs);
+        let views: Vec<View> = self.views.iter().map(|(_, view)| *view).collect();
+        let data = PlanData {
+            version: VERSION,
+            isa: self.kernels.isa,
+            panel_width: self.kernels.nr as u32,
+            arena_bytes: arena_bytes as u64,
+            instructions: &self.instructions,
+            views: &views,
+            steps: &self.steps,
+            operands: &self.operands,
+            inputs: &inputs,
+            outputs: &outputs,
+            names: &names,
+        };
+        let metadata = rkyv::to_bytes::<rkyv::rancor::Error>(&data).map_err(LowerError::Archive)?;
+        Ok(CompiledPlan::new(metadata, self.weights, self.hosts, arena)?)
+    }
+
+    fn ports<'n>(
+        &mut self,
+        places: &[Place],
+        own: impl Iterator<Item = &'n str>,
+        names: &mut String,
+    ) -> Result<Vec<Port>, OpError> {
+        let mut ports = Vec::with_capacity(places.len());
+        for (place, name) in places.iter().zip(own) {
+            let span = Span { start: names.len() as u32, len: name.len() as u32 };
+            names.push_str(name);
+            ports.push(Port { name: span, view: self.view(place)? });
+        }
+        Ok(ports)
+    }
+
+    /// Gives every buffer its place in the arena and every view its final offset; returns the arena's size too.
+    fn assign(&mut self, inputs: &[Port], outputs: &[Port]) -> (usize, Vec<Placed>) {
+        let (owners, buffers) = self.lives(inputs, outputs);
+        let (offsets, total) = arena::assign(&buffers);
+        for (source, view) in &mut self.views {
+            view.offset += match *source {
+                Source::Buffer(buffer) => offsets[owners[buffer as usize]] as u64,
+                Source::Weights(offset) => offset,
+            };
+        }
+        let placed = offsets.into_iter().zip(buffers).map(|(offset, buffer)| Placed { offset, buffer });
+        (total, placed.filter(|p| p.buffer.bytes > 0).collect())
+    }
+
+    /// For each buffer, the buffer whose memory it uses, and the lives of these. A result takes over the memory of an
+    /// operand that dies with it, where the kernel allows it.
+    fn lives(&self, inputs: &[Port], outputs: &[Port]) -> (Vec<usize>, Vec<Buffer>) {
+        let touched: Vec<Vec<(usize, ViewId, Access)>> =
+            self.instructions.iter().map(|i| self.touched(i)).collect();
+        let end = self.instructions.len();
+        let unused = |&bytes: &usize| Buffer { bytes, first: usize::MAX, last: 0 };
+        let mut buffers: Vec<Buffer> = self.buffers.iter().map(unused).collect();
+        for (i, views) in touched.iter().enumerate() {
+            for &(buffer, _, _) in views {
+                buffers[buffer].first = buffers[buffer].first.min(i);
+                buffers[buffer].last = buffers[buffer].last.max(i);
+            }
+        }
+        // The caller writes inputs before the first instruction and reads outputs after the last. Inputs are kept
+        // whole, so that only those that change need to be written again.
+        for buffer in inputs.iter().filter_map(|port| self.buffer_of(port.view)) {
+            (buffers[buffer].first, buffers[buffer].last) = (0, end);
+        }
+        for buffer in outputs.iter().filter_map(|port| self.buffer_of(port.view)) {
+            buffers[buffer].last = end;
+            buffers[buffer].first = buffers[buffer].first.min(end);
+        }
+        buffers.iter_mut().filter(|b| b.first == usize::MAX).for_each(|b| b.bytes = 0);
+        let mut owners: Vec<usize> = (0..buffers.len()).collect();
+        for (i, views) in touched.iter().enumerate() {
+            if let Some((from, to)) = self.in_place(i, views, &buffers, &owners) {
+                owners[to] = from;
+                buffers[from].last = buffers[from].last.max(buffers[to].last);
+                buffers[to] = Buffer { bytes: 0, ..buffers[to] };
+            }
+        }
+        (owners, buffers)
+    }
+
+    /// The operand's and the result's buffer, if the instruction may compute the one in the other's place.
+    fn in_place(
+        &self,
+        at: usize,
+        touched: &[(usize, ViewId, Access)],
+        buffers: &[Buffer],
+        owners: &[usize],
+    ) -> Option<(usize, usize)> {
+        if !matches!(self.instructions[at], Instruction::Map { .. }) {
+            return None;
+        }
+        let &(to, output, _) = touched.iter().find(|t| t.2 == Access::Write)?;
+        if owners[to] != to || buffers[to].first != at {
+            return None;
+        }
+        let written = self.views[output as usize].1;
+        let mut operands = touched.iter().filter(|t| t.2 == Access::Read);
+        operands.find_map(|&(read, _, _)| {
+            let from = owners[read];
+            let dies = buffers[from].last == at && buffers[from].bytes == buffers[to].bytes && from != to;
+            // Every operand in that memory must be read exactly where the result is written.
+            let mut same = touched.iter().filter(|t| t.2 == Access::Read && owners[t.0] == from);
+            let aligned = same.all(|t| self.views[t.1 as usize].1 == written);
+            (dies && aligned).then_some((from, to))
+        })
+    }
+
+    fn touched(&self, instruction: &Instruction) -> Vec<(usize, ViewId, Access)> {
+        let mut all = Vec::new();
+        instruction.views(|id, access| all.push((id, access)));
+        for (span, access) in instruction.spans() {
+            all.extend(self.operands[span.range()].iter().map(|&id| (id, access)));
+        }
+        all.into_iter().filter_map(|(id, access)| Some((self.buffer_of(id)?, id, access))).collect()
+    }
+
+    fn buffer_of(&self, id: ViewId) -> Option<usize> {
+        match self.views[id as usize].0 {
+            Source::Buffer(buffer) => Some(buffer as usize),
+            Source::Weights(_) => None,
+        }
+    }
+}
+
+/// Row-major order of axes.
+pub fn canonical(rank: usize) -> Vec<usize> {
+    (0..rank).collect()
+}
+
+/// Channels last: [n, c, spatial..] in the order n, spatial.., c.
+pub fn channels_last(rank: usize) -> Vec<usize> {
+    std::iter::once(0).chain(2..rank).chain(std::iter::once(1).filter(|_| rank > 1)).collect()
+}

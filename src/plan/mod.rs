@@ -1,0 +1,155 @@
+//! Plans: instructions, kernel choices, arena offsets and packed weights of one network at concrete shapes.
+//!
+//! What the engine needs of a plan, [`Plan`], is a validated view of bytes: no heap, no parsing. Making one from a graph
+//! (`Lower`, feature `compile`) needs both.
+
+#[cfg(feature = "compile")]
+mod arena;
+#[cfg(feature = "compile")]
+mod compiled;
+#[cfg(feature = "compile")]
+mod lower;
+#[cfg(feature = "compile")]
+mod operands;
+#[cfg(feature = "compile")]
+pub(crate) mod pack;
+#[cfg(feature = "compile")]
+mod place;
+
+mod check;
+mod instruction;
+
+#[cfg(feature = "compile")]
+pub use arena::{Buffer, Placed};
+#[cfg(feature = "compile")]
+pub use compiled::CompiledPlan;
+#[cfg(feature = "compile")]
+pub use lower::{Lower, LowerError, lower};
+#[cfg(feature = "compile")]
+pub(crate) use lower::{canonical, channels_last};
+#[cfg(feature = "compile")]
+pub(crate) use operands::{element_wise, merge_rows, natural_order};
+#[cfg(feature = "compile")]
+pub use place::{Place, Source};
+
+pub use check::PlanError;
+pub use instruction::{Geometry, Instruction, Matrix, PlanData, Port, Space, Span, View, ViewId};
+
+use instruction::ArchivedPlanData;
+use rkyv::rancor::Infallible;
+
+/// Version of the plan format. Another one is another program.
+pub const VERSION: u32 = 1;
+
+/// Alignment of the arena, of the weights and of every buffer within, in bytes: a cache line, and the widest vector.
+pub const ALIGNMENT: usize = 64;
+
+/// A validated plan: every offset lies inside of the arena or the weights.
+#[derive(Clone, Copy)]
+pub struct Plan<'a> {
+    root: &'a ArchivedPlanData<'a>,
+    weights: &'a [u8],
+}
+
+impl<'a> Plan<'a> {
+    /// Validates a plan's bytes.
+    ///
+    /// # Errors
+    /// If the metadata are not those of a plan of this version, or reach outside of the arena or the weights, or either
+    /// slice is misaligned ([`ALIGNMENT`] bytes for the weights, 8 for the metadata).
+    pub fn view(metadata: &'a [u8], weights: &'a [u8]) -> Result<Plan<'a>, PlanError> {
+        if weights.as_ptr().align_offset(ALIGNMENT) != 0 && !weights.is_empty() {
+            return Err(PlanError::MisalignedWeights);
+        }
+        let root = rkyv::api::low::access::<ArchivedPlanData, rkyv::rancor::Failure>(metadata);
+        let plan = Plan { root: root.map_err(|_| PlanError::Malformed)?, weights };
+        check::check(&plan)?;
+        Ok(plan)
+    }
+
+    /// The same view of bytes that [`Plan::view`] has accepted before.
+    ///
+    /// # Safety
+    /// `Plan::view` returned a plan for these very slices, and their contents have not changed since.
+    #[cfg(feature = "compile")]
+    pub(crate) unsafe fn view_unchecked(metadata: &'a [u8], weights: &'a [u8]) -> Plan<'a> {
+        // SAFETY: the caller vouches that the bytes are those of a valid archive.
+        let root = unsafe { rkyv::access_unchecked::<ArchivedPlanData>(metadata) };
+        Plan { root, weights }
+    }
+
+    pub fn version(&self) -> u32 {
+        self.root.version.to_native()
+    }
+
+    /// The instruction set whose kernels the weights are packed for.
+    pub fn isa(&self) -> crate::kernels::Isa {
+        decode(&self.root.isa)
+    }
+
+    /// Columns of a packed panel: what the weights' packing depends on.
+    pub fn panel_width(&self) -> usize {
+        self.root.panel_width.to_native() as usize
+    }
+
+    /// Size of the working memory that one evaluation needs, in bytes.
+    pub fn arena_bytes(&self) -> usize {
+        self.root.arena_bytes.to_native() as usize
+    }
+
+    pub fn weights(&self) -> &'a [u8] {
+        self.weights
+    }
+
+    pub fn len(&self) -> usize {
+        self.root.instructions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn instruction(&self, i: usize) -> Option<Instruction> {
+        self.root.instructions.get().get(i).map(decode)
+    }
+
+    pub fn view_at(&self, id: ViewId) -> Option<View> {
+        self.root.views.get().get(id as usize).map(decode)
+    }
+
+    /// View ids of a span of operands.
+    pub fn operands(&self, span: Span) -> impl Iterator<Item = ViewId> + use<'a> {
+        let operands = self.root.operands.get().get(span.range()).unwrap_or_default();
+        operands.iter().map(|id| id.to_native())
+    }
+
+    /// The steps of an element-wise program.
+    pub fn steps(&self, span: Span) -> impl Iterator<Item = crate::kernels::MapStep> + use<'a> {
+        self.root.steps.get().get(span.range()).unwrap_or_default().iter().map(decode)
+    }
+
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = Port> + use<'a> {
+        self.root.inputs.get().iter().map(decode)
+    }
+
+    pub fn outputs(&self) -> impl ExactSizeIterator<Item = Port> + use<'a> {
+        self.root.outputs.get().iter().map(decode)
+    }
+
+    /// The name of an input or output.
+    pub fn name(&self, port: Port) -> &'a str {
+        self.root.names.get().get(port.name.range()).unwrap_or("?")
+    }
+}
+
+/// Plain data out of its archived form.
+fn decode<T>(archived: &T::Archived) -> T
+where
+    T: rkyv::Archive,
+    T::Archived: rkyv::Deserialize<T, rkyv::rancor::Strategy<(), Infallible>>,
+{
+    match rkyv::api::low::deserialize::<T, Infallible>(archived) {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}

@@ -9,6 +9,15 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+#[cfg(feature = "compile")]
+pub mod onnx;
+
+#[cfg(feature = "compile")]
+pub mod ops;
+
+#[cfg(feature = "compile")]
+pub mod graph;
+
 pub mod plan;
 
 pub mod kernels;
@@ -19,3 +28,6 @@ pub mod sampler;
 
 #[cfg(feature = "std")]
 pub mod manifest;
+
+#[cfg(feature = "compile")]
+mod mapping;

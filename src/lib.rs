@@ -3,6 +3,19 @@
 //! It loads distilled flow-map and consistency models exported to ONNX and turns noise into samples in 1 to 8 network
 //! evaluations. The rooms stand below in the order in which a model passes through them; nothing points back up. From
 //! `plan` down everything is `no_std` and takes no heap: the runtime. Above it is the compiler (feature `compile`).
+//!
+//! ```no_run
+//! # #[cfg(feature = "compile")] {
+//! use fewstep::{provider::Settings, sampler::TorchCpu, session::Session};
+//! use std::path::Path;
+//!
+//! let mut session = Session::open(Path::new("models/digits"), Settings::default())?;
+//! session.set_condition("label", &[7.0])?;
+//! let mut image = vec![0.0; session.elements()]; // [1, 28, 28], -1 to 1
+//! session.sample(&mut TorchCpu::new(42), &mut image)?;
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
@@ -28,6 +41,12 @@ pub mod sampler;
 
 #[cfg(feature = "std")]
 pub mod manifest;
+
+#[cfg(feature = "compile")]
+pub mod provider;
+
+#[cfg(feature = "compile")]
+pub mod session;
 
 #[cfg(feature = "compile")]
 mod mapping;

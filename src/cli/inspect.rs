@@ -1,0 +1,392 @@
+//! `fewstep inspect`: what is in a network, and how it would run.
+#![forbid(unsafe_code)]
+
+use super::{IsaError, PrintError, assignment, columns, count, isa, models, print, print_json};
+use fewstep::graph::{Fact, Graph, Node};
+use fewstep::kernels::{Isa, Kernels, cpu};
+use fewstep::manifest::{Manifest, Role};
+use fewstep::onnx::{Model, OnnxError, Shapes};
+use fewstep::ops::Op;
+use fewstep::plan::{self, LowerError, Placed, lower};
+use fewstep::session::{SessionError, input_shapes};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Elements of an input.
+const MAX_ELEMENTS: usize = 1 << 31;
+
+/// Say what is in a network and how it would run.
+#[derive(clap::Args, Debug)]
+pub struct Inspect {
+    /// An embedded model's name, a folder with a fewstep.toml, that file, or an .onnx file
+    model: PathBuf,
+    /// Print one object; times are in milliseconds, sizes in bytes
+    #[arg(long)]
+    json: bool,
+    /// An input's shape, where the file leaves it open [default: the manifest's, with a batch of one]
+    #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shape)]
+    shapes: Vec<(String, Vec<usize>)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    #[error("this CPU lacks the instruction set {0}; see `fewstep list targets`")]
+    Unsupported(Isa),
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    #[error("{}: {source}", path.display())]
+    Network { path: PathBuf, source: OnnxError },
+    #[error("{}: {source}", path.display())]
+    Manifest { path: PathBuf, source: Box<SessionError> },
+    #[error("{}: input {input} has no fixed size for dimension {axis} ({symbol}); give --shape {input}={example}", path.display())]
+    Open { path: PathBuf, input: String, axis: usize, symbol: String, example: String },
+    #[error("{}: {source}; give smaller shapes, or report the model", path.display())]
+    Lower { path: PathBuf, source: LowerError },
+    #[error(transparent)]
+    Print(#[from] PrintError),
+}
+
+impl Inspect {
+    pub fn run(&self) -> Result<(), InspectError> {
+        let kernels = kernels()?;
+        let source = models::find(&self.model)?;
+        let begin = Instant::now();
+        let model = source.read()?;
+        let producer = model.producer.clone();
+        let mut shapes = match &source.manifest {
+            Some(manifest) => input_shapes(manifest, &model).map_err(|error| InspectError::Manifest {
+                path: source.path().into(),
+                source: Box::new(error),
+            })?,
+            None => Shapes::new(),
+        };
+        shapes.extend(self.shapes.iter().cloned());
+        let imported = import(&source, model, &shapes)?;
+        let import_ms = milliseconds(begin.elapsed());
+
+        let begin = Instant::now();
+        let optimized = imported.clone().optimized();
+        let wrap = |error| InspectError::Lower { path: source.path().into(), source: error };
+        let compiled = lower(&optimized, kernels).map_err(wrap)?;
+        let plan_ms = milliseconds(begin.elapsed());
+
+        let plan = compiled.plan();
+        let manifest = source.manifest.as_ref();
+        let report = Report {
+            name: source.name.clone(),
+            path: source.path().display().to_string(),
+            producer,
+            inputs: inputs(&imported, manifest),
+            outputs: outputs(&imported),
+            sampling: manifest.map(Sampling::of),
+            parameters: imported.parameters(),
+            flop: imported.flops(),
+            precision: "f32",
+            instruction_set: plan.isa().name(),
+            operators: Operators { imported: operators(&imported), optimized: operators(&optimized) },
+            instructions: plan.len(),
+            arena_bytes: plan.arena_bytes(),
+            arena: compiled.arena().iter().map(Buffer::of).collect(),
+            weights_bytes: plan.weights().len(),
+            host_operators: host_operators(&optimized),
+            import_ms,
+            plan_ms,
+        };
+        if self.json {
+            print_json(&report)?
+        } else {
+            print(&report.text())?
+        }
+        Ok(())
+    }
+}
+
+/// `NAME=1x3x64x64`.
+fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, sizes) = assignment(text)?;
+    let sizes: Option<Vec<usize>> = sizes.split('x').map(|size| size.parse().ok()).collect();
+    let sizes = sizes.ok_or("write sizes with an x between them, such as 1x3x64x64")?;
+    match sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size)) {
+        Some(1..=MAX_ELEMENTS) => Ok((name, sizes)),
+        _ => Err(format!("a shape has 1 to {MAX_ELEMENTS} elements")),
+    }
+}
+
+fn kernels() -> Result<&'static Kernels, InspectError> {
+    match isa()? {
+        Some(isa) => cpu::find(isa).ok_or(InspectError::Unsupported(isa)),
+        None => Ok(cpu::best()),
+    }
+}
+
+fn import(source: &models::Source, model: Model, shapes: &Shapes) -> Result<Graph, InspectError> {
+    let example = |input: &str| {
+        let declared = model.inputs.iter().find(|declared| declared.name == input);
+        let dims =
+            declared.map(|declared| declared.dims.iter().map(|dim| format!("{dim}"))).into_iter().flatten();
+        dims.map(|dim| if dim.parse::<usize>().is_ok() { dim } else { "1".into() })
+            .collect::<Vec<_>>()
+            .join("x")
+    };
+    let path = || source.path().to_path_buf();
+    if let Err(OnnxError::MissingShape { input, axis, symbol }) = model.input_shapes(shapes) {
+        let example = example(&input);
+        return Err(InspectError::Open { path: path(), input, axis, symbol, example });
+    }
+    model.into_graph(shapes).map_err(|error| InspectError::Network { path: path(), source: error })
+}
+
+/// What `--json` prints: keys stay, new ones may come.
+#[derive(Serialize)]
+struct Report {
+    name: String,
+    path: String,
+    producer: String,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    /// `null` without a manifest.
+    sampling: Option<Sampling>,
+    parameters: usize,
+    /// Floating point operations of one evaluation, a multiply-add counted as two.
+    flop: u64,
+    precision: &'static str,
+    instruction_set: &'static str,
+    operators: Operators,
+    instructions: usize,
+    arena_bytes: usize,
+    /// The arena's buffers, each from its first instruction to its last.
+    arena: Vec<Buffer>,
+    weights_bytes: usize,
+    /// Operators without a native kernel.
+    host_operators: Vec<HostOperator>,
+    /// Reading the file and folding its shapes.
+    import_ms: f64,
+    /// Optimizing and laying out.
+    plan_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Buffer {
+    offset: usize,
+    bytes: usize,
+    first: usize,
+    last: usize,
+}
+
+impl Buffer {
+    fn of(placed: &Placed) -> Buffer {
+        let plan::Buffer { bytes, first, last } = placed.buffer;
+        Buffer { offset: placed.offset, bytes, first, last }
+    }
+}
+
+#[derive(Serialize)]
+struct Port {
+    name: String,
+    r#type: String,
+    shape: Vec<usize>,
+    /// `null` for outputs, and without a manifest.
+    role: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Sampling {
+    family: &'static str,
+    sampler: &'static str,
+    steps: usize,
+    max_steps: usize,
+}
+
+/// Nodes by operator.
+#[derive(Serialize)]
+struct Operators {
+    imported: BTreeMap<&'static str, usize>,
+    optimized: BTreeMap<&'static str, usize>,
+}
+
+#[derive(Serialize)]
+struct HostOperator {
+    operator: String,
+    node: String,
+}
+
+impl Sampling {
+    fn of(manifest: &Manifest) -> Sampling {
+        let sampling = &manifest.sampling;
+        Sampling {
+            family: sampling.family.name(),
+            sampler: sampling.sampler.name,
+            steps: sampling.steps,
+            max_steps: sampling.max_steps,
+        }
+    }
+}
+
+impl Port {
+    fn new(name: &str, fact: &Fact, role: Option<&'static str>) -> Port {
+        Port { name: name.into(), r#type: fact.dtype.to_string(), shape: fact.shape.clone(), role }
+    }
+}
+
+fn inputs(graph: &Graph, manifest: Option<&Manifest>) -> Vec<Port> {
+    let role = |name: &str| manifest.and_then(|manifest| role(manifest, name));
+    let values = graph.inputs.iter().map(|&id| graph.value(id));
+    values.map(|value| Port::new(&value.name, &value.fact, role(&value.name))).collect()
+}
+
+fn outputs(graph: &Graph) -> Vec<Port> {
+    let outputs = graph.output_names.iter().zip(&graph.outputs);
+    outputs.map(|(name, &id)| Port::new(name, graph.fact(id), None)).collect()
+}
+
+fn role(manifest: &Manifest, name: &str) -> Option<&'static str> {
+    let input = manifest.inputs.iter().find(|input| input.name == name)?;
+    Some(match input.role {
+        Role::State { .. } => "state",
+        Role::Time => "time",
+        Role::Target => "target",
+        Role::Duration => "duration",
+        Role::Condition(_) => "condition",
+    })
+}
+
+fn operators(graph: &Graph) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    graph.nodes.iter().for_each(|node| *counts.entry(node.op.name()).or_default() += 1);
+    counts
+}
+
+fn host_operators(graph: &Graph) -> Vec<HostOperator> {
+    let host = |node: &Node| match &node.op {
+        Op::Host(host) => Some(HostOperator { operator: host.operator.clone(), node: node.name.clone() }),
+        _ => None,
+    };
+    graph.nodes.iter().filter_map(host).collect()
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+impl Report {
+    /// For people.
+    fn text(&self) -> String {
+        let mut rows =
+            vec![row(&["model", &self.name]), row(&["file", &self.path]), row(&["producer", &self.producer])];
+        rows.extend(ports("inputs", &self.inputs));
+        rows.extend(ports("outputs", &self.outputs));
+        if let Some(sampling) = &self.sampling {
+            let (steps, most) = (count(sampling.steps, "step"), sampling.max_steps);
+            let text = format!("{}, sampler {}, {steps}, at most {most}", sampling.family, sampling.sampler);
+            rows.push(row(&["sampling", &text]));
+        }
+        rows.extend([
+            row(&["parameters", &scaled(self.parameters as f64)]),
+            row(&["work", &format!("{}FLOP an evaluation", scaled(self.flop as f64))]),
+            row(&["kernels", &format!("{}, {}", self.instruction_set, self.precision)]),
+            row(&["plan", &count(self.instructions, "instruction")]),
+            row(&["arena", &format!("{}B", scaled(self.arena_bytes as f64))]),
+            row(&["weights", &format!("{}B", scaled(self.weights_bytes as f64))]),
+            row(&["host", &self.host()]),
+            row(&["opening", &format!("import {:.1} ms, plan {:.1} ms", self.import_ms, self.plan_ms)]),
+        ]);
+        format!("{}\n{}\n{}", columns(&rows), self.picture(), columns(&self.operators.rows()))
+    }
+
+    /// The arena over the run: instructions from left to right, addresses from bottom to top, darker where more is in use.
+    fn picture(&self) -> String {
+        const SIZE: [usize; 2] = [64, 12];
+        let mut text = String::new();
+        for row in (0..SIZE[1]).rev() {
+            let bytes = [row, row + 1].map(|edge| self.arena_bytes * edge / SIZE[1]);
+            let line: String = (0..SIZE[0])
+                .map(|column| {
+                    let steps = [column, column + 1].map(|edge| self.instructions * edge / SIZE[0]);
+                    shade(&self.arena, bytes, steps)
+                })
+                .collect();
+            text.push_str(&format!("arena |{line}|\n"));
+        }
+        text
+    }
+
+    fn host(&self) -> String {
+        let nodes: Vec<_> =
+            self.host_operators.iter().map(|host| format!("{} ({})", host.operator, host.node)).collect();
+        if nodes.is_empty() { "every operator has a native kernel".into() } else { nodes.join(", ") }
+    }
+}
+
+/// How much of some addresses is in use during some instructions.
+fn shade(arena: &[Buffer], [low, high]: [usize; 2], [first, end]: [usize; 2]) -> char {
+    let overlap = |a: [usize; 2], b: [usize; 2]| a[1].min(b[1]).saturating_sub(a[0].max(b[0]));
+    let area = (high - low).max(1) * end.saturating_sub(first).max(1);
+    let used: usize = arena
+        .iter()
+        .map(|buffer| {
+            let bytes = overlap([buffer.offset, buffer.offset + buffer.bytes], [low, high]);
+            bytes * overlap([buffer.first, buffer.last + 1], [first, end.max(first + 1)])
+        })
+        .sum();
+    [' ', '.', ':', '+', '#'][(used * 4).div_ceil(area).min(4)]
+}
+
+impl Operators {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![row(&["operator", "imported", "optimized"])];
+        let names: BTreeSet<_> = self.imported.keys().chain(self.optimized.keys()).collect();
+        let number =
+            |counts: &BTreeMap<&str, usize>, name| format!("{:>8}", counts.get(name).copied().unwrap_or(0));
+        rows.extend(
+            names
+                .into_iter()
+                .map(|name| row(&[name, &number(&self.imported, name), &number(&self.optimized, name)])),
+        );
+        let all = |counts: &BTreeMap<&str, usize>| format!("{:>8}", counts.values().sum::<usize>());
+        rows.push(row(&["all", &all(&self.imported), &all(&self.optimized)]));
+        rows
+    }
+}
+
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|&cell| cell.into()).collect()
+}
+
+/// A line for each port, the title on the first.
+fn ports<'a>(title: &'a str, ports: &'a [Port]) -> impl Iterator<Item = Vec<String>> + 'a {
+    let titles = std::iter::once(title).chain(std::iter::repeat(""));
+    let width = ports.iter().map(|port| port.name.chars().count()).max().unwrap_or(0);
+    titles.zip(ports).map(move |(title, Port { name, r#type, shape, role })| {
+        let role = role.map(|role| format!("  {role}")).unwrap_or_default();
+        row(&[title, &format!("{name:width$}  {type}{shape:?}{role}")])
+    })
+}
+
+/// Three decimals and a prefix.
+fn scaled(number: f64) -> String {
+    let prefixes = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match prefixes.into_iter().find(|&(size, _)| number >= size) {
+        Some((size, prefix)) => format!("{:.3} {prefix}", number / size),
+        None => format!("{number} "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_parsed() {
+        assert_eq!(shape("x=1x3x64x64"), Ok(("x".into(), vec![1, 3, 64, 64])));
+        assert_eq!(shape("a=b=2"), Err("write sizes with an x between them, such as 1x3x64x64".into()));
+        for wrong in ["x", "x=", "=1", "x=1x", "x=-1", "x=0", "x=99999999999x99999999999"] {
+            assert!(shape(wrong).is_err(), "{wrong}");
+        }
+    }
+}

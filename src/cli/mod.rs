@@ -1,0 +1,200 @@
+//! The command line: its arguments, its commands one file each, and what these share.
+
+mod inspect;
+mod list;
+mod models;
+mod npy;
+mod output;
+mod picture;
+mod run;
+mod sample;
+mod sample_file;
+
+use clap::{Parser, Subcommand};
+use fewstep::kernels::{Isa, cpu::UnknownIsa};
+use fewstep::provider::Settings;
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// Few-step generative models, from ONNX to samples.
+#[derive(Parser, Debug)]
+#[command(name = "fewstep", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+MODEL is the name of an embedded model (see `fewstep list models`), a folder with a fewstep.toml, that file, or an .onnx
+file. A folder that is called like an embedded model is ./NAME.
+
+Exit codes: 0 success, 1 an error, with one line on stderr, 2 wrong usage.
+FEWSTEP_ISA=NAME chooses the instruction set (see `fewstep list targets`), which is the best that the CPU has otherwise.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Sample(sample::Sample),
+    Run(run::Run),
+    Inspect(inspect::Inspect),
+    List(list::List),
+    /// Make a plan file of a model (not there yet)
+    Compile(Later),
+    /// Measure a model (not there yet)
+    Bench(Later),
+    /// Compare the engine with a reference, layer by layer (not there yet)
+    Verify(Later),
+}
+
+/// The arguments of a command that does not exist yet.
+#[derive(clap::Args, Debug)]
+struct Later {
+    #[arg(hide = true, num_args = 0.., allow_hyphen_values = true)]
+    _arguments: Vec<OsString>,
+}
+
+impl Args {
+    pub fn run(&self) -> Result<(), Error> {
+        match &self.command {
+            Command::Sample(sample) => Ok(sample.run()?),
+            Command::Run(run) => Ok(run.run()?),
+            Command::Inspect(inspect) => Ok(inspect.run()?),
+            Command::List(list) => Ok(list.run()?),
+            Command::Compile(_) => Err(Error::Later { command: "compile" }),
+            Command::Bench(_) => Err(Error::Later { command: "bench" }),
+            Command::Verify(_) => Err(Error::Later { command: "verify" }),
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Sample(#[from] sample::SampleError),
+    #[error(transparent)]
+    Run(#[from] run::RunError),
+    #[error(transparent)]
+    Inspect(#[from] inspect::InspectError),
+    #[error(transparent)]
+    List(#[from] list::ListError),
+    #[error("`{command}` is not there yet; there are sample, run, inspect and list")]
+    Later { command: &'static str },
+}
+
+/// Standard output does not take what is written.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output: {0}")]
+pub struct PrintError(#[from] io::Error);
+
+/// Writes to standard output. Who reads it may stop when they have seen enough.
+fn print(text: &str) -> Result<(), PrintError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// As [`print()`], indented JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<(), PrintError> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+    print(&(text + "\n"))
+}
+
+/// Columns of equal width, one line a row. The last column is not padded.
+fn columns(rows: &[Vec<String>]) -> String {
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column).unwrap_or(0) + 2;
+            line.push_str(&format!("{cell:width$}"));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `FEWSTEP_ISA` is not the name of an instruction set.
+#[derive(Debug, thiserror::Error)]
+#[error("FEWSTEP_ISA={value}: {source}")]
+pub struct IsaError {
+    value: String,
+    source: UnknownIsa,
+}
+
+/// The instruction set of `FEWSTEP_ISA`, if that is set.
+fn isa() -> Result<Option<Isa>, IsaError> {
+    let value = env::var_os("FEWSTEP_ISA").unwrap_or_default().to_string_lossy().into_owned();
+    if value.is_empty() {
+        return Ok(None);
+    }
+    value.parse().map(Some).map_err(|source| IsaError { value, source })
+}
+
+/// All cores without a number of threads.
+fn settings(threads: Option<u16>) -> Result<Settings, IsaError> {
+    Ok(Settings { threads: threads.unwrap_or(0).into(), isa: isa()? })
+}
+
+/// `NAME=VALUE`, split at the first `=`.
+fn assignment(text: &str) -> Result<(String, &str), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.into(), value)),
+        _ => Err("write NAME=VALUE".into()),
+    }
+}
+
+/// `name` as a part of a file's name: no way into another folder, nothing that a shell or a system minds.
+fn file_stem(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let stem: String = name.chars().take(200).map(plain).collect();
+    match stem.strip_prefix('.') {
+        Some(rest) => format!("_{rest}"),
+        None if stem.is_empty() => "_".into(),
+        None => stem,
+    }
+}
+
+/// A duration as people read it.
+fn time(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        seconds if seconds < 0.01 => format!("{:.2} ms", seconds * 1e3),
+        seconds if seconds < 1.0 => format!("{:.0} ms", seconds * 1e3),
+        seconds => format!("{seconds:.2} s"),
+    }
+}
+
+/// A number with its noun.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        let names = ["denoised", "/model/out.1", "../../etc/passwd", "..", "", "a b\n", "é"].map(file_stem);
+        assert_eq!(names, ["denoised", "_model_out.1", "_._.._etc_passwd", "_.", "_", "a_b_", "_"]);
+        assert_eq!(file_stem(&"x".repeat(999)).len(), 200);
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["a", "bb"], ["ccc", "d"]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(columns(&rows), "a    bb\nccc  d\n");
+    }
+}

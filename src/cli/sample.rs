@@ -1,0 +1,346 @@
+//! `fewstep sample`: noise becomes samples, and samples a picture or an array.
+#![forbid(unsafe_code)]
+
+use super::npy::{self, Array, Elements, NpyError};
+use super::sample_file::{FileError, SampleFile, state_shape};
+use super::{IsaError, PrintError, assignment, count, models, print, settings, time};
+use clap::ValueEnum;
+use fewstep::manifest::{Condition, ConditionError, Manifest, Request, RequestError};
+use fewstep::onnx::OnnxError;
+use fewstep::sampler::{self, GENERATORS, NamedGenerator};
+use fewstep::session::{Flow, Session, SessionError};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A model with so many classes at most shows one sample of each by itself.
+const SHEET_CLASSES: usize = 16;
+/// Work that is done sooner needs no progress bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Draw samples: a picture, or an array of numbers.
+///
+/// Sample i comes from the noise of seed SEED + i, as PyTorch draws it on a CPU unless --rng says otherwise, so that a sample of many is the
+/// same as that sample alone. The first whole-number condition with a range (a class) that gets no value goes through
+/// its range, one value a sample; other conditions have the manifest's default.
+#[derive(clap::Args, Debug)]
+pub struct Sample {
+    /// An embedded model's name, a folder with a fewstep.toml, that file, or an .onnx file beside it
+    #[arg(default_value = "digits")]
+    model: PathBuf,
+    /// Number of samples [default: one of each class, or one if there are no classes or too many]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u32).range(1..))]
+    count: Option<u32>,
+    /// Network evaluations a sample [default: the manifest's]
+    #[arg(long)]
+    steps: Option<usize>,
+    /// One of `fewstep list samplers` [default: the manifest's]
+    #[arg(long, value_name = "NAME")]
+    sampler: Option<String>,
+    /// A condition's value for all samples, or one value for each of its elements
+    #[arg(long = "cond", value_name = "NAME=VALUE[,VALUE..]", value_parser = values)]
+    conditions: Vec<(String, Vec<f64>)>,
+    /// Seed of the first sample; the next one's is one more
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Whose random numbers: torch-cpu, torch-cuda, numpy, numpy-legacy, jax, jax-legacy, philox (docs/random.md)
+    #[arg(long, value_name = "NAME", default_value = "torch-cpu", value_parser = generator)]
+    rng: &'static NamedGenerator,
+    /// Start from the unit normal noise in this array, with the shape of a sample or of several
+    #[arg(long, value_name = "FILE.npy")]
+    noise: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: Precision,
+    /// Threads to use [default: one a core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// What evaluates the network: cpu
+    #[arg(long, value_name = "cpu|ort[:EP]", default_value = "cpu")]
+    provider: String,
+    /// A picture, or the samples as numbers, height maps in metres [default: NAME.png, NAME.npy if they are no pictures]
+    #[arg(short = 'o', long, value_name = "FILE.png|.npy")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Precision {
+    Auto,
+    F32,
+    F16,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SampleError {
+    #[error("--precision f16 is not there yet; use auto or f32")]
+    Precision,
+    #[error("--provider {0} is not there yet; there is cpu")]
+    LaterProvider(String),
+    #[error("there is no provider `{0}`; there is cpu")]
+    Provider(String),
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
+    #[error(
+        "{}: there is no fewstep.toml that says how this network is sampled; write one beside it (docs/manifest.md), or \
+         evaluate it once with `fewstep run`", .0.display()
+    )]
+    NoManifest(PathBuf),
+    #[error("--cond {0} is given twice; give it once")]
+    ConditionTwice(String),
+    #[error("--cond: {0}")]
+    Condition(#[from] ConditionError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Npy(#[from] NpyError),
+    #[error("{}: the noise is {found}; one sample needs f32{shape:?}, several f32 with their number before that", path.display())]
+    Noise { path: PathBuf, found: String, shape: Vec<usize> },
+    #[error("{}: there is noise for {found}, but -n asks for {wanted}; leave one of them out", path.display())]
+    NoiseCount { path: PathBuf, found: usize, wanted: usize },
+    #[error(transparent)]
+    Network(#[from] OnnxError),
+    #[error("{}: {source}", path.display())]
+    Open { path: PathBuf, source: Box<SessionError> },
+    #[error("sample {index}: {source}")]
+    Session { index: usize, source: Box<SessionError> },
+    #[error(transparent)]
+    Print(#[from] PrintError),
+}
+
+impl Sample {
+    pub fn run(&self) -> Result<(), SampleError> {
+        self.check_available()?;
+        let source = models::find(&self.model)?;
+        let manifest =
+            source.manifest.as_ref().ok_or_else(|| SampleError::NoManifest(source.path().into()))?;
+        let request = Request { sampler: self.sampler.as_deref(), steps: self.steps, times: None };
+        manifest.table(&request)?;
+        self.check_conditions(manifest)?;
+        let order = Order::new(self, manifest)?;
+        let file = SampleFile::new(self.output.as_deref(), manifest, order.count)?;
+
+        let begin = Instant::now();
+        let settings = settings(self.threads)?;
+        let model = source.read()?;
+        let wrap = |error| SampleError::Open { path: source.path().into(), source: Box::new(error) };
+        let mut session = Session::new(manifest.clone(), model, settings).map_err(wrap)?;
+        session.prepare(&request).map_err(wrap)?;
+        for (name, values) in &self.conditions {
+            session.set_condition(name, values).map_err(wrap)?;
+        }
+        let opened = begin.elapsed();
+
+        let begin = Instant::now();
+        let samples = order.draw(&mut session)?;
+        let sampled = begin.elapsed();
+        file.write(samples, |sample| order.label(sample))?;
+
+        let asked = self.sampler.as_deref().and_then(|name| sampler::find(name).ok());
+        let sampler = asked.unwrap_or(manifest.sampling.sampler).name;
+        print(&format!(
+            "{}: {} of {}, {sampler}, {}, {} a sample, opened in {}\n",
+            file.path().display(),
+            count(order.count, "sample"),
+            manifest.model.name,
+            count(session.steps(), "step"),
+            time(sampled.div_f64(order.count as f64)),
+            time(opened),
+        ))?;
+        Ok(())
+    }
+
+    fn check_available(&self) -> Result<(), SampleError> {
+        if matches!(self.precision, Precision::F16) {
+            return Err(SampleError::Precision);
+        }
+        match self.provider.split(':').next() {
+            _ if self.provider == "cpu" => Ok(()),
+            Some("ort") => Err(SampleError::LaterProvider(self.provider.clone())),
+            _ => Err(SampleError::Provider(self.provider.clone())),
+        }
+    }
+
+    fn check_conditions(&self, manifest: &Manifest) -> Result<(), SampleError> {
+        for (i, (name, values)) in self.conditions.iter().enumerate() {
+            manifest.condition(name, values)?;
+            if self.conditions[..i].iter().any(|(other, _)| other == name) {
+                return Err(SampleError::ConditionTwice(name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `NAME=VALUE[,VALUE..]`.
+fn values(text: &str) -> Result<(String, Vec<f64>), String> {
+    let (name, values) = assignment(text)?;
+    let number = |text: &str| match text.trim().parse() {
+        Ok(value) if f64::is_finite(value) => Ok(value),
+        _ => Err(format!("`{text}` is no number")),
+    };
+    Ok((name, values.split(',').map(number).collect::<Result<_, _>>()?))
+}
+
+/// A random number generator's name.
+fn generator(name: &str) -> Result<&'static NamedGenerator, String> {
+    let known = || GENERATORS.iter().map(|generator| generator.name).collect::<Vec<_>>().join(", ");
+    GENERATORS.iter().find(|generator| generator.name == name).ok_or_else(|| format!("there are {}", known()))
+}
+
+/// The samples that are to be drawn.
+struct Order {
+    count: usize,
+    seed: u64,
+    rng: &'static NamedGenerator,
+    classes: Option<Classes>,
+    /// [count, elements of a sample]
+    noise: Option<Vec<f32>>,
+}
+
+impl Order {
+    fn new(args: &Sample, manifest: &Manifest) -> Result<Order, SampleError> {
+        let classes = Classes::of(manifest, &args.conditions);
+        let wanted = args.count.map(|count| count as usize);
+        let (noise, given) = match &args.noise {
+            Some(path) => {
+                let (noise, given) = read_noise(path, state_shape(manifest))?;
+                if let Some(wanted) = wanted.filter(|&wanted| wanted != given) {
+                    return Err(SampleError::NoiseCount { path: path.clone(), found: given, wanted });
+                }
+                (Some(noise), Some(given))
+            }
+            None => (None, None),
+        };
+        let each = classes.as_ref().map(|classes| classes.count);
+        let each = each.filter(|&each| each <= SHEET_CLASSES && args.conditions.is_empty());
+        let count = wanted.or(given).or(each).unwrap_or(1);
+        Ok(Order { count, seed: args.seed, rng: args.rng, classes, noise })
+    }
+
+    fn seed(&self, sample: usize) -> u64 {
+        self.seed.wrapping_add(sample as u64)
+    }
+
+    /// What tells a sample from the others.
+    fn label(&self, sample: usize) -> String {
+        let class = self.classes.as_ref().map(|classes| classes.value(sample));
+        let origin = match self.noise {
+            Some(_) => format!("noise {sample}"),
+            None => format!("seed {}", self.seed(sample)),
+        };
+        match (class, &self.classes) {
+            _ if self.count == 1 => String::new(),
+            (Some(class), Some(classes)) if self.count <= classes.count || self.count > 100 => {
+                class.to_string()
+            }
+            (Some(class), _) => format!("{class}, {origin}"),
+            (None, _) => origin,
+        }
+    }
+
+    /// Draws the samples: [count, elements of a sample].
+    fn draw(&self, session: &mut Session) -> Result<Vec<f32>, SampleError> {
+        let (elements, steps) = (session.elements(), session.steps());
+        let mut progress = Progress::new(self.count * steps);
+        let mut samples = Vec::new();
+        for index in 0..self.count {
+            let wrap = |source| SampleError::Session { index, source: Box::new(source) };
+            if let Some(classes) = &self.classes {
+                session.set_condition(&classes.name, &[classes.value(index) as f64]).map_err(wrap)?;
+            }
+            let begin = samples.len();
+            samples.resize(begin + elements, 0.0);
+            let initial = self.noise.as_ref().map(|noise| &noise[begin..begin + elements]);
+            let mut noise = (self.rng.new)(self.seed(index));
+            let mut after = |step, _: &[f32]| {
+                progress.reach(index * steps + step);
+                Flow::Continue
+            };
+            session.sample_with(initial, &mut noise, &mut samples[begin..], &mut after).map_err(wrap)?;
+        }
+        Ok(samples)
+    }
+}
+
+/// The noise in a file, and for how many samples it is.
+fn read_noise(path: &Path, shape: &[usize]) -> Result<(Vec<f32>, usize), SampleError> {
+    let Array { shape: found, data } = npy::read(path)?;
+    let count = match found.split_first() {
+        _ if found == shape => 1,
+        Some((&count, rest)) if rest == shape => count,
+        _ => 0,
+    };
+    match data {
+        Elements::F32(noise) if count > 0 => Ok((noise, count)),
+        data => {
+            let found = format!("{}{found:?}", data.dtype());
+            Err(SampleError::Noise { path: path.into(), found, shape: shape.to_vec() })
+        }
+    }
+}
+
+/// A condition that goes through its range, one value a sample.
+struct Classes {
+    name: String,
+    first: i64,
+    count: usize,
+}
+
+impl Classes {
+    /// The first whole-number condition with a range that is not given.
+    fn of(manifest: &Manifest, given: &[(String, Vec<f64>)]) -> Option<Classes> {
+        let classes = |(name, condition): (&str, &Condition)| {
+            let [low, high] = condition.range.filter(|_| condition.integer && condition.elements() == 1)?;
+            let (first, last) = (low.ceil() as i64, high.floor() as i64);
+            let count =
+                usize::try_from(last.checked_sub(first)?.checked_add(1)?).ok().filter(|&count| count > 0)?;
+            Some(Classes { name: name.into(), first, count })
+        };
+        let open = |(name, _): &(&str, &Condition)| given.iter().all(|(other, _)| other != name);
+        manifest.conditions().filter(open).find_map(classes)
+    }
+
+    fn value(&self, sample: usize) -> i64 {
+        self.first + (sample % self.count) as i64
+    }
+}
+
+/// A bar on the terminal, once the work has shown that it takes its time.
+struct Progress {
+    begin: Instant,
+    evaluations: usize,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    fn new(evaluations: usize) -> Progress {
+        Progress { begin: Instant::now(), evaluations, bar: None }
+    }
+
+    fn reach(&mut self, done: usize) {
+        if self.bar.is_none() && self.begin.elapsed() > PATIENCE && io::stderr().is_terminal() {
+            let bar =
+                ProgressBar::with_draw_target(Some(self.evaluations as u64), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} evaluations, {eta} left");
+            self.bar = Some(
+                bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                    .with_elapsed(self.begin.elapsed()),
+            );
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

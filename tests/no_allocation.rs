@@ -1,0 +1,78 @@
+//! The step loop allocates nothing: 100 samples under an allocator that counts.
+
+use fewstep::manifest::{Manifest, Request};
+use fewstep::onnx::Model;
+use fewstep::provider::Settings;
+use fewstep::sampler::TorchCpu;
+use fewstep::session::{Flow, Session};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// Samples after which a thread pool has settled.
+const WARM_UP: u64 = 20;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: the caller's contract is System's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn session(threads: usize, steps: usize) -> Session {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits");
+    let manifest = Manifest::read(&folder).expect("the manifest");
+    let model = Model::read(&manifest.network_path()).expect("the network");
+    let mut session = Session::new(manifest, model, Settings { threads, isa: None }).expect("a session");
+    session.prepare(&Request { steps: Some(steps), ..Request::default() }).expect("two steps");
+    session
+}
+
+// One test, so that no other test allocates meanwhile.
+#[test]
+fn steps_allocate_nothing() {
+    let mut session_alone = session(1, 2);
+    let mut out = vec![0.0; session_alone.elements()];
+    let before = ALLOCATIONS.load(SeqCst);
+    for seed in 0..100 {
+        session_alone.set_condition("label", &[(seed % 10) as f64]).expect("a class");
+        session_alone.sample(&mut TorchCpu::new(seed), &mut out).expect("a sample");
+    }
+    assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 samples on one thread");
+
+    // With threads, handing the loop to the pool may allocate now and then; a step may not.
+    let mut session_pooled = session(2, 4);
+    let mut pooled = vec![0.0; session_pooled.elements()];
+    for seed in 0..WARM_UP + 100 {
+        let mut counts = Vec::with_capacity(8);
+        let mut after = |_: usize, _: &[f32]| {
+            counts.push(ALLOCATIONS.load(SeqCst));
+            Flow::Continue
+        };
+        session_pooled
+            .sample_with(None, &mut TorchCpu::new(seed), &mut pooled, &mut after)
+            .expect("a sample");
+        // The pool's threads register with its queues when they first steal.
+        if seed >= WARM_UP {
+            assert_eq!(
+                counts.first(),
+                counts.last(),
+                "allocations within the step loop on two threads, seed {seed}"
+            );
+        }
+    }
+}

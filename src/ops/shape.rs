@@ -6,8 +6,7 @@ use crate::kernels::{DType, IntCode, MapCode};
 use crate::ops::elementwise::run_time_type;
 use std::vec::Vec;
 
-pub fn import_identity(b: &mut Builder, call: &Call) -> Result<Vec<ValueId>, OpError> {
-    let _ = b;
+pub fn import_identity(_: &mut Builder, call: &Call) -> Result<Vec<ValueId>, OpError> {
     if call.outputs > 1 {
         return Err(unsupported!("{} has a kernel for its first output only", call.operator));
     }

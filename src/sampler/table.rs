@@ -11,7 +11,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// How many earlier estimates [`advance`] has to keep for this table.
+    /// How many earlier estimates [`advance`](super::advance) has to keep for this table.
     pub fn history(&self) -> usize {
         self.rows.iter().map(Row::looks_back).max().unwrap_or(0)
     }

@@ -97,10 +97,6 @@ impl Tensor {
         &self.data
     }
 
-    pub fn into_data(self) -> Data {
-        self.data
-    }
-
     pub fn dtype(&self) -> DType {
         self.data.dtype()
     }

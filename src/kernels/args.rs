@@ -103,6 +103,15 @@ pub enum MapCode {
 }
 
 impl MapCode {
+    /// Whether the result is a truth value, 1.0 or 0.0.
+    pub const fn is_truth(self) -> bool {
+        use MapCode::*;
+        matches!(
+            self,
+            Not | IsNan | IsInf | And | Or | Xor | Equal | Less | LessEqual | Greater | GreaterEqual
+        )
+    }
+
     /// How many of a step's operands `a`, `b`, `c` the operation reads.
     pub const fn arity(self) -> usize {
         match self {

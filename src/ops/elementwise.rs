@@ -84,19 +84,7 @@ fn plain(
     integer: Option<IntCode>,
     inputs: &[ValueId],
 ) -> Result<ValueId, OpError> {
-    let truth = matches!(
-        float,
-        MapCode::And
-            | MapCode::Or
-            | MapCode::Xor
-            | MapCode::Not
-            | MapCode::Equal
-            | MapCode::Less
-            | MapCode::LessEqual
-            | MapCode::Greater
-            | MapCode::GreaterEqual
-            | MapCode::IsNan
-    );
+    let truth = float.is_truth();
     if inputs.iter().any(|&i| b.fact(i).dtype == DType::F32) {
         let dtype = if truth { DType::Bool } else { DType::F32 };
         return b.push(Map::single(float, inputs.len(), dtype), inputs);

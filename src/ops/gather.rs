@@ -1,6 +1,6 @@
 //! Look-ups by index.
 
-use super::{Call, Concat, Integer, OpError, Operator, Slice, normal_axis, problem, unsupported};
+use super::{Call, Integer, OpError, Operator, Slice, normal_axis, problem, unsupported};
 use crate::graph::{Builder, Data, Fact, Node, Tensor, ValueId, contiguous_strides};
 use crate::kernels::{DType, IntCode};
 use crate::plan::{Instruction, Lower, canonical};
@@ -133,11 +133,4 @@ fn linear(b: &mut Builder, index: ValueId, stride: isize, base: ValueId) -> Resu
     let stride = b.integers(std::vec![stride as i64]);
     let scaled = b.push(Integer { code: IntCode::Mul, dtype: DType::I64 }, &[index, stride])?;
     b.push(Integer { code: IntCode::Add, dtype: DType::I64 }, &[scaled, base])
-}
-
-impl Builder {
-    /// Joins values along an axis.
-    pub fn concat(&mut self, axis: usize, parts: &[ValueId]) -> Result<ValueId, OpError> {
-        self.push(Concat { axis }, parts)
-    }
 }

@@ -23,14 +23,6 @@ impl Map {
             MapStep { code, dst: inputs as u8, a: operand(0), b: operand(1), c: operand(2), immediate: 0.0 };
         Map { inputs, steps: std::vec![step], dtype }
     }
-
-    /// The program's only operation, if it has one.
-    pub fn only(&self) -> Option<&MapStep> {
-        match &self.steps[..] {
-            [step] => Some(step),
-            _ => None,
-        }
-    }
 }
 
 impl Operator for Map {
@@ -188,17 +180,6 @@ impl Builder {
     }
 
     pub fn map2(&mut self, code: MapCode, a: ValueId, b: ValueId) -> Result<ValueId, OpError> {
-        let truth = matches!(
-            code,
-            MapCode::And
-                | MapCode::Or
-                | MapCode::Xor
-                | MapCode::Equal
-                | MapCode::Less
-                | MapCode::LessEqual
-                | MapCode::Greater
-                | MapCode::GreaterEqual
-        );
-        self.push(Map::single(code, 2, if truth { DType::Bool } else { DType::F32 }), &[a, b])
+        self.push(Map::single(code, 2, if code.is_truth() { DType::Bool } else { DType::F32 }), &[a, b])
     }
 }

@@ -138,21 +138,11 @@ fn shapes(plan: &Plan, instruction: &Instruction) -> Sound {
         }
         Instruction::Gemm { a, b, bias, residual, c, .. } => gemm(plan, at(a)?, b, bias, residual, at(c)?),
         Instruction::Conv { x, weights, bias, residual, geometry, zeros, c, .. } => {
-            let (x, c) = (at(x)?, at(c)?);
-            image(&x)?;
-            pixels(&c)?;
             if let Some(residual) = residual {
-                let residual = at(residual)?;
-                pixels(&residual)?;
-                same_dims(&residual, &c)?;
+                pixels(&at(residual)?)?;
+                same_dims(&at(residual)?, &at(c)?)?;
             }
-            let (channels, n) = (x.layout.dim(3), c.layout.dim(3));
-            window(&x, &c, geometry)?;
-            let depth = taps(geometry)? * channels;
-            vector(&at(weights)?, packed(plan, depth, n)?)?;
-            aligned(&at(weights)?)?;
-            vector(&at(zeros)?, channels)?;
-            optional_vector(plan, bias, n)
+            convolution(plan, at(x)?, [at(weights)?, at(zeros)?], bias, geometry, at(c)?)
         }
         Instruction::Depthwise { x, weights, bias, geometry, zeros, c, .. } => {
             let (x, c) = (at(x)?, at(c)?);
@@ -166,16 +156,7 @@ fn shapes(plan: &Plan, instruction: &Instruction) -> Sound {
             optional_vector(plan, bias, channels)
         }
         Instruction::Norm { x, gamma, beta, groups, scratch, y, .. } => {
-            let (x, y) = (at(x)?, at(y)?);
-            same_dims(&x, &y)?;
-            rows(&x, 3)?;
-            rows(&y, 3)?;
-            let [n, s, c] = [0, 1, 2].map(|a| x.layout.dim(a));
-            let groups = groups as usize;
-            when(groups > 0 && c.is_multiple_of(groups), "the groups do not divide the channels")?;
-            vector(&at(scratch)?, norm_scratch(n, s, c, groups))?;
-            optional_vector(plan, gamma, c)?;
-            optional_vector(plan, beta, c)
+            norm(plan, [at(x)?, at(y)?], [gamma, beta], groups as usize, &at(scratch)?)
         }
         Instruction::Softmax { x, y, .. } => {
             let (x, y) = (at(x)?, at(y)?);
@@ -303,6 +284,34 @@ fn map(plan: &Plan, steps: Span, inputs: Span, output: View) -> Sound {
         written[step.dst as usize] = true;
     }
     Ok(())
+}
+
+fn convolution(
+    plan: &Plan,
+    x: View,
+    [weights, zeros]: [View; 2],
+    bias: Option<ViewId>,
+    geometry: Geometry,
+    c: View,
+) -> Sound {
+    image(&x)?;
+    pixels(&c)?;
+    window(&x, &c, geometry)?;
+    let (channels, n) = (x.layout.dim(3), c.layout.dim(3));
+    vector(&weights, packed(plan, taps(geometry)? * channels, n)?)?;
+    aligned(&weights)?;
+    vector(&zeros, channels)?;
+    optional_vector(plan, bias, n)
+}
+
+fn norm(plan: &Plan, [x, y]: [View; 2], scales: [Option<ViewId>; 2], groups: usize, scratch: &View) -> Sound {
+    same_dims(&x, &y)?;
+    rows(&x, 3)?;
+    rows(&y, 3)?;
+    let [n, s, c] = [0, 1, 2].map(|a| x.layout.dim(a));
+    when(groups > 0 && c.is_multiple_of(groups), "the groups do not divide the channels")?;
+    vector(scratch, norm_scratch(n, s, c, groups))?;
+    scales.into_iter().try_for_each(|id| optional_vector(plan, id, c))
 }
 
 fn gather(data: View, indices: View, output: View, axis: usize) -> Sound {

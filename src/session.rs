@@ -210,7 +210,10 @@ impl Session {
             Some(initial) => self.state.copy_from_slice(initial),
             None => noise.fill_normal(&mut self.state),
         }
-        sampler::start(&self.table, &mut self.state);
+        if self.table.initial_noise.is_some() {
+            noise.fill_normal(&mut self.noise);
+        }
+        sampler::start(&self.table, &mut self.state, Some(&self.noise))?;
         // One hand-over to the pool for the whole loop: within it, nothing needs one, and nothing allocates.
         match self.network.pool() {
             Some(pool) => pool.install(|| self.steps_of(noise, after))?,

@@ -21,7 +21,7 @@ use std::{
     vec::Vec,
 };
 
-use crate::sampler::{self, Family, Grid, Options, Parameterisation, Sampler, Spacing, Table};
+use crate::sampler::{self, Curve, Family, Grid, Options, Parameterisation, Sampler, Stop, Table};
 
 /// What a manifest is called in a model's folder.
 pub const FILE_NAME: &str = "fewstep.toml";
@@ -96,27 +96,16 @@ pub struct Sampling {
     pub steps: usize,
     pub max_steps: usize,
     pub parameterisation: Parameterisation,
-    pub clamp: Option<f64>,
-    /// [`Options::eta`], for samplers that have it.
-    pub eta: Option<f64>,
-    pub schedule: Schedule,
+    /// Those that a sampler does not have are not passed to it.
+    pub options: Options,
+    pub curve: Curve<'static>,
+    /// [`Grid::shift`].
+    pub shift: f64,
+    /// [`Grid::terminal`].
+    pub terminal: Option<f64>,
+    pub stop: Stop,
     /// Times that replace the schedule for one number of steps: theirs.
     pub times: Option<Vec<f64>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Schedule {
-    /// Of the process: [`Grid::Steps`].
-    Usual,
-    Uniform,
-    Karras {
-        rho: f64,
-    },
-    KarrasPadded {
-        rho: f64,
-    },
-    Spaced(Spacing),
-    Windows,
 }
 
 /// What the network's output is, once sampled.
@@ -215,7 +204,7 @@ impl Manifest {
             let (model, most) = (self.model.name.clone(), sampling.max_steps);
             return Err(RequestError::TooManySteps { model, steps, most });
         }
-        let grid = request.times.map_or_else(|| sampling.grid(steps), Grid::Times);
+        let grid = request.times.map_or_else(|| sampling.grid(steps), Grid::times);
         Ok(sampler.table(&sampling.parameterisation, &grid, &sampling.options(sampler))?)
     }
 
@@ -265,19 +254,21 @@ impl Condition {
 
 impl Sampling {
     fn grid(&self, steps: usize) -> Grid<'_> {
-        match (&self.times, self.schedule) {
-            (Some(times), _) if times.len() == steps + 1 => Grid::Times(times),
-            (_, Schedule::Uniform) => Grid::Uniform { steps },
-            (_, Schedule::Karras { rho }) => Grid::Karras { steps, rho },
-            (_, Schedule::KarrasPadded { rho }) => Grid::KarrasPadded { steps, rho },
-            (_, Schedule::Spaced(spacing)) => Grid::Spaced { steps, spacing },
-            (_, Schedule::Windows) => Grid::Windows { steps },
-            (_, Schedule::Usual) => Grid::Steps(steps),
-        }
+        let curve = match &self.times {
+            Some(times) if times.len() == steps + 1 => Curve::Times(times),
+            _ => self.curve,
+        };
+        Grid { curve, steps, shift: self.shift, terminal: self.terminal, stop: self.stop }
     }
 
     fn options(&self, sampler: &Sampler) -> Options {
-        Options { clamp: self.clamp, eta: self.eta.filter(|_| sampler.eta.is_some()) }
+        let Options { eta, order, churn, .. } = self.options;
+        Options {
+            eta: eta.filter(|_| sampler.eta.is_some()),
+            order: order.filter(|order| sampler.orders.contains(order)),
+            churn: churn.filter(|_| sampler.churns),
+            ..self.options
+        }
     }
 
     /// The default run with this sampler.

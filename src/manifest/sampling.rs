@@ -5,13 +5,14 @@ use std::{borrow::ToOwned, format, ops::Range};
 use toml::Spanned;
 
 use super::{
-    Sampling, Schedule,
+    Sampling,
     file::*,
     parse::{Checked, Fault, fault, refuse, required, span, value},
     samplers,
 };
 use crate::sampler::{
-    self, Betas, Family, MAX_STEPS, Parameterisation, Prediction, Process, Sampler, Spacing, Time,
+    self, Betas, Curve, Family, MAX_STEPS, Options, Parameterisation, Prediction, Process, Sampler, Stop,
+    Time,
 };
 
 /// How many timesteps LCM and TCD networks were distilled at.
@@ -31,9 +32,15 @@ impl RawSampling {
             steps,
             max_steps,
             parameterisation,
-            clamp: self.clamp.map(|clamp| clamp.0),
-            eta: value(&self.eta),
-            schedule: self.schedule(family)?,
+            options: Options {
+                clamp: self.clamp.map(|clamp| clamp.0),
+                eta: value(&self.eta),
+                ..Options::default()
+            },
+            curve: self.curve(family)?,
+            shift: 1.0,
+            terminal: None,
+            stop: Stop::Data,
             times: self.times.as_ref().map(|times| times.get_ref().clone()),
         };
         if self.sampler.is_none() {
@@ -200,7 +207,7 @@ impl RawSampling {
         })
     }
 
-    fn schedule(&self, family: Family) -> Checked<Schedule> {
+    fn curve(&self, family: Family) -> Checked<Curve<'static>> {
         let schedule = value(&self.schedule).or(match (self.time.get_ref(), family) {
             (RawTime::Sigma | RawTime::LogSigma, Family::Diffusion) => Some(RawSchedule::Edm),
             (RawTime::Sigma | RawTime::LogSigma, _) => Some(RawSchedule::Karras),
@@ -223,19 +230,16 @@ impl RawSampling {
         }
         let rho = value(&self.rho).map_or(7.0, |rho| rho.0);
         Ok(match schedule {
-            None => Schedule::Usual,
-            Some(RawSchedule::Uniform) => Schedule::Uniform,
-            Some(RawSchedule::Windows) => Schedule::Windows,
-            Some(RawSchedule::Karras) => Schedule::Karras { rho },
-            Some(RawSchedule::Edm) => Schedule::KarrasPadded { rho },
-            Some(RawSchedule::Leading) => {
-                Schedule::Spaced(Spacing::Leading { offset: value(&self.offset).unwrap_or(0) })
-            }
-            Some(RawSchedule::Trailing) => Schedule::Spaced(Spacing::Trailing),
-            Some(RawSchedule::Linspace) => Schedule::Spaced(Spacing::Linspace),
+            None => Curve::Usual,
+            Some(RawSchedule::Uniform) => Curve::Uniform,
+            Some(RawSchedule::Windows) => Curve::Windows,
+            Some(RawSchedule::Karras) => Curve::Karras { rho },
+            Some(RawSchedule::Edm) => Curve::KarrasPadded { rho },
+            Some(RawSchedule::Leading) => Curve::Leading { offset: value(&self.offset).unwrap_or(0) },
+            Some(RawSchedule::Trailing) => Curve::Trailing,
+            Some(RawSchedule::Linspace) => Curve::Linspace,
             Some(RawSchedule::Origin) => {
-                let points = value(&self.points).map_or(ORIGIN_POINTS, |points| points.0);
-                Schedule::Spaced(Spacing::Origin { points })
+                Curve::Origin { points: value(&self.points).map_or(ORIGIN_POINTS, |points| points.0) }
             }
         })
     }

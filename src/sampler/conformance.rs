@@ -10,7 +10,7 @@ const GOLDENS: &str = include_str!("golden/trajectories.txt");
 /// Of a table in f64, relative to the largest element.
 const F64_ERROR: f64 = 1e-9;
 /// Of the f32 kernel: rounding of up to 20 steps.
-const F32_ERROR: f64 = 2e-6;
+const F32_ERROR: f64 = 2e-5;
 
 const START: [f64; 4] = [0.5, -1.0, 0.1, 2.0];
 
@@ -69,6 +69,7 @@ impl Case {
         let mut x = START.map(|x| x * table.initial_scale);
         let (mut earlier, mut draws) = ([[0.0; 4]; MAX_HISTORY], 0);
         for row in &table.rows {
+            let before = x;
             let y: [f64; 4] = core::array::from_fn(|j| {
                 row.estimate.x * x[j] + row.estimate.y * self.network(row.inputs.scale * x[j], row.inputs)
             });
@@ -79,7 +80,7 @@ impl Case {
             }
             draws += usize::from(row.noise.is_some());
             earlier.rotate_right(1);
-            earlier[0] = y;
+            earlier[0] = core::array::from_fn(|j| row.keep.x * before[j] + row.keep.y * y[j]);
         }
         x
     }
@@ -88,7 +89,7 @@ impl Case {
         let table = self.table();
         let mut x = START.map(|x| x as f32);
         let (mut input, mut history, mut draws) = ([0.0; 4], vec![f32::NAN; 4 * table.history()], 0);
-        start(&table, &mut x);
+        start(&table, &mut x, None).unwrap();
         for (step, row) in table.rows.iter().enumerate() {
             feed(row, &x, &mut input).unwrap();
             let f = input.map(|x| self.network(f64::from(x), row.inputs) as f32);
@@ -104,13 +105,13 @@ fn noise(draw: usize, j: usize) -> f64 {
     ((draw * 4 + j) * 37 % 19) as f64 / 9.5 - 1.0
 }
 
-fn spaced(steps: usize, spacing: Spacing) -> Grid<'static> {
-    Grid::Spaced { steps, spacing }
+fn spaced(steps: usize, spacing: Curve<'static>) -> Grid<'static> {
+    Grid::new(spacing, steps)
 }
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let origin = |steps| spaced(steps, Spacing::Origin { points: 50 });
+    let origin = |steps| spaced(steps, Curve::Origin { points: 50 });
     let kinds =
         [("epsilon", Prediction::Epsilon), ("v_prediction", Prediction::V), ("sample", Prediction::Clean)];
     for (name, prediction) in kinds {
@@ -131,12 +132,12 @@ fn cases() -> Vec<Case> {
         "dmd2",
         "dmd2",
         (SD, Prediction::Epsilon, AS_IS),
-        Grid::Times(&[999.0, 749.0, 499.0, 249.0, 0.0]),
+        Grid::times(&[999.0, 749.0, 499.0, 249.0, 0.0]),
     ));
-    let steps = Grid::Times(&[1.0, 0.75, 0.4, 0.0]);
+    let steps = Grid::times(&[1.0, 0.75, 0.4, 0.0]);
     cases.push(Case::new("pcm", "pcm-stochastic", (FLOW, Prediction::Velocity, AS_IS), steps));
     let ect = (EDM, Prediction::Edm { sigma_data: 0.5 }, LN);
-    cases.push(Case::new("ect", "ect", ect, Grid::Times(&[80.0, 0.821, 0.0])));
+    cases.push(Case::new("ect", "ect", ect, Grid::times(&[80.0, 0.821, 0.0])));
     cases
 }
 
@@ -144,9 +145,9 @@ fn cases() -> Vec<Case> {
 fn solvers(cases: &mut Vec<Case>) {
     let sd = (SD, Prediction::Epsilon, AS_IS);
     let spacings = [
-        ("trailing", Spacing::Trailing),
-        ("leading", Spacing::Leading { offset: 1 }),
-        ("linspace", Spacing::Linspace),
+        ("trailing", Curve::Trailing),
+        ("leading", Curve::Leading { offset: 1 }),
+        ("linspace", Curve::Linspace),
     ];
     for (name, spacing) in spacings {
         for n in [2, 5, 20] {
@@ -168,7 +169,7 @@ fn solvers(cases: &mut Vec<Case>) {
     for (name, betas) in [("linear", linear), ("squaredcos_cap_v2", Betas::Cosine)] {
         for n in [1, 2, 3, 8, 20] {
             let network = (Process::Preserving { betas }, Prediction::Epsilon, AS_IS);
-            let grid = spaced(n, Spacing::Trailing);
+            let grid = spaced(n, Curve::Trailing);
             cases.push(Case::new(format!("dpmpp-{name}-{n}"), "dpmpp-2m", network, grid));
             cases.push(Case::new(format!("dpmpp-sde-{name}-{n}"), "dpmpp-2m-sde", network, grid));
             cases.push(Case::new(format!("unipc-{name}-{n}"), "unipc", network, grid));
@@ -177,52 +178,52 @@ fn solvers(cases: &mut Vec<Case>) {
     }
     for n in [1, 2, 5, 18] {
         let (edm, grid) =
-            ((EDM, Prediction::Edm { sigma_data: 0.5 }, LN), Grid::KarrasPadded { steps: n, rho: 7.0 });
+            ((EDM, Prediction::Edm { sigma_data: 0.5 }, LN), Grid::new(Curve::KarrasPadded { rho: 7.0 }, n));
         for (label, sampler) in [("heun", "heun"), ("euler", "euler"), ("dpmpp", "dpmpp-2m")] {
             cases.push(Case::new(format!("edm-{label}-{n}"), sampler, edm, grid));
         }
     }
     for n in [1, 4] {
         let network = (FLOW, Prediction::Velocity, AS_IS);
-        cases.push(Case::new(format!("flow-heun-{n}"), "heun", network, Grid::Steps(n)));
+        cases.push(Case::new(format!("flow-heun-{n}"), "heun", network, Grid::steps(n)));
     }
     let betas = Betas::ScaledLinear { first: 0.00085, last: 0.012 };
     for n in [4, 6, 8] {
         let network = (FLOW, Prediction::WindowedNoise { betas }, Time::Linear { scale: 1000.0 });
-        let case = Case::new(format!("perflow-{n}"), "perflow", network, Grid::Windows { steps: n });
+        let case = Case::new(format!("perflow-{n}"), "perflow", network, Grid::new(Curve::Windows, n));
         cases.push(Case { divisor: 1000.0, ..case });
     }
     for n in [1, 3] {
         let network = (FLOW, Prediction::DataVelocity, AS_IS);
-        cases.push(Case::new(format!("instaflow-{n}"), "instaflow", network, Grid::Steps(n)));
+        cases.push(Case::new(format!("instaflow-{n}"), "instaflow", network, Grid::steps(n)));
     }
 }
 
 fn angles(cases: &mut Vec<Case>) {
     for n in [1, 2, 4] {
         let sana = (ANGLES, Prediction::Velocity, Time::Share { scale: 1.0 });
-        cases.push(Case::new(format!("scm-sana-{n}"), "scm", sana, Grid::Steps(n)));
+        cases.push(Case::new(format!("scm-sana-{n}"), "scm", sana, Grid::steps(n)));
         let trigflow = (ANGLES, Prediction::V, AS_IS);
-        cases.push(Case::new(format!("scm-trigflow-{n}"), "scm", trigflow, Grid::Steps(n)));
+        cases.push(Case::new(format!("scm-trigflow-{n}"), "scm", trigflow, Grid::steps(n)));
     }
 }
 
 fn flow_maps(cases: &mut Vec<Case>) {
     for gamma in [0.0, 0.5, 1.0] {
         let network = (EDM, Prediction::EdmConsistency { sigma_data: 0.5 }, LN);
-        let grid = Grid::Times(&[80.0, 10.0, 1.5, 0.002]);
+        let grid = Grid::times(&[80.0, 10.0, 1.5, 0.002]);
         cases.push(Case::new(format!("ctm-{gamma:?}"), "ctm", network, grid).eta(gamma).second(|i| i.s));
     }
     for (name, prediction) in [
         ("euler_fm", Prediction::ScaledVelocity { sigma_data: 0.5 }),
         ("simple_edm", Prediction::SimpleEdm { sigma_data: 0.5 }),
     ] {
-        let grid = Grid::Times(&[0.994, 0.6, 0.2, 0.0]);
+        let grid = Grid::times(&[0.994, 0.6, 0.2, 0.0]);
         cases.push(Case::new(format!("imm-{name}"), "imm", (FLOW, prediction, AS_IS), grid).second(|i| i.s));
     }
     for n in [1, 4, 8] {
         let network = (FLOW, Prediction::Velocity, Time::Reversed { scale: 1.0 });
-        let case = Case::new(format!("shortcut-{n}"), "shortcut", network, Grid::Steps(n));
+        let case = Case::new(format!("shortcut-{n}"), "shortcut", network, Grid::steps(n));
         cases.push(case.second(|i| i.h));
     }
 }
@@ -246,11 +247,7 @@ fn trajectories_are_those_of_the_references() {
         let expected = golden(&case.label);
         let (exact, rounded) = (error(case.in_f64(), expected), error(case.in_f32(), expected));
         std::println!("{} {exact:.1e} {rounded:.1e}", case.label);
-        // What a rule multiplies differences of estimates with, it multiplies their rounding with: Heun's first steps of
-        // few, over three decades of noise.
-        let pull = case.table().rows.iter().fold(0.0, |most: f64, row| most.max(row.earlier[0].abs()));
-        let bound = F32_ERROR.max(pull * f64::from(f32::EPSILON));
-        if !(exact < F64_ERROR && rounded < bound) {
+        if !(exact < F64_ERROR && rounded < F32_ERROR) {
             bad.push(format!("{}: {exact:.1e} in f64, {rounded:.1e} in f32", case.label));
         }
     }

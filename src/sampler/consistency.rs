@@ -10,10 +10,10 @@ pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
     )?;
     let sigma_min = setup.parameterisation.process.end();
     // Both references draw after every step of several, the last included, and never for a single one.
-    let draws = setup.times.len() > 2;
-    Ok(setup.intervals(|t, s| Row {
-        noise: draws.then(|| libm::sqrt((s * s - sigma_min * sigma_min).max(0.0))),
-        ..setup.row(setup.parameterisation.inputs(t, sigma_min), t, Combination::OTHER)
+    let draws = setup.steps() > 1;
+    Ok(setup.intervals(|from, to| Row {
+        noise: draws.then(|| libm::sqrt((to.t * to.t - sigma_min * sigma_min).max(0.0))),
+        ..setup.row(setup.parameterisation.inputs(from.t, sigma_min), from, Combination::OTHER)
     }))
 }
 
@@ -62,7 +62,7 @@ mod tests {
         let network = |input: f64, time: f64| exact(input, time);
         let sigma = parameterisation(Prediction::Clean, Time::Linear { scale: 1.0 });
         for times in [&[80.0, EPS][..], &[80.0, 1.382, EPS], &[80.0, 24.0, 5.0, 0.6, EPS]] {
-            let table = find("cm").unwrap().table(&sigma, &Grid::Times(times), &Options::default()).unwrap();
+            let table = find("cm").unwrap().table(&sigma, &Grid::times(times), &Options::default()).unwrap();
             let (found, expected) = (run(&table, -0.9, &noise, network), oracle(times, -0.9, &noise));
             assert!((found - expected).abs() < 1e-12, "{times:?}: {found} {expected}");
         }
@@ -82,7 +82,7 @@ mod tests {
                 (exact(x, sigma) - skip * x) / out
             };
             let edm = parameterisation(Prediction::EdmConsistency { sigma_data: 0.5 }, Time::Log { scale });
-            let table = find("cm").unwrap().table(&edm, &Grid::Times(&times), &Options::default()).unwrap();
+            let table = find("cm").unwrap().table(&edm, &Grid::times(&times), &Options::default()).unwrap();
             let (found, expected) = (run(&table, 1.3, &noise, network), oracle(&times, 1.3, &noise));
             assert!((found - expected).abs() < 1e-10, "{found} {expected}");
         }
@@ -94,13 +94,13 @@ mod tests {
     fn agrees_with_diffusers() {
         let edm =
             parameterisation(Prediction::EdmConsistency { sigma_data: 0.5 }, Time::Log { scale: 250.0 });
-        let grid = Grid::KarrasPoints { indices: &[0, 22, 39], points: 40, rho: 7.0 };
+        let grid = Grid::karras_points(&[0, 22, 39], 40, 7.0);
         let table = find("consistency")
             .unwrap()
             .table(&edm, &grid, &Options { clamp: Some(1.0), ..Options::default() })
             .unwrap();
         let (mut x, mut input, z) = ([0.5, -1.0, 0.1, 2.0], [0.0; 4], [1.0, -0.5, 0.25, -2.0]);
-        start(&table, &mut x);
+        start(&table, &mut x, None).unwrap();
         for row in &table.rows {
             feed(row, &x, &mut input).unwrap();
             let f = input.map(|v: f32| v.sin() + row.inputs.t as f32 / 1000.0);
@@ -116,7 +116,7 @@ mod tests {
     fn clamps_the_clean_estimate_and_not_the_noise() {
         let sigma = parameterisation(Prediction::Clean, Time::Linear { scale: 1.0 });
         let options = Options { clamp: Some(1.0), ..Options::default() };
-        let table = find("cm").unwrap().table(&sigma, &Grid::Times(&[80.0, 3.0, 0.0]), &options).unwrap();
+        let table = find("cm").unwrap().table(&sigma, &Grid::times(&[80.0, 3.0, 0.0]), &options).unwrap();
         let first = Table { rows: table.rows[..1].iter().copied().collect(), ..table };
         let found = run(&first, 1.0, &[2.0], |_, _| 5.0);
         assert!((found - (1.0 + (9.0 - EPS * EPS).sqrt() * 2.0)).abs() < 1e-12, "{found}");
@@ -126,7 +126,7 @@ mod tests {
     fn draws_as_often_as_the_references() {
         let sigma = parameterisation(Prediction::Clean, Time::Linear { scale: 1.0 });
         let draws = |steps| -> Vec<Option<f64>> {
-            let table = find("cm").unwrap().table(&sigma, &Grid::Steps(steps), &Options::default()).unwrap();
+            let table = find("cm").unwrap().table(&sigma, &Grid::steps(steps), &Options::default()).unwrap();
             table.rows.iter().map(|row| row.noise).collect()
         };
         assert_eq!(draws(1), [None]);
@@ -139,7 +139,7 @@ mod tests {
     fn starts_from_the_first_noise_level() {
         let sigma = parameterisation(Prediction::Clean, Time::Linear { scale: 1.0 });
         let table = |grid| find("cm").unwrap().table(&sigma, &grid, &Options::default()).unwrap();
-        assert_eq!(table(Grid::Steps(2)).initial_scale, 80.0);
-        assert_eq!(table(Grid::Times(&[24.0, 0.0])).initial_scale, 24.0);
+        assert_eq!(table(Grid::steps(2)).initial_scale, 80.0);
+        assert_eq!(table(Grid::times(&[24.0, 0.0])).initial_scale, 24.0);
     }
 }

@@ -1,7 +1,7 @@
 //! What the network was trained on, and how its output becomes a clean sample or a velocity.
 
 use super::{
-    Betas, Combination, Error, Inputs, Level, MAX_HISTORY, Process, Row, Setup, perflow::end_of_window,
+    Betas, Combination, Error, Inputs, Knot, Level, MAX_HISTORY, Process, Row, Setup, perflow::end_of_window,
     positive,
 };
 
@@ -67,8 +67,8 @@ impl Parameterisation {
     /// The clean sample from the state and `F`; with windows, the state at the end of this one.
     ///
     /// EDM-style preconditioning as in openai/consistency_models `get_scalings_for_boundary_condition`.
-    pub(super) fn clean(&self, t: f64) -> Combination {
-        let Level { alpha, sigma } = self.process.level(t);
+    pub(super) fn clean(&self, Knot { t, level }: Knot) -> Combination {
+        let Level { alpha, sigma } = level;
         match self.prediction {
             Prediction::Clean => Combination::OTHER,
             Prediction::Epsilon => Combination { x: 1.0 / alpha, y: -sigma / alpha },
@@ -252,13 +252,20 @@ impl Setup<'_> {
         self.require(|process| process == Process::RectifiedFlow, "a rectified flow's time from 1 to 0")
     }
 
-    /// `x' = update` of the state and the clean sample, after an evaluation that reads `inputs`.
-    pub(super) fn row(&self, inputs: Inputs, t: f64, update: Combination) -> Row {
+    /// What a network that knows one time reads. A jump of no length is what a flow map calls the velocity here; other
+    /// networks read neither `s` nor `h`.
+    pub(super) fn here(&self, at: Knot) -> Inputs {
+        self.parameterisation.inputs(at.t, at.t)
+    }
+
+    /// `x' = update` of the state and the clean sample, after an evaluation at `at` that reads `inputs`.
+    pub(super) fn row(&self, inputs: Inputs, at: Knot, update: Combination) -> Row {
         Row {
             inputs,
-            estimate: self.parameterisation.clean(t),
+            estimate: self.parameterisation.clean(at),
             limit: self.options.clamp,
             update,
+            keep: Combination::OTHER,
             earlier: [0.0; MAX_HISTORY],
             noise: None,
             clean: Combination::OTHER,
@@ -266,19 +273,20 @@ impl Setup<'_> {
     }
 
     /// `x' = x + (s - t) * v`, after an evaluation that reads `inputs`.
-    pub(super) fn straight(&self, inputs: Inputs, t: f64, s: f64, clamp: Option<f64>) -> Row {
+    pub(super) fn straight(&self, inputs: Inputs, at: Knot, s: f64, clamp: Option<f64>) -> Row {
+        let t = at.t;
         if self.parameterisation.prediction == Prediction::Velocity && clamp.is_none() {
             let direction = self.parameterisation.time.direction();
             return Row {
                 estimate: Combination { x: 0.0, y: direction },
                 limit: None,
                 clean: Combination { x: 1.0, y: -t },
-                ..self.row(inputs, t, Combination { x: 1.0, y: s - t })
+                ..self.row(inputs, at, Combination { x: 1.0, y: s - t })
             };
         }
         // v = (x - clean) / t turns the step into an interpolation, which has a clean sample to clamp.
         let update = Combination { x: s / t, y: 1.0 - s / t };
-        Row { limit: clamp, ..self.row(inputs, t, update) }
+        Row { limit: clamp, ..self.row(inputs, at, update) }
     }
 }
 
@@ -302,13 +310,13 @@ mod tests {
 
     #[test]
     fn consistency_preconditioning_is_the_identity_at_sigma_min() {
-        assert_eq!(CM.clean(0.002), Combination { x: 1.0, y: 0.0 });
+        assert_eq!(CM.clean(CM.process.knot(0.002)), Combination { x: 1.0, y: 0.0 });
     }
 
     /// numpy: e,d,s=.002,.5,1.382; d*d/((s-e)**2+d*d), (s-e)*d/np.hypot(s,d), 1/np.hypot(s,d), 250*np.log(s)
     #[test]
     fn consistency_preconditioning_agrees_with_numpy() {
-        let clean = CM.clean(1.382);
+        let clean = CM.clean(CM.process.knot(1.382));
         let inputs = CM.inputs(1.382, 0.002);
         let expected = [0.11604158930560714, 0.4694937937191354, 0.680425787998747, 80.88293133636952];
         for (found, expected) in [clean.x, clean.y, inputs.scale, inputs.t].into_iter().zip(expected) {

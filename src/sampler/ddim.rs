@@ -1,6 +1,6 @@
 //! DDIM, from the trajectory of the probability flow (eta 0) to ancestral sampling (eta 1).
 
-use super::{Combination, Error, Grid, Level, Process, Row, Setup, Spacing, Table, process::TIMESTEPS};
+use super::{Combination, Curve, Error, Level, Process, Row, Setup, Table, process::TIMESTEPS};
 
 /// Song et al. 2020, equation 12.
 pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
@@ -14,9 +14,8 @@ pub(super) fn ancestral_table(setup: &Setup<'_>) -> Result<Table, Error> {
 
 fn table_to(setup: &Setup<'_>, target: fn(&Setup<'_>, usize) -> Level) -> Result<Table, Error> {
     setup.require(|process| matches!(process, Process::Preserving { .. }), "timesteps")?;
-    let process = setup.parameterisation.process;
-    Ok(setup.numbered_intervals(|i, t, _| {
-        let (from, to) = (process.level(t), target(setup, i));
+    Ok(setup.numbered_intervals(|i, at, _| {
+        let (from, to) = (at.level, target(setup, i));
         let variance = (to.sigma / from.sigma)
             * (to.sigma / from.sigma)
             * (1.0 - (from.alpha / to.alpha) * (from.alpha / to.alpha));
@@ -25,16 +24,16 @@ fn table_to(setup: &Setup<'_>, target: fn(&Setup<'_>, usize) -> Level) -> Result
         let kept = libm::sqrt((to.sigma * to.sigma - deviation * deviation).max(0.0)) / from.sigma;
         let update = Combination { x: kept, y: to.alpha - kept * from.alpha };
         let noise = (setup.eta > 0.0).then_some(deviation);
-        Row { noise, ..setup.row(setup.parameterisation.inputs(t, t), t, update) }
+        Row { noise, ..setup.row(setup.here(at), at, update) }
     }))
 }
 
 /// diffusers' DDIM steps down by whole strides, and so not always to the next timestep of the grid.
 fn stride_below(setup: &Setup<'_>, i: usize) -> Level {
-    let steps = setup.times.len() - 1;
-    match setup.grid {
-        Grid::Steps(_) | Grid::Spaced { spacing: Spacing::Leading { .. } | Spacing::Trailing, .. } => {
-            setup.parameterisation.process.level(setup.times[i] - (TIMESTEPS / steps) as f64)
+    let steps = setup.steps();
+    match setup.grid.curve {
+        Curve::Usual | Curve::Leading { .. } | Curve::Trailing => {
+            setup.parameterisation.process.level(setup.knots[i].t - (TIMESTEPS / steps) as f64)
         }
         _ => setup.levels(i)[1],
     }

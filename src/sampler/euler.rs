@@ -1,30 +1,27 @@
 //! Euler's method, on a rectified flow and on noise levels, and with noise added after each step.
 
-use super::{Combination, Error, Grid, Process, Row, Setup, Spacing, Table};
+use super::{Combination, Curve, Error, Process, Row, Setup, Table};
 
 /// `x' = x + (s - t) * v(x, t)`; on other processes the same line in `sigma / alpha`, down to the data.
 pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
-    // A jump of no length is what a flow map calls the velocity here; other networks read neither `s` nor `h`.
-    let inputs = |t| setup.parameterisation.inputs(t, t);
     if setup.parameterisation.process == Process::RectifiedFlow {
         setup.require_rectified_flow()?;
-        return Ok(setup.intervals(|t, s| setup.straight(inputs(t), t, s, setup.options.clamp)));
+        return Ok(setup.intervals(|at, to| setup.straight(setup.here(at), at, to.t, setup.options.clamp)));
     }
     setup.require(|_| true, "any process")?;
-    let rows = (0..setup.times.len() - 1).map(|i| {
+    let table = setup.numbered_intervals(|i, at, _| {
         let [from, to] = setup.levels(i);
-        let t = setup.times[i];
-        setup.row(inputs(t), t, from.transfer(to))
+        setup.row(setup.here(at), at, from.transfer(to))
     });
-    Ok(Table { rows: rows.collect(), initial_scale: setup.scaled_start() })
+    Ok(setup.scaled_start(table))
 }
 
 /// Steps below the next noise level, and noises again up to it: `eta` 1 leaves the marginals as they are.
 pub(super) fn ancestral_table(setup: &Setup<'_>) -> Result<Table, Error> {
     let knows = |process| matches!(process, Process::Exploding { .. } | Process::Preserving { .. });
     setup.require(knows, "noise levels or timesteps")?;
-    let rows = (0..setup.times.len() - 1).map(|i| {
-        let ([from, to], t) = (setup.levels(i), setup.times[i]);
+    let table = setup.numbered_intervals(|i, at, _| {
+        let [from, to] = setup.levels(i);
         let (high, low) = (from.ratio(), to.ratio());
         let most = libm::sqrt(low * low * (high * high - low * low) / (high * high));
         let up = (setup.eta * most).min(low);
@@ -32,20 +29,21 @@ pub(super) fn ancestral_table(setup: &Setup<'_>) -> Result<Table, Error> {
         let update = Combination { x: down * to.alpha / from.alpha, y: (1.0 - down) * to.alpha };
         // diffusers draws after the last step as well.
         let noise = (setup.eta > 0.0).then_some(up * to.alpha);
-        Row { noise, ..setup.row(setup.parameterisation.inputs(t, t), t, update) }
+        Row { noise, ..setup.row(setup.here(at), at, update) }
     });
-    Ok(Table { rows: rows.collect(), initial_scale: setup.scaled_start() })
+    Ok(setup.scaled_start(table))
 }
 
 impl Setup<'_> {
     /// The initial state of solvers that count noise levels: on timesteps that begin at the last one, diffusers
     /// leaves out the little of the data that it has.
-    pub(super) fn scaled_start(&self) -> f64 {
-        let process = self.parameterisation.process;
-        let leads = matches!(self.grid, Grid::Spaced { spacing: Spacing::Leading { .. }, .. });
-        match process {
-            Process::Preserving { .. } if !leads => process.level(self.times[0]).sigma,
-            _ => process.noise_level(self.times[0]),
+    pub(super) fn scaled_start(&self, table: Table) -> Table {
+        let leads = matches!(self.grid.curve, Curve::Leading { .. });
+        match self.parameterisation.process {
+            Process::Preserving { .. } if !leads => {
+                Table { initial_scale: self.knots[0].level.sigma, ..table }
+            }
+            _ => table,
         }
     }
 }
@@ -75,7 +73,7 @@ mod tests {
         f: impl Fn(f64, f64) -> f64,
     ) -> f64 {
         let flow = Parameterisation { process: Process::RectifiedFlow, prediction, time };
-        let table = find("euler").unwrap().table(&flow, &Grid::Steps(steps), options).unwrap();
+        let table = find("euler").unwrap().table(&flow, &Grid::steps(steps), options).unwrap();
         table.rows.iter().fold(1.4, |x, row| {
             assert_eq!((row.inputs.h, row.inputs.s), (0.0, row.inputs.t));
             let y = row.estimate.x * x + row.estimate.y * f(row.inputs.scale * x, row.inputs.t);
@@ -148,7 +146,7 @@ mod tests {
         let time = Time::Linear { scale: 1000.0 };
         let flow =
             Parameterisation { process: Process::RectifiedFlow, prediction: Prediction::Velocity, time };
-        let grid = Grid::Times(&[1.0, 0.7, 0.2, 0.0]);
+        let grid = Grid::times(&[1.0, 0.7, 0.2, 0.0]);
         let table = find("euler").unwrap().table(&flow, &grid, &Options::default()).unwrap();
         let mut x = [0.5, -1.0, 0.1, 2.0];
         for row in &table.rows {

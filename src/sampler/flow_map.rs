@@ -1,22 +1,22 @@
 //! Flow maps that predict the mean velocity of a jump: MeanFlow, shortcut models, AnyFlow.
 
-use super::{Combination, Error, Grid, Inputs, Row, Setup, Table};
+use super::{Combination, Curve, Error, Inputs, Knot, Row, Setup, Table};
 
 /// `x' = x - (t - s) * u(x, t, s)`: Geng et al. 2025, algorithm 2, over several jumps.
 pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
     setup.require_rectified_flow()?;
-    Ok(setup.intervals(|t, s| {
+    Ok(setup.intervals(|at, to| {
         // Only a jump to the data gives a clean sample; the others extrapolate, and may leave its range.
-        let clamp = setup.options.clamp.filter(|_| s == 0.0);
-        setup.straight(setup.parameterisation.inputs(t, s), t, s, clamp)
+        let clamp = setup.options.clamp.filter(|_| to.t == 0.0);
+        setup.straight(setup.parameterisation.inputs(at.t, to.t), at, to.t, clamp)
     }))
 }
 
 /// Jump all the way to the data, then noise the estimate again: `x' = (1 - s) * clean + s * z`.
 pub(super) fn stochastic_table(setup: &Setup<'_>) -> Result<Table, Error> {
     setup.require_rectified_flow()?;
-    Ok(setup.intervals(|t, s| {
-        let to_data = setup.straight(setup.parameterisation.inputs(t, 0.0), t, 0.0, setup.options.clamp);
+    Ok(setup.intervals(|at, Knot { t: s, .. }| {
+        let to_data = setup.straight(setup.parameterisation.inputs(at.t, 0.0), at, 0.0, setup.options.clamp);
         let clean = to_data.clean;
         Row {
             update: Combination { x: (1.0 - s) * clean.x, y: (1.0 - s) * clean.y },
@@ -29,16 +29,14 @@ pub(super) fn stochastic_table(setup: &Setup<'_>) -> Result<Table, Error> {
 /// Shortcut models: `N` even jumps, and `log2(N)` in place of their length.
 pub(super) fn shortcut_table(setup: &Setup<'_>) -> Result<Table, Error> {
     setup.require_rectified_flow()?;
-    let steps = setup.times.len() - 1;
-    if !steps.is_power_of_two()
-        || matches!(setup.grid, Grid::Karras { .. } | Grid::KarrasPoints { .. } | Grid::Times(_))
-    {
+    let steps = setup.steps();
+    if !steps.is_power_of_two() || !matches!(setup.grid.curve, Curve::Usual | Curve::Uniform) {
         return Err(setup.unsupported("these times", "1, 2, 4, 8 and so on even steps"));
     }
-    Ok(setup.intervals(|t, s| {
+    Ok(setup.intervals(|at, Knot { t: s, .. }| {
         let clamp = setup.options.clamp.filter(|_| s == 0.0);
-        let inputs = Inputs { h: f64::from(steps.ilog2()), ..setup.parameterisation.inputs(t, s) };
-        setup.straight(inputs, t, s, clamp)
+        let inputs = Inputs { h: f64::from(steps.ilog2()), ..setup.parameterisation.inputs(at.t, s) };
+        setup.straight(inputs, at, s, clamp)
     }))
 }
 
@@ -83,7 +81,7 @@ mod tests {
         for steps in [1, 2, 4, 7] {
             let table = |time, prediction| {
                 let flow = flow(prediction, time);
-                find("meanflow").unwrap().table(&flow, &Grid::Steps(steps), &Options::default()).unwrap()
+                find("meanflow").unwrap().table(&flow, &Grid::steps(steps), &Options::default()).unwrap()
             };
             let expected = exact(1.7, 1.0, 0.0);
             // Told the target time.
@@ -107,7 +105,7 @@ mod tests {
     #[test]
     fn agrees_with_diffusers() {
         let flow = flow(Prediction::Velocity, Time::Linear { scale: 1000.0 });
-        let table = find("meanflow").unwrap().table(&flow, &Grid::Steps(4), &Options::default()).unwrap();
+        let table = find("meanflow").unwrap().table(&flow, &Grid::steps(4), &Options::default()).unwrap();
         let mut x = [0.5, -1.0, 0.1, 2.0];
         for row in &table.rows {
             let f = x.map(|v: f32| v.sin() + row.inputs.t as f32 / 1000.0 - row.inputs.s as f32 / 500.0);
@@ -122,7 +120,7 @@ mod tests {
     #[test]
     fn one_step_reads_1_and_0_and_subtracts_the_output() {
         let flow = flow(Prediction::Velocity, UNIT);
-        let table = find("meanflow").unwrap().table(&flow, &Grid::Steps(1), &Options::default()).unwrap();
+        let table = find("meanflow").unwrap().table(&flow, &Grid::steps(1), &Options::default()).unwrap();
         assert_eq!(table.initial_scale, 1.0);
         assert_eq!(
             table.rows[..],
@@ -131,6 +129,7 @@ mod tests {
                 estimate: Combination { x: 0.0, y: 1.0 },
                 limit: None,
                 update: Combination { x: 1.0, y: -1.0 },
+                keep: Combination { x: 0.0, y: 1.0 },
                 earlier: [0.0; MAX_HISTORY],
                 noise: None,
                 clean: Combination { x: 1.0, y: -1.0 },
@@ -142,7 +141,7 @@ mod tests {
     fn a_clamp_holds_the_sample_and_leaves_the_jumps_before_it() {
         let (flow, options) =
             (flow(Prediction::Velocity, UNIT), Options { clamp: Some(0.3), ..Options::default() });
-        let table = find("meanflow").unwrap().table(&flow, &Grid::Steps(2), &options).unwrap();
+        let table = find("meanflow").unwrap().table(&flow, &Grid::steps(2), &options).unwrap();
         assert_eq!((table.rows[0].limit, table.rows[1].limit), (None, Some(0.3)));
         let network = |x, i: Inputs| mean_velocity(x, i.t, i.s);
         assert_near(run(&table, 1.7, 0.0, network), exact(1.7, 1.0, 0.0).min(0.3));
@@ -158,7 +157,7 @@ mod tests {
         }
         for clamp in [None, Some(100.0)] {
             let (flow, options) = (flow(Prediction::Velocity, UNIT), Options { clamp, ..Options::default() });
-            let table = find("meanflow-sde").unwrap().table(&flow, &Grid::Times(&times), &options).unwrap();
+            let table = find("meanflow-sde").unwrap().table(&flow, &Grid::times(&times), &options).unwrap();
             let network = |x, i: Inputs| {
                 assert_eq!((i.s, i.h), (0.0, i.t));
                 mean_velocity(x, i.t, 0.0)

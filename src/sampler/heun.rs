@@ -1,37 +1,41 @@
 //! Heun's method: Euler, and a correction with the slope where it arrived.
 
-use super::{Combination, Error, MAX_STEPS, Process, Setup, Table};
+use super::{Combination, Error, Level, MAX_STEPS, Process, Row, Setup, Table};
 
 /// Karras et al. 2022, algorithm 1, without churn. The last step is Euler's, for there is no slope at no noise.
-///
-/// The correction needs no copy of the state before the step: with both slopes towards the data,
-/// `x + (s - t) * (d1 + d2) / 2` is the state that Euler reached plus a multiple of `y1 - y2`.
 pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
     setup.require(
         |process| !matches!(process, Process::Trigonometric { .. }),
         "noise levels, timesteps or a flow",
     )?;
-    let intervals = setup.times.len() - 1;
-    let evaluations = 2 * intervals - 1;
+    let evaluations = 2 * setup.steps() - 1;
     if evaluations > MAX_STEPS {
         return Err(Error::TooManyEvaluations { evaluations });
     }
+    let flow = setup.parameterisation.process == Process::RectifiedFlow;
     let rows = (0..evaluations).map(|evaluation| {
-        let (i, corrects) = (evaluation / 2, evaluation % 2 == 1);
+        let i = evaluation / 2;
         let [from, to] = setup.levels(i);
-        if !corrects {
-            let t = setup.times[i];
-            return setup.row(setup.parameterisation.inputs(t, t), t, from.transfer(to));
-        }
-        let s = setup.times[i + 1];
-        // On a flow the straight line is in its time, elsewhere in sigma / alpha of the state divided by alpha.
-        let pull = match setup.parameterisation.process {
-            Process::RectifiedFlow => (from.sigma - to.sigma) / (2.0 * to.sigma),
-            _ => to.alpha * (from.ratio() - to.ratio()) / (2.0 * to.ratio()),
+        // Half of the step with the slope at one of its ends. On a flow the straight line is in its time, elsewhere in
+        // sigma / alpha of the state divided by alpha.
+        let half = |end: Level| {
+            if flow {
+                let part = 0.5 * (from.sigma - to.sigma) / end.sigma;
+                return Combination { x: -part, y: part };
+            }
+            let part = 0.5 * to.alpha * (from.ratio() - to.ratio()) / end.ratio();
+            Combination { x: -part / end.alpha, y: part }
         };
-        let mut row = setup.row(setup.parameterisation.inputs(s, s), s, Combination { x: 1.0, y: pull });
-        row.earlier[0] = -pull;
-        row
+        if evaluation % 2 == 1 {
+            // The state is what Euler arrived at; what counts is what the row before kept, and the slope here.
+            let at = setup.knots[i + 1];
+            let row = setup.row(setup.here(at), at, half(to));
+            return Row { earlier: [1.0, 0.0, 0.0], ..row };
+        }
+        let (at, first) = (setup.knots[i], half(from));
+        let unmoved = if flow { 1.0 } else { to.alpha / from.alpha };
+        let keep = Combination { x: unmoved + first.x, y: first.y };
+        Row { keep, ..setup.row(setup.here(at), at, from.transfer(to)) }
     });
-    Ok(Table { rows: rows.collect(), initial_scale: setup.scaled_start() })
+    Ok(setup.scaled_start(setup.table(rows.collect())))
 }

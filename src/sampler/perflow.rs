@@ -1,6 +1,8 @@
 //! PeRFlow: a rectified flow in each of four windows of a diffusion's timesteps.
 
-use super::{Betas, Combination, Error, Prediction, Process, Row, Setup, Table, Time, process::TIMESTEPS};
+use super::{
+    Betas, Combination, Error, Knot, Prediction, Process, Row, Setup, Table, Time, process::TIMESTEPS,
+};
 
 /// How many windows the published networks have, of even length from 1 to 0.
 pub(super) const WINDOWS: usize = 4;
@@ -14,20 +16,20 @@ pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
     if network.process != Process::RectifiedFlow || !matches!(network.time, Time::Linear { .. }) {
         return Err(setup.unsupported("this time", "a rectified flow's time from 1 to 0"));
     }
-    let crosses = |pair: &[f64]| pair[1] < window(pair[0])[1] - 1e-9;
-    if setup.times.windows(2).any(crosses) {
+    let crosses = |pair: &[Knot]| pair[1].t < window(pair[0].t)[1] - 1e-9;
+    if setup.knots.windows(2).any(crosses) {
         return Err(setup.unsupported(
             "a step across the end of a window",
             "4 steps or more, or times that visit 0.75, 0.5 and 0.25",
         ));
     }
-    Ok(setup.intervals(|t, s| {
-        let [_, end] = window(t);
-        let part = (t - s) / (t - end);
+    Ok(setup.intervals(|at, to| {
+        let [_, end] = window(at.t);
+        let part = (at.t - to.t) / (at.t - end);
         let update = Combination { x: 1.0 - part, y: part };
         // Only the last window ends in a clean sample.
         let limit = setup.options.clamp.filter(|_| end == 0.0);
-        Row { limit, ..setup.row(network.inputs(t, t), t, update) }
+        Row { limit, ..setup.row(setup.here(at), at, update) }
     }))
 }
 

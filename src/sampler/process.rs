@@ -34,6 +34,17 @@ pub enum Betas {
     Cosine,
 }
 
+/// A moment of a run: what the network is told, and how much noise the state has.
+///
+/// The two are apart because grids over noise levels meet timesteps that no level of the training stands for, and
+/// because references round the one and not the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Knot {
+    /// In the process's time.
+    pub(super) t: f64,
+    pub(super) level: Level,
+}
+
 /// Scales of data and noise in the state.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Level {
@@ -54,7 +65,7 @@ impl Process {
                 betas: Betas::Linear { first, last } | Betas::ScaledLinear { first, last },
             } => {
                 positive("beta_start", first)?;
-                above("beta_end", last, "from beta_start to below 1", last >= first && last < 1.0)
+                above("beta_end", last, "from beta_start to 0.5", last >= first && last <= 0.5)
             }
             Process::Trigonometric { sigma_data } => positive("sigma_data", sigma_data),
         }
@@ -99,6 +110,23 @@ impl Process {
         }
     }
 
+    /// The moment at which the network's time is `t`.
+    pub(super) fn knot(self, t: f64) -> Knot {
+        Knot { t, level: self.level(t) }
+    }
+
+    /// The moment at which [`Level::ratio`] is `ratio`.
+    pub(super) fn knot_of_ratio(self, ratio: f64) -> Knot {
+        match self {
+            Process::Exploding { .. } => self.knot(ratio),
+            Process::RectifiedFlow => self.knot(ratio / (1.0 + ratio)),
+            Process::Preserving { betas } => {
+                Knot { t: betas.timestep_of_ratio(ratio), level: Level::of_ratio(ratio) }
+            }
+            Process::Trigonometric { sigma_data } => self.knot(libm::atan(ratio / sigma_data)),
+        }
+    }
+
     pub(super) fn level(self, t: f64) -> Level {
         match self {
             Process::Exploding { .. } => Level { alpha: 1.0, sigma: t },
@@ -127,9 +155,20 @@ impl Betas {
             return here;
         }
         let next = Level::of_alpha_bar(self.alpha_bar(below as usize + 1));
-        let ratio = here.ratio() + (t - below) * (next.ratio() - here.ratio());
-        let alpha = 1.0 / libm::sqrt(1.0 + ratio * ratio);
-        Level { alpha, sigma: ratio * alpha }
+        Level::of_ratio(here.ratio() + (t - below) * (next.ratio() - here.ratio()))
+    }
+
+    /// Where `ln(sigma / alpha)`, linear between timesteps, is that of `ratio`: diffusers' `_sigma_to_t`.
+    fn timestep_of_ratio(self, ratio: f64) -> f64 {
+        let log_ratio = |timestep: usize| libm::log(Level::of_alpha_bar(self.alpha_bar(timestep)).ratio());
+        let wanted = libm::log(ratio);
+        let (mut low, mut high) = (0, TIMESTEPS - 1);
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            if log_ratio(middle) <= wanted { low = middle } else { high = middle }
+        }
+        let (below, above) = (log_ratio(low), log_ratio(high));
+        low as f64 + ((wanted - below) / (above - below)).clamp(0.0, 1.0)
     }
 
     /// Share of the data's variance that is left at a timestep.
@@ -138,12 +177,13 @@ impl Betas {
         match self {
             Betas::Linear { first, last } => {
                 let step = even * (last - first);
-                product(count, |i| 1.0 - (first + i * step))
+                libm::exp(sum_of_logs(first, step, count))
             }
             Betas::ScaledLinear { first, last } => {
                 let (first, last) = (libm::sqrt(first), libm::sqrt(last));
                 let step = even * (last - first);
-                product(count, |i| 1.0 - (first + i * step) * (first + i * step))
+                // 1 - root^2 = (1 - root) * (1 + root)
+                libm::exp(sum_of_logs(first, step, count) + sum_of_logs(-first, -step, count))
             }
             Betas::Cosine => {
                 let share = |i: usize| {
@@ -161,16 +201,19 @@ impl Betas {
     }
 }
 
-/// Of the first factors, in four strands: one would wait for each multiplication before the next.
-fn product(count: usize, factor: impl Fn(f64) -> f64) -> f64 {
-    let mut strands = [1.0; 4];
-    let whole = count - count % 4;
-    for i in (0..whole).step_by(4) {
-        for (k, strand) in strands.iter_mut().enumerate() {
-            *strand *= factor((i + k) as f64);
-        }
+/// `ln(1 - first) + ln(1 - first - step) + ...`, `count` of them, by Euler and Maclaurin's formula: a table of a thousand
+/// products costs more than all the rest of a run's coefficients. The term left out is `(step / (1 - last))^5 / 1260`.
+fn sum_of_logs(first: f64, step: f64, count: usize) -> f64 {
+    if step == 0.0 {
+        return count as f64 * libm::log1p(-first);
     }
-    (whole..count).map(|i| factor(i as f64)).chain(strands).product()
+    let end = first + count as f64 * step;
+    let integral = |u: f64| -(1.0 - u) * libm::log1p(-u) - u;
+    let slope = |u: f64| -step / (1.0 - u);
+    let bend = |u: f64| 2.0 * slope(u) * slope(u) * slope(u);
+    (integral(end) - integral(first)) / step - 0.5 * (libm::log1p(-end) - libm::log1p(-first))
+        + (slope(end) - slope(first)) / 12.0
+        - (bend(end) - bend(first)) / 720.0
 }
 
 impl Level {
@@ -178,6 +221,12 @@ impl Level {
 
     fn of_alpha_bar(alpha_bar: f64) -> Level {
         Level { alpha: libm::sqrt(alpha_bar), sigma: libm::sqrt(1.0 - alpha_bar) }
+    }
+
+    /// The variance-preserving level whose [`Level::ratio`] is `ratio`.
+    fn of_ratio(ratio: f64) -> Level {
+        let alpha = 1.0 / libm::sqrt(1.0 + ratio * ratio);
+        Level { alpha, sigma: ratio * alpha }
     }
 
     /// The noise level of the state divided by `alpha`, which is what EDM calls sigma.

@@ -34,13 +34,13 @@ pub(super) fn latent_consistency_table(setup: &Setup<'_>) -> Result<Table, Error
 
 fn rows(setup: &Setup<'_>, blend: impl Fn(f64) -> Combination, last_draw: Option<f64>) -> Table {
     let end = setup.parameterisation.process.end();
-    setup.numbered_intervals(|i, t, _| {
+    setup.numbered_intervals(|i, at, _| {
         let [_, to] = setup.levels(i);
-        let clean = blend(t);
+        let clean = blend(at.t);
         let update = Combination { x: to.alpha * clean.x, y: to.alpha * clean.y };
         let noise = if setup.is_last(i) { last_draw } else { Some(to.sigma) };
         // A flow map is asked for the jump that is taken, to the data.
-        let inputs = setup.parameterisation.inputs(t, end);
-        Row { noise, clean, ..setup.row(inputs, t, update) }
+        let inputs = setup.parameterisation.inputs(at.t, end);
+        Row { noise, clean, ..setup.row(inputs, at, update) }
     })
 }

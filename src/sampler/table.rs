@@ -1,6 +1,6 @@
 //! The coefficients of a run, and what samplers make them from.
 
-use super::{Error, Grid, Level, MAX_HISTORY, MAX_STEPS, Options, Parameterisation};
+use super::{Error, Grid, Knot, Level, MAX_HISTORY, MAX_STEPS, Options, Parameterisation};
 
 /// The coefficients of a whole run: one row for each network evaluation.
 #[derive(Clone, Debug, PartialEq)]
@@ -8,10 +8,12 @@ pub struct Table {
     pub rows: heapless::Vec<Row, MAX_STEPS>,
     /// The initial state is this times unit normal noise.
     pub initial_scale: f64,
+    /// Coefficient of noise that is added to the initial state: what EDM's churn of the first step draws. `None`: no draw.
+    pub initial_noise: Option<f64>,
 }
 
 impl Table {
-    /// How many earlier estimates [`advance`](super::advance) has to keep for this table.
+    /// How many earlier [`Row::keep`] [`advance`](super::advance) has to hold for this table.
     pub fn history(&self) -> usize {
         self.rows.iter().map(Row::looks_back).max().unwrap_or(0)
     }
@@ -27,7 +29,10 @@ pub struct Row {
     pub limit: Option<f64>,
     /// The next state, before noise, from the state and `y`.
     pub update: Combination,
-    /// What is added to the next state of the `y` of the row before, the one before that, and so on.
+    /// What later rows can look back at, from the state before the update and `y`. Multistep rules keep `y`, rules with
+    /// several evaluations a step keep what that step adds to.
+    pub keep: Combination,
+    /// What is added to the next state of what the row before kept, the one before that, and so on.
     pub earlier: [f64; MAX_HISTORY],
     /// Coefficient of the noise added to the next state. `None`: no draw. `Some(0.0)`: the reference draws here
     /// and ignores it, so a generator that is used afterwards has to draw as well.
@@ -67,42 +72,51 @@ impl Combination {
     pub(super) const OTHER: Combination = Combination { x: 0.0, y: 1.0 };
 }
 
-/// What a sampler is given: checked values and times that fall from noise to data.
+/// What a sampler is given: checked values, and moments that fall from noise to data.
 pub(super) struct Setup<'a> {
     pub(super) sampler: &'static str,
     pub(super) parameterisation: &'a Parameterisation,
     pub(super) grid: &'a Grid<'a>,
-    pub(super) times: &'a [f64],
+    pub(super) knots: &'a [Knot],
     pub(super) options: &'a Options,
     /// [`Options::eta`], or the sampler's own.
     pub(super) eta: f64,
+    /// [`Options::order`], or the sampler's own.
+    pub(super) order: u8,
 }
 
 impl Setup<'_> {
-    /// A table with one row for each interval `(t, s)` of the grid.
-    pub(super) fn intervals(&self, row: impl Fn(f64, f64) -> Row) -> Table {
-        self.numbered_intervals(|_, t, s| row(t, s))
+    /// A table with one row for each interval of the grid.
+    pub(super) fn intervals(&self, row: impl Fn(Knot, Knot) -> Row) -> Table {
+        self.numbered_intervals(|_, from, to| row(from, to))
     }
 
     /// The same for rules that have to know which interval it is.
-    pub(super) fn numbered_intervals(&self, row: impl Fn(usize, f64, f64) -> Row) -> Table {
-        let intervals = self.times.windows(2).enumerate();
-        Table {
-            rows: intervals.map(|(i, interval)| row(i, interval[0], interval[1])).collect(),
-            initial_scale: self.parameterisation.process.noise_level(self.times[0]),
-        }
+    pub(super) fn numbered_intervals(&self, row: impl Fn(usize, Knot, Knot) -> Row) -> Table {
+        let intervals = self.knots.windows(2).enumerate();
+        self.table(intervals.map(|(i, interval)| row(i, interval[0], interval[1])).collect())
     }
 
-    /// The levels of noise before and after the interval that starts at time number `i`; the last one ends with none.
+    /// A run of these rows, from the noise of the process.
+    pub(super) fn table(&self, rows: heapless::Vec<Row, MAX_STEPS>) -> Table {
+        let initial_scale = self.parameterisation.process.noise_level(self.knots[0].t);
+        Table { rows, initial_scale, initial_noise: None }
+    }
+
+    /// How many intervals the grid has.
+    pub(super) fn steps(&self) -> usize {
+        self.knots.len() - 1
+    }
+
+    /// The levels of noise before and after interval `i`; the last one ends with none.
     pub(super) fn levels(&self, i: usize) -> [Level; 2] {
-        let process = self.parameterisation.process;
-        let to = if self.is_last(i) { Level::DATA } else { process.level(self.times[i + 1]) };
-        [process.level(self.times[i]), to]
+        let to = if self.is_last(i) { Level::DATA } else { self.knots[i + 1].level };
+        [self.knots[i].level, to]
     }
 
-    /// Whether the interval that starts at time number `i` is the last.
+    /// Whether interval `i` is the last.
     pub(super) fn is_last(&self, i: usize) -> bool {
-        i + 2 == self.times.len()
+        i + 1 == self.steps()
     }
 
     pub(super) fn unsupported(&self, what: &'static str, accepts: &'static str) -> Error {

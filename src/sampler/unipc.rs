@@ -11,16 +11,16 @@ pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
         |process| matches!(process, Process::Exploding { .. } | Process::Preserving { .. }),
         "noise levels or timesteps",
     )?;
-    Ok(setup.numbered_intervals(|i, t, _| {
+    Ok(setup.numbered_intervals(|i, at, _| {
         if setup.is_last(i) {
-            return setup.row(setup.parameterisation.inputs(t, t), t, Combination::OTHER);
+            return setup.row(setup.here(at), at, Combination::OTHER);
         }
         let step = Step::of(setup, i);
         // Coefficients of this estimate and of the two before it.
         let corrected = if i == 0 { [0.0; 3] } else { Step::of(setup, i - 1).correction() };
         let mut row = setup.row(
-            setup.parameterisation.inputs(t, t),
-            t,
+            setup.here(at),
+            at,
             Combination { x: step.keep, y: step.keep * corrected[0] + step.clean - step.slope() },
         );
         row.earlier = [step.keep * corrected[1] + step.slope(), step.keep * corrected[2], 0.0];

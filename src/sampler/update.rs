@@ -5,12 +5,19 @@
 
 use super::{Error, Row, Table};
 
-/// Turns unit normal noise into the initial state, in place.
-pub fn start(table: &Table, noise: &mut [f32]) {
+/// Turns unit normal noise `x` into the initial state, in place.
+///
+/// `z` is more unit normal noise, read only if [`Table::initial_noise`] is there.
+pub fn start(table: &Table, x: &mut [f32], z: Option<&[f32]>) -> Result<(), Error> {
     let scale = table.initial_scale as f32;
-    for x in noise {
-        *x *= scale;
+    x.iter_mut().for_each(|x| *x *= scale);
+    let c = table.initial_noise.unwrap_or(0.0) as f32;
+    if c != 0.0 {
+        let z = z.ok_or(Error::MissingNoise)?;
+        same_length("the noise", z, x)?;
+        x.iter_mut().zip(z).for_each(|(x, z)| *x += c * z);
     }
+    Ok(())
 }
 
 /// Writes what the network reads for the state `x`.
@@ -34,7 +41,7 @@ pub fn apply(row: &Row, x: &mut [f32], f: &[f32], z: Option<&[f32]>) -> Result<(
     kernel::<0>(row, x, f, z, [])
 }
 
-/// Takes step number `step` of a table that may look back at earlier estimates, which `history` keeps: a slice of
+/// Takes step number `step` of a table that may look back at what earlier rows kept, which `history` holds: a slice of
 /// [`Table::history`] times the state's length, the same one for all steps of a run. Its contents before step 0 do not
 /// matter.
 pub fn advance(
@@ -77,8 +84,8 @@ pub fn advance(
     }
 }
 
-/// The one update: `x' = a*x + b*y + sum_k d_k*y_{-k} + c*z`. `earlier` has the estimates, the latest first; the oldest
-/// of them makes room for `y`.
+/// The one update: `x' = a*x + b*y + sum_k d_k*kept_{-k} + c*z`. `earlier` has what was kept, the latest first; the oldest
+/// of it makes room for this row's.
 fn kernel<const DEPTH: usize>(
     row: &Row,
     x: &mut [f32],
@@ -109,6 +116,7 @@ fn pass<const DEPTH: usize>(
 ) {
     let estimate = Estimate::of(row);
     let (a, b, d) = (row.update.x as f32, row.update.y as f32, row.earlier.map(|d| d as f32));
+    let kept = (row.keep.x as f32, row.keep.y as f32);
     let n = x.len();
     // One length for all, so that the loop needs no checks.
     let f = &f[..n];
@@ -116,14 +124,15 @@ fn pass<const DEPTH: usize>(
         *slot = &mut core::mem::take(slot)[..n];
     }
     for i in 0..n {
-        let y = estimate.at(x[i], f[i]);
-        let mut next = a * x[i] + b * y;
+        let before = x[i];
+        let y = estimate.at(before, f[i]);
+        let mut next = a * before + b * y;
         for k in 0..DEPTH {
             next += d[k] * earlier[k][i];
         }
         x[i] = with_noise(i, next);
         if DEPTH > 0 {
-            earlier[DEPTH - 1][i] = y;
+            earlier[DEPTH - 1][i] = kept.0 * before + kept.1 * y;
         }
     }
 }
@@ -196,6 +205,7 @@ mod tests {
         estimate: Combination { x: 0.3, y: -1.7 },
         limit: Some(1.0),
         update: Combination { x: 0.9, y: 0.4 },
+        keep: Combination { x: 0.2, y: -1.1 },
         earlier: [0.0; MAX_HISTORY],
         noise: Some(0.6),
         clean: Combination { x: 0.1, y: 2.0 },
@@ -237,8 +247,10 @@ mod tests {
         let mut input = [0.0; 2];
         feed(&ROW, &[4.0, -8.0], &mut input).unwrap();
         assert_eq!(input, [1.0, -2.0]);
-        start(&Table { rows: heapless::Vec::new(), initial_scale: 80.0 }, &mut input);
-        assert_eq!(input, [80.0, -160.0]);
+        let table = Table { rows: heapless::Vec::new(), initial_scale: 80.0, initial_noise: Some(3.0) };
+        assert_eq!(start(&table, &mut [0.0], None), Err(Error::MissingNoise));
+        start(&table, &mut input, Some(&[1.0, -1.0])).unwrap();
+        assert_eq!(input, [83.0, -163.0]);
     }
 
     #[test]
@@ -298,7 +310,11 @@ mod tests {
             for (k, d) in [0.5, -0.25, 0.125][..depth].iter().enumerate() {
                 row.earlier[k] = *d;
             }
-            let table = Table { rows: core::iter::repeat_n(row, 7).collect(), initial_scale: 1.0 };
+            let table = Table {
+                rows: core::iter::repeat_n(row, 7).collect(),
+                initial_scale: 1.0,
+                initial_noise: None,
+            };
             assert_eq!(table.history(), depth);
             let n = 5;
             let (mut x, mut history) = (normals(3, n), vec![f32::NAN; depth * n]);
@@ -307,11 +323,13 @@ mod tests {
             for step in 0..7 {
                 let f = normals(4 + step as u64, n);
                 let y: Vec<f64> = (0..n).map(|i| 0.3 * exact[i] - 1.7 * f64::from(f[i])).collect();
+                let mut keeps = vec![0.0; n];
                 for i in 0..n {
-                    let back = kept.iter().rev().zip(row.earlier).map(|(y, d)| d * y[i]).sum::<f64>();
+                    let back = kept.iter().rev().zip(row.earlier).map(|(kept, d)| d * kept[i]).sum::<f64>();
+                    keeps[i] = 0.2 * exact[i] - 1.1 * y[i];
                     exact[i] = 0.9 * exact[i] + 0.4 * y[i] + back;
                 }
-                kept.push(y);
+                kept.push(keeps);
                 advance(&table, step, &mut x, &f, None, &mut history).unwrap();
                 for i in 0..n {
                     assert!((f64::from(x[i]) - exact[i]).abs() < 1e-5, "{depth} {step}");
@@ -323,7 +341,7 @@ mod tests {
     #[test]
     fn history_that_is_missing_is_an_error() {
         let row = Row { earlier: [0.5, 0.0, 0.0], ..ROW };
-        let table = Table { rows: [row].into_iter().collect(), initial_scale: 1.0 };
+        let table = Table { rows: [row].into_iter().collect(), initial_scale: 1.0, initial_noise: None };
         let (mut x, f) = ([0.0; 3], [0.0; 3]);
         assert_eq!(apply(&row, &mut x, &f, Some(&f)), Err(Error::MissingHistory));
         let error = advance(&table, 0, &mut x, &f, Some(&f), &mut [0.0; 2]).unwrap_err().to_string();

@@ -63,8 +63,8 @@ impl Engine<'_> {
             Instruction::Gemm { a, b, bias, residual, activation, c } => {
                 self.gemm(a, b, bias, residual, activation, c)
             }
-            Instruction::Conv { x, weights, bias, residual, activation, geometry, zeros, c } => {
-                self.conv([x, weights, zeros, c], bias, residual, activation, geometry)
+            Instruction::Conv { x, weights, bias, residual, activation, geometry, zeros, scratch, c } => {
+                self.conv([x, weights, zeros, c], [bias, residual, scratch], activation, geometry)
             }
             Instruction::Depthwise { x, weights, bias, activation, geometry, zeros, c } => {
                 self.depthwise([x, weights, zeros, c], bias, activation, geometry)
@@ -162,8 +162,7 @@ impl Engine<'_> {
     fn conv(
         &mut self,
         [x, weights, zeros, c]: [ViewId; 4],
-        bias: Option<ViewId>,
-        residual: Option<ViewId>,
+        [bias, residual, scratch]: [Option<ViewId>; 3],
         activation: Activation,
         geometry: Geometry,
     ) -> Option<()> {
@@ -175,11 +174,12 @@ impl Engine<'_> {
             }
             None => (core::ptr::null(), 0),
         };
-        let args = Shared(GemmArgs {
+        let taps = (geometry.kernel[0] * geometry.kernel[1]) as usize;
+        let gemm = GemmArgs {
             m: pixels(&c),
             n: c.layout.dim(3),
             k: x.layout.dim(3),
-            taps: (geometry.kernel[0] * geometry.kernel[1]) as usize,
+            taps: if scratch.is_some() { PLACES } else { taps },
             a: Rows::Patches(self.patches(&x, &c, geometry, Some(zeros))?),
             b: floats(&b),
             bias: self.optional(bias)?,
@@ -188,7 +188,14 @@ impl Engine<'_> {
             activation,
             c: floats(&c),
             c_stride: pixel_stride(&c),
-        });
+        };
+        if let Some(scratch) = scratch {
+            let args = Shared(WinogradArgs { gemm, scratch: floats(&self.operand(scratch)?) });
+            let count = self.kernels.winograd_tasks(&args.0);
+            // SAFETY: see `tasks`.
+            return self.tasks(count, |task| unsafe { (self.kernels.winograd)(args.get(), task) });
+        }
+        let args = Shared(gemm);
         // SAFETY: see `tasks`.
         self.tasks(self.kernels.gemm_tasks(&args.0), |task| unsafe { (self.kernels.gemm)(args.get(), task) })
     }

@@ -187,6 +187,18 @@ impl<'a> Engine<'a> {
         (0..self.plan.len()).try_for_each(|i| self.execute(i))
     }
 
+    /// The same, calling `after` with the number of each instruction that is done, for those who measure.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_observed(&mut self, mut after: impl FnMut(usize)) -> Result<(), EngineError> {
+        (0..self.plan.len()).try_for_each(|i| {
+            self.execute(i)?;
+            after(i);
+            Ok(())
+        })
+    }
+
     fn port(
         &mut self,
         port: Port,

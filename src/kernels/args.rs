@@ -209,6 +209,16 @@ pub struct GemmArgs {
     pub c_stride: isize,
 }
 
+/// A 3x3 convolution of stride 1 and dilation 1 by Winograd's method: what [`GemmArgs`] says, but `taps` is
+/// [`PLACES`](super::PLACES) and b are the transformed weights of these places.
+#[derive(Clone, Copy, Debug)]
+pub struct WinogradArgs {
+    /// `a` are patches.
+    pub gemm: GemmArgs,
+    /// [`winograd_scratch`](super::winograd_scratch) floats.
+    pub scratch: *mut f32,
+}
+
 /// Packs `B[k, n]` (element at `ptr + k*strides[0] + n*strides[1]`) into the panels of [`GemmArgs::b`].
 #[derive(Clone, Copy, Debug)]
 pub struct PackArgs {

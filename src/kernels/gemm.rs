@@ -32,13 +32,13 @@ type Table = [[*const f32; MAX_MR]; MAX_TAPS];
 /// What the innermost kernel is given: `acc[r] = sum over taps, k of table[tap][r][k] * b[tap, k]`, in each case the
 /// first NV vectors of NR columns.
 pub(super) struct Tile<'a> {
-    table: &'a [[*const f32; MAX_MR]],
-    k: usize,
+    pub(super) table: &'a [[*const f32; MAX_MR]],
+    pub(super) k: usize,
     /// [taps][k][NR].
-    b: *const f32,
-    nr: usize,
+    pub(super) b: *const f32,
+    pub(super) nr: usize,
     /// [rows][NR].
-    acc: *mut f32,
+    pub(super) acc: *mut f32,
 }
 
 /// A tile kernel of a fixed number of rows and vectors.

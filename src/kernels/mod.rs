@@ -20,8 +20,10 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 mod view;
+mod winograd;
 
 pub use args::*;
 pub use cpu::{Isa, Kernels};
 pub use norm::norm_scratch;
 pub use view::{DType, Layout, MAX_RANK};
+pub use winograd::{PLACES, weights as winograd_weights, winograd_scratch};

@@ -209,7 +209,25 @@ mod gemm {
     }
 
     /// Runs one GEMM and checks it.
-    fn check(row: &Kernels, random: &mut Random, case: &Case, mut args: GemmArgs, oracle: &Oracle) {
+    fn check(row: &Kernels, random: &mut Random, case: &Case, args: GemmArgs, oracle: &Oracle) {
+        let size = EPS * ((args.taps * args.k) as f64 + EXTRA);
+        // SAFETY: all memory is as large as the arguments say.
+        let gemm = |args: &GemmArgs, backwards| unsafe {
+            run(row.gemm_tasks(args), backwards, |task| (row.gemm)(args, task));
+        };
+        check_by(row, random, case, args, oracle, size, &gemm);
+    }
+
+    /// Runs what computes a GEMM and checks it, to so much of the sum of magnitudes.
+    fn check_by(
+        row: &Kernels,
+        random: &mut Random,
+        case: &Case,
+        mut args: GemmArgs,
+        oracle: &Oracle,
+        relative: f64,
+        kernel: &dyn Fn(&GemmArgs, bool),
+    ) {
         let (m, n) = (args.m, args.n);
         let (bias, residual) = (random.floats(n), random.floats(m * (n + 3)));
         args.bias = ptr_or_null(&bias, case.bias);
@@ -226,8 +244,7 @@ mod gemm {
             if !case.residual {
                 args.residual = core::ptr::null();
             }
-            // SAFETY: all memory is as large as the arguments say.
-            run(row.gemm_tasks(&args), backwards, |task| unsafe { (row.gemm)(&args, task) });
+            kernel(&args, backwards);
         });
         for (i, &got) in c.iter().enumerate() {
             let (y, x) = (i / (n + 3), i % (n + 3));
@@ -242,8 +259,7 @@ mod gemm {
                     size += f64::from(extra.1).abs();
                 }
             }
-            let tolerance = EPS * ((args.taps * args.k) as f64 + EXTRA) * size;
-            let (want, tolerance) = after_activation(case.activation, sum, tolerance);
+            let (want, tolerance) = after_activation(case.activation, sum, relative * size);
             close(got, want, tolerance, &(row.isa, m, n, args.k, y, x, case.activation));
         }
     }
@@ -331,6 +347,69 @@ mod gemm {
         };
         let case = case(random);
         check(row, random, &case, args, &oracle);
+    }
+
+    #[test]
+    fn winograd() {
+        for row in rows() {
+            let mut random = Random(7);
+            for _ in 0..40 {
+                let mut image = Image::random(&mut random, &[1, 3, 16, 30]);
+                (image.kernel, image.stride, image.dilation) = ([3, 3], [1, 1], [1, 1]);
+                for i in 0..2 {
+                    image.pad[i] = random.below(3);
+                    image.input[i] = 3 + random.below(30);
+                    image.output[i] = image.input[i] + image.pad[i] + random.below(3) - 2;
+                }
+                image.data = random.floats(image.n * image.input[0] * image.input[1] * (image.channels + 2));
+                filtered(row, &mut random, &image);
+            }
+        }
+    }
+
+    fn filtered(row: &Kernels, random: &mut Random, image: &Image) {
+        let (n, k) = (random.pick(&[1, 3, 16, 40]), image.channels);
+        let b = random.floats(9 * k * n);
+        let mut places = vec![0.0; PLACES * k * n];
+        for i in 0..k * n {
+            let taps = core::array::from_fn(|tap| f64::from(b[tap * k * n + i]));
+            for (place, value) in winograd_weights(&taps).into_iter().enumerate() {
+                places[place * k * n + i] = value as f32;
+            }
+        }
+        let mut panels = packed(row, &places, PLACES * k, n, false);
+        let zeros = vec![0.0; k];
+        let oracle = Oracle {
+            a: &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0),
+            b: &|tap, i, n_| b[(tap * k + i) * n + n_],
+        };
+        let args = GemmArgs {
+            m: image.pixels(),
+            n,
+            k,
+            taps: 9,
+            a: Rows::Patches(image.patches(&zeros)),
+            b: panels.ptr(),
+            bias: core::ptr::null(),
+            residual: core::ptr::null(),
+            residual_stride: 0,
+            activation: Activation::None,
+            c: core::ptr::null_mut(),
+            c_stride: 0,
+        };
+        let floats = winograd_scratch(image.n, image.output, k, row.nr);
+        let filter = |args: &GemmArgs, backwards| {
+            let mut scratch = vec![f32::NAN; floats];
+            let gemm = GemmArgs { taps: PLACES, ..*args };
+            let args = WinogradArgs { gemm, scratch: scratch.as_mut_ptr() };
+            // SAFETY: all memory is as large as the arguments say.
+            run(row.winograd_tasks(&args), backwards, |task| unsafe { (row.winograd)(&args, task) });
+        };
+        let case = case(random);
+        // The transforms multiply rounding: a patch's largest values count for all of its pixels. Magnitudes of random
+        // values below 1 differ little, so a multiple of the direct bound holds.
+        let relative = 12.0 * EPS * ((9 * k) as f64 + 40.0);
+        check_by(row, random, &case, args, &oracle, relative, &filter);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::epilogue::finish;
 use super::{Call, OpError, Operator, Pad, Slice, problem, unsupported};
 use crate::graph::{Builder, Fact, Node, Tensor, ValueId, contiguous_strides};
-use crate::kernels::{Activation, DType, MapCode};
+use crate::kernels::{Activation, DType, MapCode, winograd_scratch};
 use crate::plan::{Geometry, Instruction, Lower, Place, pack};
 use std::vec::Vec;
 
@@ -105,18 +105,55 @@ impl Conv {
         let (elements, taps) = (weights.as_f32()?, weights.shape()[2..].iter().product());
         let (geometry, activation) = (self.geometry(&weights.shape()[2..]), self.activation);
         let zeros = lower.zeros(depth);
+        let scratch = self.winograd_scratch(c, outputs, depth, lower.kernels.nr, &weights.shape()[2..]);
         for group in 0..self.groups {
             let own = &elements[group * outputs * depth * taps..][..outputs * depth * taps];
-            let packed = pack::convolution(own, outputs, depth, taps, lower.kernels.nr);
+            let (packed, scratch) = match scratch {
+                Some(floats) => {
+                    let scratch = lower.allocate(&Fact::new(DType::F32, &[floats]), &[0]);
+                    (pack::winograd(own, outputs, depth, lower.kernels.nr), Some(scratch))
+                }
+                None => (pack::convolution(own, outputs, depth, taps, lower.kernels.nr), None),
+            };
             let packed = lower.floats(&packed);
             let part = |p: &Place| p.part(p.rank() - 1, group * outputs, outputs);
             let input = x.part(3, group * depth, depth);
             let [x, weights, zeros, c] = lower.view_each([&input, &packed, &zeros, &part(c)])?;
             let bias = lower.optional_view(bias.map(part).as_ref())?;
             let residual = lower.optional_view(residual.map(part).as_ref())?;
-            lower.emit(Instruction::Conv { x, weights, bias, residual, activation, geometry, zeros, c });
+            let scratch = lower.optional_view(scratch.as_ref())?;
+            lower.emit(Instruction::Conv {
+                x,
+                weights,
+                bias,
+                residual,
+                activation,
+                geometry,
+                zeros,
+                scratch,
+                c,
+            });
         }
         Ok(())
+    }
+
+    /// Floats of scratch for Winograd's method, `None` where it does not pay: its transforms cost about 250 operations a
+    /// patch and channel, which the 108 multiplications have to make good that it saves for each patch, channel and
+    /// output; and four times the weights have to come from memory.
+    fn winograd_scratch(
+        &self,
+        c: &Place,
+        outputs: usize,
+        channels: usize,
+        nr: usize,
+        kernel: &[usize],
+    ) -> Option<usize> {
+        let plain = kernel == [3, 3] && self.stride == [1, 1] && self.dilation == [1, 1];
+        let [images, height, width] = [0, 1, 2].map(|axis| c.dims[axis]);
+        let patches = images * height.div_ceil(4) * width.div_ceil(4);
+        let saved = 108.0 - 250.0 * (1.0 / outputs as f64 + 1.0 / channels as f64);
+        let pays = saved > 25.0 && patches >= 16;
+        (plain && pays).then(|| winograd_scratch(images, [height, width], channels, nr))
     }
 
     /// One filter a channel.

@@ -3,7 +3,9 @@
 
 use super::instruction::{Access, Geometry, Instruction, Matrix, Space, Span, View, ViewId};
 use super::{ALIGNMENT, Plan, VERSION};
-use crate::kernels::{DType, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, norm_scratch};
+use crate::kernels::{
+    DType, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, norm_scratch, winograd_scratch,
+};
 
 /// Why bytes are not a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,12 +139,13 @@ fn shapes(plan: &Plan, instruction: &Instruction) -> Sound {
             when(leading, "the dimensions of a reduction do not fit")
         }
         Instruction::Gemm { a, b, bias, residual, c, .. } => gemm(plan, at(a)?, b, bias, residual, at(c)?),
-        Instruction::Conv { x, weights, bias, residual, geometry, zeros, c, .. } => {
+        Instruction::Conv { x, weights, bias, residual, geometry, zeros, scratch, c, .. } => {
             if let Some(residual) = residual {
                 pixels(&at(residual)?)?;
                 same_dims(&at(residual)?, &at(c)?)?;
             }
-            convolution(plan, at(x)?, [at(weights)?, at(zeros)?], bias, geometry, at(c)?)
+            let scratch = scratch.map(at).transpose()?;
+            convolution(plan, at(x)?, [at(weights)?, at(zeros)?], bias, geometry, scratch, at(c)?)
         }
         Instruction::Depthwise { x, weights, bias, geometry, zeros, c, .. } => {
             let (x, c) = (at(x)?, at(c)?);
@@ -292,13 +295,23 @@ fn convolution(
     [weights, zeros]: [View; 2],
     bias: Option<ViewId>,
     geometry: Geometry,
+    scratch: Option<View>,
     c: View,
 ) -> Sound {
     image(&x)?;
     pixels(&c)?;
     window(&x, &c, geometry)?;
     let (channels, n) = (x.layout.dim(3), c.layout.dim(3));
-    vector(&weights, packed(plan, taps(geometry)? * channels, n)?)?;
+    let mut taps = taps(geometry)?;
+    if let Some(scratch) = scratch {
+        let Geometry { kernel, stride, dilation, .. } = geometry;
+        let fits = kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1];
+        when(fits, "Winograd's method is for 3x3 kernels of stride 1")?;
+        let [images, height, width] = [0, 1, 2].map(|axis| c.layout.dim(axis));
+        vector(&scratch, winograd_scratch(images, [height, width], channels, plan.panel_width()))?;
+        taps = PLACES;
+    }
+    vector(&weights, packed(plan, taps * channels, n)?)?;
     aligned(&weights)?;
     vector(&zeros, channels)?;
     optional_vector(plan, bias, n)

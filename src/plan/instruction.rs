@@ -121,6 +121,8 @@ pub enum Instruction {
         activation: Activation,
         geometry: Geometry,
         zeros: ViewId,
+        /// `f32[floats]` for Winograd's method, whose transformed weights the weights are then.
+        scratch: Option<ViewId>,
         c: ViewId,
     },
     /// x `[n, h, w, c]`, weights `[taps, c]`.
@@ -241,9 +243,10 @@ impl Instruction {
                 optional(&[bias, residual], &mut f);
                 f(c, Write);
             }
-            Instruction::Conv { x, weights, bias, residual, zeros, c, .. } => {
+            Instruction::Conv { x, weights, bias, residual, zeros, scratch, c, .. } => {
                 [x, weights, zeros].into_iter().for_each(|id| f(id, Read));
                 optional(&[bias, residual], &mut f);
+                scratch.into_iter().for_each(|id| f(id, Write));
                 f(c, Write);
             }
             Instruction::Depthwise { x, weights, bias, zeros, c, .. } => {

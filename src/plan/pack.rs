@@ -1,5 +1,6 @@
 //! Weights in the order in which the kernels read them.
 
+use crate::kernels::{PLACES, winograd_weights};
 use std::vec::Vec;
 
 /// Packs `b` ([depth, n], element (k, j) from the closure) into panels [ceil(n / nr)][depth][nr], zero beyond n.
@@ -21,6 +22,15 @@ pub fn convolution(weights: &[f32], outputs: usize, channels: usize, taps: usize
     panels(taps * channels, outputs, nr, |k, output| {
         let (tap, channel) = (k / channels, k % channels);
         weights[(output * channels + channel) * taps + tap]
+    })
+}
+
+/// The same for 3x3 kernels by Winograd's method, with depth [place][channel].
+pub fn winograd(weights: &[f32], outputs: usize, channels: usize, nr: usize) -> Vec<f32> {
+    let filters = weights.as_chunks::<9>().0.iter().map(|taps| winograd_weights(&taps.map(f64::from)));
+    let filters: Vec<[f64; PLACES]> = filters.collect();
+    panels(PLACES * channels, outputs, nr, |k, output| {
+        filters[output * channels + k % channels][k / channels] as f32
     })
 }
 

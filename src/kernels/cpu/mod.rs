@@ -13,7 +13,7 @@ extern crate std;
 
 use super::args::*;
 use super::simd::Simd;
-use super::{gemm, map, norm, pool, reduce, softmax};
+use super::{gemm, map, norm, pool, reduce, softmax, winograd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// An instruction set that kernels are compiled for.
@@ -125,6 +125,7 @@ pub struct Kernels {
     /// Columns of a GEMM tile and of a packed panel.
     pub nr: usize,
     pub gemm: unsafe fn(&GemmArgs, usize),
+    pub winograd: unsafe fn(&WinogradArgs, usize),
     pub pack: unsafe fn(&PackArgs, usize),
     pub depthwise: unsafe fn(&DepthwiseArgs, usize),
     pub map: unsafe fn(&MapArgs, usize),
@@ -139,6 +140,10 @@ pub struct Kernels {
 impl Kernels {
     pub fn gemm_tasks(&self, args: &GemmArgs) -> usize {
         gemm::tasks(args, self.mr, self.nr)
+    }
+
+    pub fn winograd_tasks(&self, args: &WinogradArgs) -> usize {
+        winograd::tasks(args, self.nr)
     }
 
     pub fn pack_tasks(&self, args: &PackArgs) -> usize {
@@ -215,6 +220,12 @@ macro_rules! row {
         }
 
         $(#[$enable])?
+        unsafe fn winograd(args: &WinogradArgs, task: usize) {
+            // SAFETY: as for `tile`.
+            unsafe { winograd::run::<$v, MR, NV>(args, task, &TILES) }
+        }
+
+        $(#[$enable])?
         unsafe fn pack(args: &PackArgs, task: usize) {
             // SAFETY: as for `tile`.
             unsafe { gemm::pack(args, task, NV * <$v as Simd>::LANES) }
@@ -235,7 +246,7 @@ macro_rules! row {
             isa: $isa,
             mr: MR,
             nr: NV * <$v as Simd>::LANES,
-            gemm, pack, depthwise, map, norm, softmax, resample, pool: pool_, reduce: reduce_,
+            gemm, winograd, pack, depthwise, map, norm, softmax, resample, pool: pool_, reduce: reduce_,
         }
     }};
     (@tiles $nv:literal, [$($rows:literal),*]) => { [$(tile::<$rows, $nv>),*] };

@@ -8,8 +8,8 @@ use core::mem::MaybeUninit;
 
 /// Elements of a register.
 const CHUNK: usize = 256;
-/// Below this, several rows share a chunk.
-const SHORT: usize = 32;
+/// Below this, several rows share a chunk: copying them costs less than starting every step again for each.
+const SHORT: usize = CHUNK / 2;
 /// Elements of a task.
 const TASK: usize = 16384;
 
@@ -193,8 +193,12 @@ unsafe fn gather(input: &Operand, mut index: Index, part: &Part, output: &Layout
         unsafe {
             if input.dtype == DType::F32 {
                 let from = input.ptr.cast::<f32>().offset(from);
-                for i in 0..part.columns {
-                    *to.add(i) = *from.offset(i as isize * stride);
+                if stride == 1 {
+                    core::ptr::copy_nonoverlapping(from, to, part.columns);
+                } else {
+                    for i in 0..part.columns {
+                        *to.add(i) = *from.offset(i as isize * stride);
+                    }
                 }
             } else {
                 for i in 0..part.columns {
@@ -211,6 +215,16 @@ unsafe fn scatter(output: &Operand, mut index: Index, part: &Part, mut from: *co
     let stride = inner_stride(&output.layout);
     for _ in 0..part.rows {
         let mut offset = index.offset(&output.layout) + part.column as isize * stride;
+        index.next(&output.layout);
+        if output.dtype == DType::F32 && stride == 1 {
+            // SAFETY: the caller's contract; no register is the output's memory.
+            unsafe {
+                let to = output.ptr.cast::<f32>().offset(offset);
+                core::ptr::copy_nonoverlapping(from, to, part.columns);
+                from = from.add(part.columns);
+            }
+            continue;
+        }
         for _ in 0..part.columns {
             // SAFETY: the caller's contract.
             unsafe {
@@ -223,7 +237,6 @@ unsafe fn scatter(output: &Operand, mut index: Index, part: &Part, mut from: *co
             }
             offset += stride;
         }
-        index.next(&output.layout);
     }
 }
 

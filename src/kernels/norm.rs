@@ -4,7 +4,7 @@
 //! the distance from a pivot (the first row) for the same reason, in f32 over a short chunk of rows and in f64 beyond.
 //! Small problems of one group go row by row in one phase; others in five, see [`tasks`].
 
-use super::args::{Activation, NormArgs};
+use super::args::NormArgs;
 use super::math;
 use super::simd::Simd;
 
@@ -66,7 +66,7 @@ pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize) {
         if direct(args.s, args.c, args.groups) {
             let step = image_step(args);
             for image in task * step..((task + 1) * step).min(args.n) {
-                direct_image::<V>(args, image);
+                math::by_activation!(args.activation, direct_image::<V>(args, image));
             }
             return;
         }
@@ -86,7 +86,7 @@ pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize) {
             match phase {
                 0 => partial::<V, false>(args, &scratch, chunk),
                 2 => partial::<V, true>(args, &scratch, chunk),
-                _ => apply_chunk::<V>(args, &scratch, chunk),
+                _ => math::by_activation!(args.activation, apply_chunk::<V>(args, &scratch, chunk)),
             }
         }
     }
@@ -275,7 +275,7 @@ unsafe fn parameters(args: &NormArgs, c: usize) -> (f64, f64) {
 }
 
 #[inline(always)]
-unsafe fn apply_chunk<V: Simd>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
+unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
     let (image, first) = (chunk / scratch.chunks, chunk % scratch.chunks * CHUNK);
     let rows = CHUNK.min(args.s - first);
     // SAFETY: rows of x and y, and channel vectors of scratch.
@@ -288,11 +288,8 @@ unsafe fn apply_chunk<V: Simd>(args: &NormArgs, scratch: &Scratch, chunk: usize)
             for c in (0..args.c).step_by(V::LANES) {
                 let left = args.c - c;
                 let d = V::load_upto(x.add(c), left).sub(V::load_upto(mean.add(c), left));
-                d.mul_add(V::load_upto(scale.add(c), left), V::load_upto(shift.add(c), left))
-                    .store_upto(y.add(c), left);
-            }
-            if args.activation != Activation::None {
-                math::activate::<V>(args.activation, y, 1, args.c, 0);
+                let v = d.mul_add(V::load_upto(scale.add(c), left), V::load_upto(shift.add(c), left));
+                math::activated::<V, A>(v).store_upto(y.add(c), left);
             }
         }
     }
@@ -300,7 +297,7 @@ unsafe fn apply_chunk<V: Simd>(args: &NormArgs, scratch: &Scratch, chunk: usize)
 
 /// An image of one group in one go.
 #[inline(always)]
-unsafe fn direct_image<V: Simd>(args: &NormArgs, image: usize) {
+unsafe fn direct_image<V: Simd, const A: u8>(args: &NormArgs, image: usize) {
     let count = args.s * args.c;
     // SAFETY: rows of x and y.
     unsafe {
@@ -328,10 +325,7 @@ unsafe fn direct_image<V: Simd>(args: &NormArgs, image: usize) {
                 } else {
                     v.mul_add(gamma, V::load_upto(args.beta.add(c), left))
                 };
-                v.store_upto(y.add(c), left);
-            }
-            if args.activation != Activation::None {
-                math::activate::<V>(args.activation, y, 1, args.c, 0);
+                math::activated::<V, A>(v).store_upto(y.add(c), left);
             }
         }
     }

@@ -223,7 +223,11 @@ unsafe fn forward_channels<V: Simd, const PARTIAL: bool>(
         for (i, row) in half.into_iter().enumerate() {
             for (j, v) in into_places(row).into_iter().enumerate() {
                 let to = to.add((i * IN + j) * step + c);
-                if PARTIAL { v.store_first(to, left) } else { v.store(to) };
+                if PARTIAL {
+                    v.store_first(to, left)
+                } else {
+                    v.store(to)
+                };
             }
         }
     }

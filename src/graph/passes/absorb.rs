@@ -187,7 +187,7 @@ fn along(graph: &Graph, id: ValueId, like: ValueId, axis: usize) -> Option<Vec<f
     }
 }
 
-fn activation(code: MapCode) -> Option<Activation> {
+pub(super) fn activation(code: MapCode) -> Option<Activation> {
     Some(match code {
         MapCode::Relu => Activation::Relu,
         MapCode::Sigmoid => Activation::Sigmoid,

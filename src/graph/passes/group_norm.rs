@@ -1,9 +1,8 @@
 //! Group normalisation as PyTorch exports it: the groups made channels by a reshape, normalised as instances, and
 //! reshaped back. One node again.
 
-use super::super::{Graph, Node, Tensor, Value, ValueId};
+use super::super::{Graph, Node, Tensor, ValueId};
 use crate::ops::{Norm, Op, Over, Reshape};
-use std::sync::Arc;
 use std::vec::Vec;
 
 pub fn whole(mut graph: Graph) -> Graph {
@@ -55,13 +54,4 @@ fn matched(
     }
     node.op = norm.into();
     Some(node)
-}
-
-impl Graph {
-    /// Adds a constant for a pass's use.
-    pub(super) fn add_constant(&mut self, tensor: Tensor) -> ValueId {
-        let (name, fact) = (std::string::String::new(), tensor.fact());
-        self.values.push(Value { name, fact, constant: Some(Arc::new(tensor)) });
-        ValueId(self.values.len() as u32 - 1)
-    }
 }

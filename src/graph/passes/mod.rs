@@ -3,11 +3,14 @@
 mod absorb;
 mod group_norm;
 mod maps;
+mod modulate;
 mod program;
 #[cfg(test)]
 mod tests;
 
-use super::Graph;
+use super::{Fact, Graph, Tensor, Value, ValueId};
+use std::string::String;
+use std::sync::Arc;
 
 impl Graph {
     /// The graph after all passes.
@@ -15,6 +18,22 @@ impl Graph {
         let graph = group_norm::whole(self);
         let graph = maps::fused(graph);
         let graph = absorb::epilogues(graph);
-        graph.remove_dead()
+        modulate::norms(graph)
+    }
+
+    /// Adds a constant.
+    fn add_constant(&mut self, tensor: Tensor) -> ValueId {
+        let fact = tensor.fact();
+        self.push_value(Value { name: String::new(), fact, constant: Some(Arc::new(tensor)) })
+    }
+
+    /// Adds a value that a node to come computes.
+    fn add_value(&mut self, name: &str, fact: Fact) -> ValueId {
+        self.push_value(Value { name: name.into(), fact, constant: None })
+    }
+
+    fn push_value(&mut self, value: Value) -> ValueId {
+        self.values.push(value);
+        ValueId(self.values.len() as u32 - 1)
     }
 }

@@ -221,3 +221,46 @@ fn an_output_that_is_read_again_is_still_there() {
     assert_eq!(graph.outputs.len(), 2);
     assert_eq!(names(&graph), ["Conv", "Map"]);
 }
+
+/// A scale [1, channels, 1, 1] and a shift that are computed at run time, as in FiLM.
+fn modulated(b: &mut Builder, x: ValueId, channels: usize) -> ValueId {
+    let scale = input(b, "scale", &[1, channels, 1, 1]);
+    let shift = input(b, "shift", &[channels, 1, 1]);
+    let scaled = b.map2(MapCode::Mul, x, scale).unwrap();
+    let shifted = b.map2(MapCode::Add, shift, scaled).unwrap();
+    b.map1(MapCode::Silu, shifted).unwrap()
+}
+
+#[test]
+fn a_modulation_becomes_part_of_its_normalisation() {
+    let mut b = Builder::new();
+    let x = input(&mut b, "x", &[1, 4, 3, 5]);
+    let normed = instance_norm(&mut b, x, 4);
+    let y = modulated(&mut b, normed, 4);
+    let graph = optimized(b, vec![y]);
+    // Its own scale and shift are multiplied first, four values each.
+    assert_eq!(names(&graph).last(), Some(&"Norm"));
+    assert_eq!(graph.nodes.iter().filter(|n| graph.fact(n.outputs[0]).len() > 4).count(), 1);
+}
+
+#[test]
+fn a_modulation_of_a_value_that_others_read_stays() {
+    let mut b = Builder::new();
+    let x = input(&mut b, "x", &[1, 4, 3, 5]);
+    let normed = instance_norm(&mut b, x, 4);
+    let y = modulated(&mut b, normed, 4);
+    let graph = optimized(b, vec![y, normed]);
+    assert_eq!(graph.nodes.iter().filter(|n| n.op.name() == "Map").count(), 1);
+}
+
+#[test]
+fn a_modulation_along_another_axis_stays() {
+    let mut b = Builder::new();
+    let x = input(&mut b, "x", &[1, 4, 4, 5]);
+    let normed = instance_norm(&mut b, x, 4);
+    let scale = input(&mut b, "scale", &[1, 1, 4, 1]);
+    let scaled = b.map2(MapCode::Mul, normed, scale).unwrap();
+    let shifted = b.map2(MapCode::Add, scaled, scale).unwrap();
+    let graph = optimized(b, vec![shifted]);
+    assert_eq!(names(&graph), ["Norm", "Map"]);
+}

@@ -63,6 +63,9 @@ impl Engine<'_> {
             Instruction::Gemm { a, b, bias, residual, activation, c } => {
                 self.gemm(a, b, bias, residual, activation, c)
             }
+            Instruction::Attention { q, k, v, scale, scratch, y } => {
+                self.attention([q, k, v, scratch, y], scale)
+            }
             Instruction::Conv { x, weights, bias, residual, activation, geometry, zeros, scratch, c } => {
                 self.conv([x, weights, zeros, c], [bias, residual, scratch], activation, geometry)
             }
@@ -154,6 +157,46 @@ impl Engine<'_> {
             // SAFETY: see `tasks`.
             self.tasks(self.kernels.gemm_tasks(&args.0), |task| unsafe {
                 (self.kernels.gemm)(args.get(), task)
+            })?;
+        }
+        Some(())
+    }
+
+    fn attention(&mut self, ids: [ViewId; 5], scale: f32) -> Option<()> {
+        let [q, k, v, scratch, y] = ids.map(|id| self.operand(id));
+        let (q, k, v, scratch, y) = (q?, k?, v?, floats(&scratch?), y?);
+        let rank = y.layout.rank();
+        let (m, values) = (y.layout.dim(rank - 2), y.layout.dim(rank - 1));
+        let (depth, n) = (k.layout.dim(rank - 2), k.layout.dim(rank - 1));
+        let keys = self.kernels.packed_len(depth, n);
+        let packed = [scratch, scratch.wrapping_add(keys)];
+        let scores = packed[1].wrapping_add(self.kernels.packed_len(n, values));
+        for index in Batches::of(&y.layout) {
+            for (matrix, packed, k, n) in [(&k, packed[0], depth, n), (&v, packed[1], n, values)] {
+                let strides = [matrix.layout.stride(rank - 2), matrix.layout.stride(rank - 1)];
+                let args = Shared(PackArgs { ptr: offset(matrix, &index), strides, k, n, packed });
+                // SAFETY: see `tasks`.
+                self.tasks(self.kernels.pack_tasks(&args.0), |task| unsafe {
+                    (self.kernels.pack)(args.get(), task)
+                })?;
+            }
+            let args = Shared(AttentionArgs {
+                m,
+                n,
+                depth,
+                values,
+                scale,
+                q: offset(&q, &index),
+                q_stride: q.layout.stride(rank - 2),
+                k: packed[0],
+                v: packed[1],
+                scores,
+                y: offset(&y, &index),
+                y_stride: y.layout.stride(rank - 2),
+            });
+            // SAFETY: see `tasks`.
+            self.tasks(self.kernels.attention_tasks(&args.0), |task| unsafe {
+                (self.kernels.attention)(args.get(), task)
             })?;
         }
         Some(())

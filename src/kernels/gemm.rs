@@ -13,7 +13,7 @@ use core::mem::MaybeUninit;
 /// The most rows of a tile.
 pub(super) const MAX_MR: usize = 16;
 /// The most columns of a tile.
-const MAX_NR: usize = 32;
+pub(super) const MAX_NR: usize = 32;
 /// The most taps of a depth block.
 const MAX_TAPS: usize = 16;
 /// The depth of a block.

@@ -6,6 +6,7 @@
 //! in any order: the split depends on the shapes alone, never on the thread count, so results do not either.
 
 mod args;
+mod attention;
 pub mod cpu;
 pub mod data;
 mod gemm;
@@ -23,6 +24,7 @@ mod view;
 mod winograd;
 
 pub use args::*;
+pub use attention::attention_scores;
 pub use cpu::{Isa, Kernels};
 pub use norm::norm_scratch;
 pub use view::{DType, Layout, MAX_RANK};

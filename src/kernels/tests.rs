@@ -413,6 +413,108 @@ mod gemm {
     }
 }
 
+mod attention {
+    use super::*;
+
+    fn check(row: &Kernels, random: &mut Random, [m, n, depth, values]: [usize; 4], scale: f32) {
+        let (q, k, v) = (random.floats(m * (depth + 2)), random.floats(depth * n), random.floats(n * values));
+        let packed = |b: &[f32], k: usize, n: usize| {
+            let mut to = Aligned::new(row.packed_len(k, n));
+            let args = PackArgs { ptr: b.as_ptr(), strides: [n as isize, 1], k, n, packed: to.ptr() };
+            // SAFETY: B and the panels are as large as the arguments say.
+            run(row.pack_tasks(&args), false, |task| unsafe { (row.pack)(&args, task) });
+            to
+        };
+        let (mut keys, mut panels) = (packed(&k, depth, n), packed(&v, n, values));
+        let (keys, panels) = (keys.ptr(), panels.ptr());
+        let buffer = vec![UNTOUCHED; m * (values + 3)];
+        let y = both_orders(&buffer, float_bits, |y, backwards| {
+            let mut scores = vec![f32::NAN; attention_scores(m, n, row.nr)];
+            let args = AttentionArgs {
+                m,
+                n,
+                depth,
+                values,
+                scale,
+                q: q.as_ptr(),
+                q_stride: depth as isize + 2,
+                k: keys,
+                v: panels,
+                scores: scores.as_mut_ptr(),
+                y,
+                y_stride: values as isize + 3,
+            };
+            // SAFETY: all memory is as large as the arguments say.
+            run(row.attention_tasks(&args), backwards, |task| unsafe { (row.attention)(&args, task) });
+        });
+        for i in 0..m {
+            let dot = |j: usize| {
+                let product = |c: usize| f64::from(q[i * (depth + 2) + c]) * f64::from(k[c * n + j]);
+                f64::from(scale) * (0..depth).map(product).sum::<f64>()
+            };
+            let largest = (0..n).map(dot).fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = (0..n).map(|j| (dot(j) - largest).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            for c in 0..values + 3 {
+                let got = y[i * (values + 3) + c];
+                if c >= values {
+                    assert_eq!(got, UNTOUCHED);
+                    continue;
+                }
+                let want: f64 = (0..n).map(|j| weights[j] / sum * f64::from(v[j * values + c])).sum();
+                // Rounding of a score moves a weight by as much, relatively; values are below 1.
+                let tolerance = EPS * (4.0 * depth as f64 * f64::from(scale) + n as f64 + 16.0);
+                close(got, want, tolerance, &(row.isa, m, n, depth, values, i, c));
+            }
+        }
+    }
+
+    #[test]
+    fn random_shapes() {
+        let sizes = [1, 2, 7, 12, 13, 31, 32, 33, 65, 200];
+        for row in rows() {
+            let mut random = Random(11);
+            for _ in 0..60 {
+                let shape = core::array::from_fn(|_| random.pick(&sizes));
+                let scale = random.pick(&[0.125, 1.0, 3.0]);
+                check(row, &mut random, shape, scale);
+            }
+            check(row, &mut random, [30, 2600, 4, 5], 1.0);
+        }
+    }
+
+    #[test]
+    fn not_a_number_stays_in_its_row() {
+        for row in rows() {
+            let q = [1.0, f32::NAN, 2.0];
+            let (mut k, mut v) = (Aligned::new(row.nr), Aligned::new(row.nr));
+            let mut scores = vec![0.0; attention_scores(3, 1, row.nr)];
+            let mut y = [0.0; 3];
+            // SAFETY: one key and one value, in one panel each, of one column.
+            unsafe {
+                *k.ptr() = 1.0;
+                *v.ptr() = 0.5;
+                let args = AttentionArgs {
+                    m: 3,
+                    n: 1,
+                    depth: 1,
+                    values: 1,
+                    scale: 1.0,
+                    q: q.as_ptr(),
+                    q_stride: 1,
+                    k: k.ptr(),
+                    v: v.ptr(),
+                    scores: scores.as_mut_ptr(),
+                    y: y.as_mut_ptr(),
+                    y_stride: 1,
+                };
+                run(row.attention_tasks(&args), false, |task| (row.attention)(&args, task));
+            }
+            assert!(y[0] == 0.5 && y[1].is_nan() && y[2] == 0.5, "{} {y:?}", row.isa);
+        }
+    }
+}
+
 /// A random NHWC image and a window over it, for everything that reads patches.
 struct Image {
     n: usize,

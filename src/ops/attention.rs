@@ -1,9 +1,64 @@
-//! ONNX's Attention operator (operator set 23), as the products and the softmax that it stands for.
+//! Attention. ONNX's operator of that name (operator set 23) is imported as the products and the softmax that it stands
+//! for; a pass finds those, wherever they come from.
 
-use super::{Call, MAX_COMPUTED, MatMul, OpError, Softmax, elements, problem, unsupported};
-use crate::graph::{Builder, Data, Tensor, ValueId};
-use crate::kernels::{DType, MapCode};
+use super::{Call, MAX_COMPUTED, MatMul, OpError, Operator, Softmax, elements, problem, unsupported};
+use crate::graph::{Builder, Data, Fact, Node, Tensor, ValueId};
+use crate::kernels::{DType, MapCode, attention_scores};
+use crate::plan::{Instruction, Lower, canonical};
 use std::vec::Vec;
+
+/// `softmax(scale * q @ k) @ v`, the softmax along rows. Inputs: q [.., m, depth], k [.., depth, n], v [.., n, values],
+/// with the same leading dimensions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Above 0.
+    pub scale: f32,
+}
+
+impl Operator for Attention {
+    fn shapes(&self, inputs: &[&Fact]) -> Result<Vec<Fact>, OpError> {
+        let scores = MatMul::PLAIN.shapes(&inputs[..2])?;
+        let results = MatMul::PLAIN.shapes(&[&scores[0], inputs[2]])?;
+        let lead = |fact: &Fact| fact.shape[..fact.rank() - 2].to_vec();
+        if inputs.iter().any(|input| lead(input) != lead(&results[0])) {
+            return Err(problem!("{}, {} and {} differ in their heads", inputs[0], inputs[1], inputs[2]));
+        }
+        Ok(results)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
+        let scores = MatMul::PLAIN.reference(&inputs[..2])?;
+        let softmax = Softmax { axis: scores[0].rank() - 1, scale: self.scale };
+        let weights = softmax.reference(&[&scores[0]])?;
+        MatMul::PLAIN.reference(&[&weights[0], inputs[2]])
+    }
+
+    fn lower(&self, lower: &mut Lower, node: &Node) -> Result<(), OpError> {
+        let rank = lower.fact(node.outputs[0]).rank();
+        let q = lower.place(node.inputs[0])?;
+        let q = lower.rows(q)?;
+        let (k, v) = (lower.place(node.inputs[1])?, lower.place(node.inputs[2])?);
+        let order =
+            Some(lower.wanted_order(node.outputs[0])).filter(|order| order.last() == Some(&(rank - 1)));
+        let y = lower.output(node.outputs[0], &order.unwrap_or_else(|| canonical(rank)));
+        let (m, depth) = (q.dims[rank - 2], q.dims[rank - 1]);
+        let (n, values) = (v.dims[rank - 2], v.dims[rank - 1]);
+        let kernels = lower.kernels;
+        let floats =
+            kernels.packed_len(depth, n) + kernels.packed_len(n, values) + attention_scores(m, n, kernels.nr);
+        let scratch = lower.allocate(&Fact::new(DType::F32, &[floats]), &[0]);
+        let [q, k, v, scratch] = lower.view_each([&q, &k, &v, &scratch])?;
+        let y = lower.view(&y)?;
+        lower.emit(Instruction::Attention { q, k, v, scale: self.scale, scratch, y });
+        Ok(())
+    }
+
+    fn flops(&self, inputs: &[Fact], outputs: &[Fact]) -> u64 {
+        let (q, rank) = (&inputs[0], inputs[0].rank());
+        let scores = q.len() / q.shape[rank - 1].max(1) * inputs[1].shape[rank - 1];
+        (scores * (2 * q.shape[rank - 1] + 2 * outputs[0].shape[rank - 1] + 5)) as u64
+    }
+}
 
 /// Queries, keys and values as [batch, heads, positions, size of a head].
 pub fn import(b: &mut Builder, call: &Call) -> Result<Vec<ValueId>, OpError> {

@@ -25,6 +25,7 @@ mod slice;
 mod softmax;
 mod transpose;
 
+pub use attention::Attention;
 pub use call::{Attribute, Call};
 pub use concat::Concat;
 pub use conv::Conv;
@@ -100,7 +101,7 @@ macro_rules! canonical {
 }
 
 canonical! {
-    Concat, Conv, CumSum, Expand, Gather, Host, Integer, Map, MatMul, Norm, Pad, Pool, Reduce, Resample, Reshape, Slice,
+    Attention, Concat, Conv, CumSum, Expand, Gather, Host, Integer, Map, MatMul, Norm, Pad, Pool, Reduce, Resample, Reshape, Slice,
     Softmax, Transpose,
 }
 

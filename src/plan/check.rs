@@ -4,7 +4,8 @@
 use super::instruction::{Access, Geometry, Instruction, Matrix, Space, Span, View, ViewId};
 use super::{ALIGNMENT, Plan, VERSION};
 use crate::kernels::{
-    DType, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, norm_scratch, winograd_scratch,
+    DType, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, attention_scores, norm_scratch,
+    winograd_scratch,
 };
 
 /// Why bytes are not a plan.
@@ -139,6 +140,10 @@ fn shapes(plan: &Plan, instruction: &Instruction) -> Sound {
             when(leading, "the dimensions of a reduction do not fit")
         }
         Instruction::Gemm { a, b, bias, residual, c, .. } => gemm(plan, at(a)?, b, bias, residual, at(c)?),
+        Instruction::Attention { q, k, v, scale, scratch, y } => {
+            when(scale.is_finite() && scale > 0.0, "an attention's scale is not above 0")?;
+            attention(plan, [at(q)?, at(k)?, at(v)?, at(scratch)?, at(y)?])
+        }
         Instruction::Conv { x, weights, bias, residual, geometry, zeros, scratch, c, .. } => {
             if let Some(residual) = residual {
                 pixels(&at(residual)?)?;
@@ -373,6 +378,26 @@ fn gemm(plan: &Plan, a: View, b: Matrix, bias: Option<ViewId>, residual: Option<
         same_dims(&residual, &c)?;
     }
     optional_vector(plan, bias, n)
+}
+
+fn attention(plan: &Plan, [q, k, v, scratch, y]: [View; 5]) -> Sound {
+    let rank = y.layout.rank();
+    when(rank >= 2, "a matrix has less than two dimensions")?;
+    rows(&q, rank)?;
+    rows(&y, rank)?;
+    let floats = [k, v].iter().all(|view| view.dtype == DType::F32 && view.layout.rank() == rank);
+    when(floats, "keys or values have the wrong rank or type")?;
+    let batches = |view: &View| (0..rank - 2).all(|axis| view.layout.dim(axis) == y.layout.dim(axis));
+    let [m, values] = [y.layout.dim(rank - 2), y.layout.dim(rank - 1)];
+    let [depth, n] = [k.layout.dim(rank - 2), k.layout.dim(rank - 1)];
+    let fits = [q.layout.dim(rank - 2), q.layout.dim(rank - 1)] == [m, depth]
+        && [v.layout.dim(rank - 2), v.layout.dim(rank - 1)] == [n, values];
+    when(fits && n > 0 && [q, k, v].iter().all(batches), "the operands of an attention do not fit")?;
+    let scores = attention_scores(m, n, plan.panel_width());
+    let floats = packed(plan, depth, n)?.checked_add(packed(plan, n, values)?);
+    let floats = floats.and_then(|floats| floats.checked_add(scores)).ok_or("an attention is too large")?;
+    vector(&scratch, floats)?;
+    aligned(&scratch)
 }
 
 fn resample(plan: &Plan, x: View, indices: ViewId, weights: ViewId, y: View) -> Sound {

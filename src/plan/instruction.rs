@@ -112,6 +112,16 @@ pub enum Instruction {
         activation: Activation,
         c: ViewId,
     },
+    /// q `[batch.., m, depth]`, k `[batch.., depth, n]`, v `[batch.., n, values]`, y `[batch.., m, values]`; scratch
+    /// `f32[floats]` for packed k and v and the scores of one of the batch.
+    Attention {
+        q: ViewId,
+        k: ViewId,
+        v: ViewId,
+        scale: f32,
+        scratch: ViewId,
+        y: ViewId,
+    },
     /// x `[n, h, w, k]`, c `[n, y, x, outputs]`, weights packed `f32[floats]`, zeros `f32[k or more]`.
     Conv {
         x: ViewId,
@@ -242,6 +252,11 @@ impl Instruction {
                 }
                 optional(&[bias, residual], &mut f);
                 f(c, Write);
+            }
+            Instruction::Attention { q, k, v, scratch, y, .. } => {
+                [q, k, v].into_iter().for_each(|id| f(id, Read));
+                f(scratch, Write);
+                f(y, Write);
             }
             Instruction::Conv { x, weights, bias, residual, zeros, scratch, c, .. } => {
                 [x, weights, zeros].into_iter().for_each(|id| f(id, Read));

@@ -1,6 +1,7 @@
 //! Passes: each a function from a graph to an equal, cheaper graph.
 
 mod absorb;
+mod attention;
 mod group_norm;
 mod maps;
 mod modulate;
@@ -18,7 +19,8 @@ impl Graph {
         let graph = group_norm::whole(self);
         let graph = maps::fused(graph);
         let graph = absorb::epilogues(graph);
-        modulate::norms(graph)
+        let graph = modulate::norms(graph);
+        attention::whole(graph)
     }
 
     /// Adds a constant.

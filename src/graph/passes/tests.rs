@@ -264,3 +264,33 @@ fn a_modulation_along_another_axis_stays() {
     let graph = optimized(b, vec![shifted]);
     assert_eq!(names(&graph), ["Norm", "Map"]);
 }
+
+/// softmax(q @ k) @ v for 3 heads.
+fn attention(b: &mut Builder, axis: usize) -> (ValueId, ValueId) {
+    let q = input(b, "q", &[1, 3, 5, 4]);
+    let k = input(b, "k", &[1, 3, 4, 7]);
+    let v = input(b, "v", &[1, 3, 7, 6]);
+    let scores = b.push(MatMul::PLAIN, &[q, k]).unwrap();
+    let half = b.scalar(0.5);
+    let scaled = b.map2(MapCode::Mul, scores, half).unwrap();
+    let weights = b.push(Softmax { axis, scale: 1.0 }, &[scaled]).unwrap();
+    (b.push(MatMul::PLAIN, &[weights, v]).unwrap(), weights)
+}
+
+#[test]
+fn products_around_a_softmax_become_attention() {
+    let mut b = Builder::new();
+    let (y, _) = attention(&mut b, 3);
+    let graph = optimized(b, vec![y]);
+    assert_eq!(names(&graph), ["Attention"]);
+}
+
+#[test]
+fn attention_along_another_axis_or_with_weights_that_others_read_stays() {
+    let mut b = Builder::new();
+    let (y, _) = attention(&mut b, 2);
+    assert_eq!(names(&optimized(b, vec![y])), ["MatMul", "Softmax", "MatMul"]);
+    let mut b = Builder::new();
+    let (y, weights) = attention(&mut b, 3);
+    assert_eq!(names(&optimized(b, vec![y, weights])), ["MatMul", "Softmax", "MatMul"]);
+}

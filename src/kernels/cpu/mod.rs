@@ -13,7 +13,7 @@ extern crate std;
 
 use super::args::*;
 use super::simd::Simd;
-use super::{gemm, map, norm, pool, reduce, softmax, winograd};
+use super::{attention, gemm, map, norm, pool, reduce, softmax, winograd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// An instruction set that kernels are compiled for.
@@ -126,6 +126,7 @@ pub struct Kernels {
     pub nr: usize,
     pub gemm: unsafe fn(&GemmArgs, usize),
     pub winograd: unsafe fn(&WinogradArgs, usize),
+    pub attention: unsafe fn(&AttentionArgs, usize),
     pub pack: unsafe fn(&PackArgs, usize),
     pub depthwise: unsafe fn(&DepthwiseArgs, usize),
     pub map: unsafe fn(&MapArgs, usize),
@@ -144,6 +145,10 @@ impl Kernels {
 
     pub fn winograd_tasks(&self, args: &WinogradArgs) -> usize {
         winograd::tasks(args, self.nr)
+    }
+
+    pub fn attention_tasks(&self, args: &AttentionArgs) -> usize {
+        attention::tasks(args, self.nr)
     }
 
     pub fn pack_tasks(&self, args: &PackArgs) -> usize {
@@ -226,6 +231,12 @@ macro_rules! row {
         }
 
         $(#[$enable])?
+        unsafe fn attention(args: &AttentionArgs, task: usize) {
+            // SAFETY: as for `tile`.
+            unsafe { attention::run::<$v, MR, NV>(args, task, &TILES) }
+        }
+
+        $(#[$enable])?
         unsafe fn pack(args: &PackArgs, task: usize) {
             // SAFETY: as for `tile`.
             unsafe { gemm::pack(args, task, NV * <$v as Simd>::LANES) }
@@ -246,7 +257,7 @@ macro_rules! row {
             isa: $isa,
             mr: MR,
             nr: NV * <$v as Simd>::LANES,
-            gemm, winograd, pack, depthwise, map, norm, softmax, resample, pool: pool_, reduce: reduce_,
+            gemm, winograd, attention, pack, depthwise, map, norm, softmax, resample, pool: pool_, reduce: reduce_,
         }
     }};
     (@tiles $nv:literal, [$($rows:literal),*]) => { [$(tile::<$rows, $nv>),*] };

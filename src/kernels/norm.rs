@@ -1,15 +1,16 @@
 //! Group, instance, layer and RMS normalisation.
 //!
-//! Two passes: means first, then squares about them, so that a mean far from zero costs no digits. Sums are taken of
-//! the distance from a pivot (the first row) for the same reason, in f32 over a short chunk of rows and in f64 beyond.
-//! Small problems of one group go row by row in one phase; others in five, see [`tasks`].
+//! A mean far from zero must cost no digits. So each chunk of rows, which the first-level cache holds, is read twice: for
+//! its mean, as distance from a pivot (the first row), and for the squares about that mean. Chunks are combined in f64
+//! (Chan, Golub and LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances).
+//! Small problems of one group go row by row in one phase; others in three, see [`tasks`].
 
 use super::args::NormArgs;
 use super::math;
 use super::simd::Simd;
 
-/// Phases of a normalisation: sums, means, squares, scales, result.
-pub(super) const PHASES: usize = 5;
+/// Phases of a normalisation: sums, scales, result.
+pub(super) const PHASES: usize = 3;
 /// Elements of a task, about.
 const TASK: usize = 16384;
 /// Rows of a partial sum.
@@ -23,7 +24,7 @@ fn direct(s: usize, c: usize, groups: usize) -> bool {
 
 /// Floats of scratch that a normalisation of `[n, s, c]` needs.
 pub fn norm_scratch(n: usize, s: usize, c: usize, groups: usize) -> usize {
-    if direct(s, c, groups) { 0 } else { n * c * (s.div_ceil(CHUNK) + 3) }
+    if direct(s, c, groups) { 0 } else { n * c * (3 * s.div_ceil(CHUNK) + 3) }
 }
 
 /// Chunks of rows, all images together, of a task.
@@ -50,9 +51,8 @@ pub(super) fn tasks(args: &NormArgs, phase: usize) -> usize {
         return if phase == 0 { args.n.div_ceil(image_step(args)) } else { 0 };
     }
     match phase {
-        0 if !args.center => 0,
-        0 | 2 | 4 => (args.n * args.s.div_ceil(CHUNK)).div_ceil(chunk_step(args)),
-        1 | 3 => (args.n * args.groups).div_ceil(group_step(args)),
+        0 | 2 => (args.n * args.s.div_ceil(CHUNK)).div_ceil(chunk_step(args)),
+        1 => (args.n * args.groups).div_ceil(group_step(args)),
         _ => 0,
     }
 }
@@ -71,21 +71,17 @@ pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize) {
             return;
         }
         let scratch = Scratch::new(args);
-        if phase == 1 || phase == 3 {
+        if phase == 1 {
             let step = group_step(args);
             for group in task * step..((task + 1) * step).min(args.n * args.groups) {
-                match phase {
-                    1 => means(args, &scratch, group),
-                    _ => scales(args, &scratch, group),
-                }
+                scales(args, &scratch, group);
             }
             return;
         }
         let step = chunk_step(args);
         for chunk in task * step..((task + 1) * step).min(args.n * scratch.chunks) {
             match phase {
-                0 => partial::<V, false>(args, &scratch, chunk),
-                2 => partial::<V, true>(args, &scratch, chunk),
+                0 => partial::<V>(args, &scratch, chunk),
                 _ => math::by_activation!(args.activation, apply_chunk::<V>(args, &scratch, chunk)),
             }
         }
@@ -95,8 +91,10 @@ pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize) {
 /// Where intermediate results lie.
 struct Scratch {
     chunks: usize,
-    /// [n][chunks][c].
-    partial: *mut f32,
+    /// [n][chunks][c] each: sums of distances from the pivot; the center, and sums of squares about it.
+    sums: *mut f32,
+    centers: *mut f32,
+    squares: *mut f32,
     /// [n][c] each: y = (x - mean) * scale + shift.
     mean: *mut f32,
     scale: *mut f32,
@@ -108,62 +106,118 @@ impl Scratch {
     unsafe fn new(args: &NormArgs) -> Scratch {
         let (chunks, nc) = (args.s.div_ceil(CHUNK), args.n * args.c);
         // SAFETY: the caller gives `norm_scratch` floats.
-        unsafe {
-            let mean = args.scratch.add(chunks * nc);
-            Scratch { chunks, partial: args.scratch, mean, scale: mean.add(nc), shift: mean.add(2 * nc) }
-        }
+        let part = |i: usize| unsafe { args.scratch.add(i * chunks * nc) };
+        // SAFETY: as above.
+        let row = |i: usize| unsafe { part(3).add(i * nc) };
+        let (sums, centers, squares) = (part(0), part(1), part(2));
+        Scratch { chunks, sums, centers, squares, mean: row(0), scale: row(1), shift: row(2) }
     }
 }
 
-/// Sums of a chunk of rows per channel: of the distance from the first row, or of squares about the mean.
+/// The rows of a chunk: image, and numbers of rows.
+fn chunk_rows(args: &NormArgs, scratch: &Scratch, chunk: usize) -> (usize, core::ops::Range<usize>) {
+    let first = chunk % scratch.chunks * CHUNK;
+    (chunk / scratch.chunks, first..(first + CHUNK).min(args.s))
+}
+
+/// Sums of a chunk of rows per channel.
 #[inline(always)]
-unsafe fn partial<V: Simd, const SQUARES: bool>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
-    let image = chunk / scratch.chunks;
-    // SAFETY: rows of x, and channel vectors of scratch.
+unsafe fn partial<V: Simd>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
+    let mut c = 0;
+    // SAFETY: channels of the chunk's rows.
     unsafe {
-        let x = args.x.offset(image as isize * args.x_image);
-        let center = if SQUARES { scratch.mean.add(image * args.c).cast_const() } else { x };
-        let mut c = 0;
-        while c + 4 * V::LANES <= args.c {
-            partial_block::<V, SQUARES, 4>(args, scratch, chunk, c, center);
-            c += 4 * V::LANES;
+        while c + 2 * V::LANES <= args.c {
+            partial_block::<V, 2>(args, scratch, chunk, c);
+            c += 2 * V::LANES;
         }
         while c < args.c {
-            partial_block::<V, SQUARES, 1>(args, scratch, chunk, c, center);
+            partial_block::<V, 1>(args, scratch, chunk, c);
             c += V::LANES;
         }
     }
 }
 
+/// Rows whose sums are kept apart, for the CPU to add at once.
+const STRANDS: usize = 4;
+
 /// NV vectors of channels; the last one may be partial.
 #[inline(always)]
-unsafe fn partial_block<V: Simd, const SQUARES: bool, const NV: usize>(
+unsafe fn partial_block<V: Simd, const NV: usize>(
     args: &NormArgs,
     scratch: &Scratch,
     chunk: usize,
     c: usize,
-    center: *const f32,
 ) {
-    let (image, first) = (chunk / scratch.chunks, chunk % scratch.chunks * CHUNK);
+    let (image, rows) = chunk_rows(args, scratch, chunk);
     let left = args.c - c;
-    // SAFETY: channels from c on of the center, the chunk's rows and its sums.
+    // SAFETY: channels from c on of the chunk's rows and of its sums.
     unsafe {
-        let mut sums = [Sum::<V, SQUARES>::new(V::splat(0.0)); NV];
-        let mut centers = [V::splat(0.0); NV];
-        for (v, center_v) in centers.iter_mut().enumerate() {
-            *center_v = V::load_block::<NV>(center.add(c + v * V::LANES), left);
-        }
-        for row in first..(first + CHUNK).min(args.s) {
-            let x = args.x.offset(image as isize * args.x_image + row as isize * args.x_row).add(c);
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let x = V::load_block::<NV>(x.add(v * V::LANES), left);
-                sum.add(x, centers[v]);
+        let zero = V::splat(0.0);
+        let image = args.x.offset(image as isize * args.x_image).add(c);
+        let mut centers = [zero; NV];
+        if args.center {
+            let pivots = load::<V, NV>(image, left);
+            let sums = strands::<V, false, NV>(args, image, rows.clone(), left, pivots);
+            for v in 0..NV {
+                let at = chunk * args.c + c + v * V::LANES;
+                sums[v].store_upto(scratch.sums.add(at), left - v * V::LANES);
+                centers[v] = sums[v].mul_add(V::splat(1.0 / rows.len() as f32), pivots[v]);
             }
         }
-        for (v, sum) in sums.iter().enumerate() {
-            let at = c + v * V::LANES;
-            sum.sum.store_upto(scratch.partial.add(chunk * args.c + at), args.c - at);
+        let squares = strands::<V, true, NV>(args, image, rows, left, centers);
+        for v in 0..NV {
+            let at = chunk * args.c + c + v * V::LANES;
+            centers[v].store_upto(scratch.centers.add(at), left - v * V::LANES);
+            squares[v].store_upto(scratch.squares.add(at), left - v * V::LANES);
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn load<V: Simd, const NV: usize>(ptr: *const f32, left: usize) -> [V; NV] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut vectors = [V::splat(0.0); NV];
+        for (v, vector) in vectors.iter_mut().enumerate() {
+            *vector = V::load_block::<NV>(ptr.add(v * V::LANES), left);
+        }
+        vectors
+    }
+}
+
+/// Sums over rows of an image: of distances from the centers, or of their squares.
+#[inline(always)]
+unsafe fn strands<V: Simd, const SQUARES: bool, const NV: usize>(
+    args: &NormArgs,
+    image: *const f32,
+    rows: core::ops::Range<usize>,
+    left: usize,
+    centers: [V; NV],
+) -> [V; NV] {
+    // SAFETY: the caller vouches for the rows.
+    unsafe {
+        let mut sums = [[Sum::<V, SQUARES>::new(V::splat(0.0)); NV]; STRANDS];
+        let whole = rows.start + rows.len() / STRANDS * STRANDS;
+        for row in (rows.start..whole).step_by(STRANDS) {
+            for (strand, sums) in sums.iter_mut().enumerate() {
+                let x = load::<V, NV>(image.offset((row + strand) as isize * args.x_row), left);
+                for v in 0..NV {
+                    sums[v].add(x[v], centers[v]);
+                }
+            }
+        }
+        for row in whole..rows.end {
+            let x = load::<V, NV>(image.offset(row as isize * args.x_row), left);
+            for v in 0..NV {
+                sums[0][v].add(x[v], centers[v]);
+            }
+        }
+        let mut total = [V::splat(0.0); NV];
+        for (v, total) in total.iter_mut().enumerate() {
+            let [a, b, c, d] = [sums[0][v].sum, sums[1][v].sum, sums[2][v].sum, sums[3][v].sum];
+            *total = a.add(b).add(c.add(d));
+        }
+        total
     }
 }
 
@@ -201,58 +255,51 @@ fn group_channels(args: &NormArgs, group: usize) -> (usize, core::ops::Range<usi
     (group / args.groups, first..first + channels)
 }
 
-/// The sum of a channel's partial sums.
-#[inline(always)]
-unsafe fn combine(args: &NormArgs, scratch: &Scratch, image: usize, c: usize) -> f64 {
-    let mut sum = 0.0;
-    for chunk in 0..scratch.chunks {
-        // SAFETY: within the partial sums of the image.
-        sum += f64::from(unsafe { *scratch.partial.add((image * scratch.chunks + chunk) * args.c + c) });
-    }
-    sum
-}
-
-/// Writes a group's mean, rounded, and leaves what rounding cut off in `shift`.
-#[inline(always)]
-unsafe fn means(args: &NormArgs, scratch: &Scratch, group: usize) {
-    let (image, channels) = group_channels(args, group);
-    let mut mean = 0.0;
-    // SAFETY: channels of the image.
-    unsafe {
-        if args.center {
-            for c in channels.clone() {
-                let pivot = f64::from(*args.x.offset(image as isize * args.x_image).add(c));
-                mean += pivot + combine(args, scratch, image, c) / args.s as f64;
-            }
-            mean /= channels.len() as f64;
-        }
-        for c in channels {
-            *scratch.mean.add(image * args.c + c) = mean as f32;
-            *scratch.shift.add(image * args.c + c) = (mean - f64::from(mean as f32)) as f32;
-        }
-    }
-}
-
-/// Writes a group's scales and shifts.
+/// Writes a group's means, scales and shifts.
 #[inline(always)]
 unsafe fn scales(args: &NormArgs, scratch: &Scratch, group: usize) {
     let (image, channels) = group_channels(args, group);
-    let mut squares = 0.0;
+    // Rows, center, sum of distances from the pivot and of squares of one channel in one chunk.
+    // SAFETY: sums of the image's chunks.
+    let sums = |c: usize, chunk: usize| unsafe {
+        let at = (image * scratch.chunks + chunk) * args.c + c;
+        let rows = CHUNK.min(args.s - chunk * CHUNK) as f64;
+        let sum = if args.center { f64::from(*scratch.sums.add(at)) } else { 0.0 };
+        (rows, f64::from(*scratch.centers.add(at)), sum, f64::from(*scratch.squares.add(at)))
+    };
     // SAFETY: channels of the image.
     unsafe {
-        for c in channels.clone() {
-            squares += combine(args, scratch, image, c);
+        let pivot = |c: usize| f64::from(*args.x.offset(image as isize * args.x_image).add(c));
+        let mut mean = 0.0;
+        if args.center {
+            for c in channels.clone() {
+                let sum: f64 = (0..scratch.chunks).map(|chunk| sums(c, chunk).2).sum();
+                mean += pivot(c) + sum / args.s as f64;
+            }
+            mean /= channels.len() as f64;
         }
-        // The mean was rounded by `low`, which every square contains.
-        let low = f64::from(*scratch.shift.add(image * args.c + channels.start));
-        let count = args.s * channels.len();
-        let inverse = inverse_deviation(args, squares - count as f64 * low * low, count);
+        let mut squares = 0.0;
+        for c in channels.clone() {
+            for chunk in 0..scratch.chunks {
+                let (rows, center, sum, about_center) = sums(c, chunk);
+                if args.center {
+                    // From squares about the center, which is rounded, to squares about the mean of all.
+                    let own = pivot(c) + sum / rows;
+                    squares -= rows * (own - center) * (own - center);
+                    squares += rows * (own - mean) * (own - mean);
+                }
+                squares += about_center;
+            }
+        }
+        let inverse = inverse_deviation(args, squares, args.s * channels.len());
         for c in channels {
-            let (scale, shift) =
-                (scratch.scale.add(image * args.c + c), scratch.shift.add(image * args.c + c));
+            let at = image * args.c + c;
             let (gamma, beta) = parameters(args, c);
-            *scale = (inverse * gamma) as f32;
-            *shift = (beta - f64::from(*shift) * inverse * gamma) as f32;
+            *scratch.mean.add(at) = mean as f32;
+            *scratch.scale.add(at) = (inverse * gamma) as f32;
+            // What rounding has cut off of the mean.
+            let low = mean - f64::from(mean as f32);
+            *scratch.shift.add(at) = (beta - low * inverse * gamma) as f32;
         }
     }
 }
@@ -276,13 +323,12 @@ unsafe fn parameters(args: &NormArgs, c: usize) -> (f64, f64) {
 
 #[inline(always)]
 unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
-    let (image, first) = (chunk / scratch.chunks, chunk % scratch.chunks * CHUNK);
-    let rows = CHUNK.min(args.s - first);
+    let (image, rows) = chunk_rows(args, scratch, chunk);
     // SAFETY: rows of x and y, and channel vectors of scratch.
     unsafe {
         let at = image * args.c;
         let (mean, scale, shift) = (scratch.mean.add(at), scratch.scale.add(at), scratch.shift.add(at));
-        for row in first..first + rows {
+        for row in rows {
             let x = args.x.offset(image as isize * args.x_image + row as isize * args.x_row);
             let y = args.y.offset(image as isize * args.y_image + row as isize * args.y_row);
             for c in (0..args.c).step_by(V::LANES) {

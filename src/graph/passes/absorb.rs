@@ -18,11 +18,11 @@ pub fn epilogues(mut graph: Graph) -> Graph {
         let mut candidates: Vec<(usize, ValueId)> =
             program.inputs().into_iter().filter_map(|id| Some((*producers.get(&id)?, id))).collect();
         candidates.sort_by_key(|c| std::cmp::Reverse(c.0));
-        for (producer, value) in candidates {
-            if graph.fact(value) != graph.fact(output) || uses[value.index()] != 1 {
-                continue;
-            }
-            while absorb(&mut graph, producer, value, &mut program, &producers) {}
+        candidates.retain(|&(_, value)| graph.fact(value) == graph.fact(output) && uses[value.index()] == 1);
+        // Again after each: what one takes in may be what stood between another and its operand.
+        while let Some(&(producer, _)) =
+            candidates.iter().find(|(at, value)| absorb(&mut graph, *at, *value, &mut program, &producers))
+        {
             if program.steps.is_empty() {
                 // The producer computes the node's result now, and nothing is left for the node itself.
                 graph.nodes[producer].outputs = std::vec![output];
@@ -67,7 +67,7 @@ fn absorb(
     graph.nodes[producer].op = op;
     program.replace(Arg::Step(at), Arg::Input(value));
     program.remove(at);
-    !program.steps.is_empty()
+    true
 }
 
 /// A further input of a node that absorbs a step.

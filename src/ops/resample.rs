@@ -103,6 +103,7 @@ pub fn import(b: &mut Builder, call: &Call) -> Result<Vec<ValueId>, OpError> {
         exclude_outside: call.flag("exclude_outside", false)?,
         antialias: call.flag("antialias", false)?,
     };
+    let mut times = std::vec![1; b.shape(x).len()];
     for (axis, size, scale) in targets(b, call, x, upsample)? {
         let n = b.shape(x)[axis];
         if n == size && (scale - 1.0).abs() < 1e-6 {
@@ -114,23 +115,29 @@ pub fn import(b: &mut Builder, call: &Call) -> Result<Vec<ValueId>, OpError> {
             "half_pixel" => rule.nearest.starts_with("round"),
             _ => false,
         };
-        x = if rule.mode == "nearest" && repeats && whole * n == size && scale == whole as f64 {
-            repeated(b, x, axis, whole)?
+        if rule.mode == "nearest" && repeats && whole * n == size && scale == whole as f64 {
+            times[axis] = whole;
         } else {
             let (taps, indices, weights) = rule.table(n, size, scale)?;
-            b.push(Resample { axis, taps, indices, weights }, &[x])?
-        };
+            x = b.push(Resample { axis, taps, indices, weights }, &[x])?;
+        }
     }
-    Ok(std::vec![x])
+    Ok(std::vec![if times.iter().all(|&t| t == 1) { x } else { repeated(b, x, &times)? }])
 }
 
-/// Nearest neighbours by a whole factor are repeats: a broadcast view, no table.
-fn repeated(b: &mut Builder, x: ValueId, axis: usize, times: usize) -> Result<ValueId, OpError> {
+/// Nearest neighbours by whole factors are repeats: one copy of a broadcast view, no table.
+fn repeated(b: &mut Builder, x: ValueId, times: &[usize]) -> Result<ValueId, OpError> {
     let shape = b.shape(x).to_vec();
-    let column = [&shape[..=axis], &[1], &shape[axis + 1..]].concat();
-    let wide = [&shape[..=axis], &[times], &shape[axis + 1..]].concat();
-    let mut target = shape;
-    target[axis] *= times;
+    let (mut column, mut wide, mut target) = (Vec::new(), Vec::new(), Vec::new());
+    for (&size, &times) in shape.iter().zip(times) {
+        column.push(size);
+        wide.push(size);
+        if times > 1 {
+            column.push(1);
+            wide.push(times);
+        }
+        target.push(size * times);
+    }
     let column = b.reshape(x, &column)?;
     let wide = b.expand(column, &wide)?;
     b.reshape(wide, &target)

@@ -2,7 +2,7 @@
 
 use super::{Call, MAX_ELEMENTS, OpError, Operator, broadcast_shapes, elements, normal_axis, problem};
 use crate::graph::{Builder, Fact, Node, Tensor, ValueId};
-use crate::plan::{Lower, canonical};
+use crate::plan::Lower;
 use std::vec::Vec;
 
 /// The same elements, in row-major order, under other dimensions. A view where strides allow it.
@@ -28,7 +28,7 @@ impl Operator for Reshape {
         let reshaped = match place.reshaped(&self.shape) {
             Some(reshaped) => reshaped,
             None => {
-                let order = canonical(place.rank());
+                let order = place.order_for(&self.shape);
                 let dense = lower.dense(place, &order)?;
                 dense
                     .reshaped(&self.shape)

@@ -2,6 +2,7 @@
 
 use crate::graph::{Fact, contiguous_strides};
 use crate::kernels::DType;
+use std::ops::Range;
 use std::vec::Vec;
 
 /// The memory that a place is in.
@@ -113,27 +114,9 @@ impl Place {
             return Some(Place { dims: dims.to_vec(), strides: contiguous_strides(dims), ..self.clone() });
         }
         let mut strides = std::vec![0isize; dims.len()];
-        // Walk both shapes in groups of axes that hold the same number of elements.
-        let (mut old, mut new) = (0, 0);
-        while new < dims.len() || old < self.rank() {
-            let (old_first, new_first) = (old, new);
-            let mut have = if old < self.rank() { self.dims[old] } else { 1 };
-            let mut want = if new < dims.len() { dims[new] } else { 1 };
-            old = (old + 1).min(self.rank());
-            new = (new + 1).min(dims.len());
-            while have != want {
-                if have < want && old < self.rank() {
-                    have *= self.dims[old];
-                    old += 1;
-                } else if want < have && new < dims.len() {
-                    want *= dims[new];
-                    new += 1;
-                } else {
-                    return None;
-                }
-            }
-            let mut stride = self.run_stride(old_first..old)?;
-            for axis in (new_first..new).rev() {
+        for (old, new) in runs(&self.dims, dims)? {
+            let mut stride = self.run_stride(old)?;
+            for axis in new.rev() {
                 strides[axis] = stride;
                 stride *= dims[axis] as isize;
             }
@@ -141,8 +124,22 @@ impl Place {
         Some(Place { dims: dims.to_vec(), strides, ..self.clone() })
     }
 
+    /// The order of axes for a dense copy that can be seen with other dimensions: as they lie in memory now, except that
+    /// axes which the other dimensions merge or split follow on each other.
+    pub fn order_for(&self, dims: &[usize]) -> Vec<usize> {
+        let Some(mut runs) = runs(&self.dims, dims).filter(|_| !self.is_empty()) else {
+            return (0..self.rank()).collect();
+        };
+        let reach = |axes: &Range<usize>| {
+            let long = axes.clone().filter(|&a| self.dims[a] > 1).map(|a| self.strides[a].abs());
+            std::cmp::Reverse(long.max().unwrap_or(isize::MAX))
+        };
+        runs.sort_by_key(|(old, _)| reach(old));
+        runs.into_iter().flat_map(|(old, _)| old).collect()
+    }
+
     /// The stride with which a run of axes can be walked as one; `None` if they do not follow on each other.
-    fn run_stride(&self, axes: std::ops::Range<usize>) -> Option<isize> {
+    fn run_stride(&self, axes: Range<usize>) -> Option<isize> {
         let mut long = axes.rev().filter(|&a| self.dims[a] != 1);
         let Some(last) = long.next() else { return Some(0) };
         let (stride, mut span) = (self.strides[last], self.strides[last] * self.dims[last] as isize);
@@ -154,6 +151,32 @@ impl Place {
         }
         Some(stride)
     }
+}
+
+/// Pairs of runs of axes, of old and of new dimensions, that hold the same number of elements; `None` if the dimensions
+/// do not hold the same.
+fn runs(old_dims: &[usize], new_dims: &[usize]) -> Option<Vec<(Range<usize>, Range<usize>)>> {
+    let (mut runs, mut old, mut new) = (Vec::new(), 0, 0);
+    while new < new_dims.len() || old < old_dims.len() {
+        let first = (old, new);
+        let mut have = old_dims.get(old).copied().unwrap_or(1);
+        let mut want = new_dims.get(new).copied().unwrap_or(1);
+        old = (old + 1).min(old_dims.len());
+        new = (new + 1).min(new_dims.len());
+        while have != want {
+            if have < want && old < old_dims.len() {
+                have *= old_dims[old];
+                old += 1;
+            } else if want < have && new < new_dims.len() {
+                want *= new_dims[new];
+                new += 1;
+            } else {
+                return None;
+            }
+        }
+        runs.push((first.0..old, first.1..new));
+    }
+    Some(runs)
 }
 
 /// Merges neighbouring axes that are contiguous in all places at once and drops those of size 1. All places have the

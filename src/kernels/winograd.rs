@@ -184,8 +184,18 @@ unsafe fn multiply<V: Simd, const MR: usize, const NV: usize>(
 unsafe fn forward<V: Simd>(p: &Patches, [image, y, x]: [usize; 3], k: usize, to: *mut f32, step: usize) {
     let pixel = Pixel::new(p, (image * p.output[0] + y) * p.output[1] + x);
     let mut from = [p.zeros; PLACES];
-    for (i, from) in from.iter_mut().enumerate() {
-        *from = pixel.tap(p, i / IN, i % IN).unwrap_or(p.zeros);
+    match (pixel.tap(p, 0, 0), pixel.tap(p, IN - 1, IN - 1)) {
+        // With two corners all of the patch is inside.
+        (Some(first), Some(_)) => {
+            for (i, from) in from.iter_mut().enumerate() {
+                *from = first.wrapping_offset((i / IN) as isize * p.row + (i % IN) as isize * p.pixel);
+            }
+        }
+        _ => {
+            for (i, from) in from.iter_mut().enumerate() {
+                *from = pixel.tap(p, i / IN, i % IN).unwrap_or(p.zeros);
+            }
+        }
     }
     let whole = k / V::LANES * V::LANES;
     for c in (0..whole).step_by(V::LANES) {

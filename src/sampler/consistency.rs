@@ -10,7 +10,7 @@ pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
     )?;
     let sigma_min = setup.parameterisation.process.end();
     // Both references draw after every step of several, the last included, and never for a single one.
-    let draws = setup.steps() > 1;
+    let draws = setup.planned > 1;
     Ok(setup.intervals(|from, to| Row {
         noise: draws.then(|| libm::sqrt((to.t * to.t - sigma_min * sigma_min).max(0.0))),
         ..setup.row(setup.parameterisation.inputs(from.t, sigma_min), from, Combination::OTHER)

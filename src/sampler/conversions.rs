@@ -2,7 +2,7 @@
 
 use super::{
     Betas, Combination, Error, Inputs, Knot, Level, MAX_HISTORY, Process, Row, Setup, perflow::end_of_window,
-    positive,
+    policy, positive,
 };
 
 /// What a network computes and how it is told the time: fixed by its training.
@@ -37,6 +37,13 @@ pub enum Prediction {
     SimpleEdm { sigma_data: f64 },
     /// The noise, which with these betas tells where the window of a piecewise rectified flow ends: PeRFlow.
     WindowedNoise { betas: Betas },
+    /// The gradient of the log density, `-noise / sigma`.
+    Score,
+    /// So many velocities for one step, stacked; what their states of the step say of the data is a line between two of them:
+    /// pi-Flow. Samplers see their mean, with the weights of [`Policy`](super::Policy).
+    VelocityGrid { points: u8 },
+    /// The next state: the update is inside the graph, which is told the number of the step and that of all steps.
+    NextState,
 }
 
 /// The values of the network's time inputs.
@@ -61,6 +68,9 @@ impl Parameterisation {
         if let Some(sigma_data) = self.prediction.sigma_data() {
             positive("sigma_data", sigma_data)?;
         }
+        if let Prediction::VelocityGrid { points } = self.prediction {
+            policy::check(points)?;
+        }
         positive("time_scale", self.time.scale())
     }
 
@@ -70,9 +80,10 @@ impl Parameterisation {
     pub(super) fn clean(&self, Knot { t, level }: Knot) -> Combination {
         let Level { alpha, sigma } = level;
         match self.prediction {
-            Prediction::Clean => Combination::OTHER,
+            Prediction::Clean | Prediction::NextState => Combination::OTHER,
             Prediction::Epsilon => Combination { x: 1.0 / alpha, y: -sigma / alpha },
             Prediction::V => Combination { x: alpha, y: -sigma },
+            Prediction::Score => Combination { x: 1.0 / alpha, y: sigma * sigma / alpha },
             Prediction::EdmConsistency { sigma_data } => edm(t, t - self.process.end(), sigma_data),
             Prediction::Edm { sigma_data } => edm(t, t, sigma_data),
             Prediction::Velocity => match self.process {
@@ -81,16 +92,33 @@ impl Parameterisation {
                     let norm = libm::hypot(share, 1.0 - share);
                     Combination { x: cosine - sine * (1.0 - 2.0 * share), y: -sine * norm * sigma_data }
                 }
-                _ => Combination { x: 1.0, y: -t * self.time.direction() },
+                _ => Combination { x: 1.0, y: -sigma * self.time.direction() },
             },
-            Prediction::DataVelocity => Combination { x: 1.0, y: t },
+            Prediction::VelocityGrid { .. } => Combination { x: 1.0, y: -sigma * self.time.direction() },
+            Prediction::DataVelocity => Combination { x: 1.0, y: sigma },
             Prediction::WindowedNoise { betas } => end_of_window(betas, t),
             Prediction::ScaledVelocity { sigma_data } => {
-                Combination { x: 1.0, y: -t * sigma_data * self.time.direction() }
+                Combination { x: 1.0, y: -sigma * sigma_data * self.time.direction() }
             }
             Prediction::SimpleEdm { sigma_data } => {
                 let norm = libm::hypot(alpha, sigma);
                 Combination { x: alpha / (norm * norm), y: -sigma / norm * sigma_data }
+            }
+        }
+    }
+
+    /// The noise from the state and `F`.
+    pub(super) fn noise(&self, at: Knot) -> Combination {
+        let Level { alpha, sigma } = at.level;
+        match self.prediction {
+            Prediction::Epsilon => Combination::OTHER,
+            Prediction::Score => Combination { x: 0.0, y: -sigma },
+            Prediction::V if matches!(self.process, Process::Preserving { .. }) => {
+                Combination { x: sigma, y: alpha }
+            }
+            _ => {
+                let clean = self.clean(at);
+                Combination { x: (1.0 - alpha * clean.x) / sigma, y: -alpha / sigma * clean.y }
             }
         }
     }
@@ -119,8 +147,8 @@ impl Parameterisation {
         use Prediction::*;
         let (predicts, predictions, tells, times) = match self.process {
             Process::Exploding { .. } => (
-                matches!(self.prediction, Clean | Epsilon | EdmConsistency { .. } | Edm { .. }),
-                "a clean sample, the noise or EDM's preconditioning",
+                matches!(self.prediction, Clean | Epsilon | Score | EdmConsistency { .. } | Edm { .. }),
+                "a clean sample, the noise, the score or EDM's preconditioning",
                 matches!(self.time, Time::Linear { .. } | Time::Log { .. }),
                 "the noise level or its logarithm",
             ),
@@ -134,8 +162,8 @@ impl Parameterisation {
                 "linear time",
             ),
             Process::Preserving { .. } => (
-                matches!(self.prediction, Clean | Epsilon | V),
-                "the noise, v or a clean sample",
+                matches!(self.prediction, Clean | Epsilon | Score | V),
+                "the noise, the score, v or a clean sample",
                 matches!(self.time, Time::Linear { .. }),
                 "timesteps as they are",
             ),
@@ -144,6 +172,12 @@ impl Parameterisation {
                 "v, a velocity or a clean sample",
                 matches!(self.time, Time::Linear { .. } | Time::Share { .. }),
                 "the angle or its share of noise",
+            ),
+            Process::MeanReverting { .. } => (
+                matches!(self.prediction, Epsilon | Score),
+                "the score or the noise",
+                matches!(self.time, Time::Linear { .. }),
+                "linear time",
             ),
         };
         if !predicts {
@@ -175,6 +209,9 @@ impl Prediction {
             Prediction::ScaledVelocity { .. } => "a scaled velocity",
             Prediction::SimpleEdm { .. } => "IMM's preconditioning",
             Prediction::WindowedNoise { .. } => "windows",
+            Prediction::Score => "the score",
+            Prediction::VelocityGrid { .. } => "several velocities a step",
+            Prediction::NextState => "the next state",
         }
     }
 }
@@ -218,7 +255,7 @@ impl Time {
     }
 
     /// Sign that turns a velocity along the network's time into one along `t`.
-    fn direction(self) -> f64 {
+    pub(super) fn direction(self) -> f64 {
         match self {
             Time::Reversed { .. } => -1.0,
             Time::Linear { .. } | Time::Log { .. } | Time::Share { .. } => 1.0,
@@ -262,9 +299,11 @@ impl Setup<'_> {
     pub(super) fn row(&self, inputs: Inputs, at: Knot, update: Combination) -> Row {
         Row {
             inputs,
+            level: at.level,
             estimate: self.parameterisation.clean(at),
             limit: self.options.clamp,
             update,
+            direct: 0.0,
             keep: Combination::OTHER,
             earlier: [0.0; MAX_HISTORY],
             noise: None,

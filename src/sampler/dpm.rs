@@ -1,44 +1,86 @@
-//! DPM-Solver++, which is exact for the linear part and looks back at one estimate for the rest.
+//! DPM-Solver and DPM-Solver++ as multistep rules: each step looks back at the estimates of those before it.
 
-use super::{Combination, Error, Knot, Process, Row, Setup, Table};
+use super::{
+    Error, Process, Setup, Table,
+    exponential::{Integrand, Meeting, Step, deviation, exact, midway, moments, weights},
+};
 
-/// Lu et al. 2022, algorithm 2 (2M), of order one in the first and in the last step.
-pub(super) fn multistep_table(setup: &Setup<'_>) -> Result<Table, Error> {
-    setup.require(
-        |process| !matches!(process, Process::Trigonometric { .. }),
-        "noise levels, timesteps or a flow",
-    )?;
-    Ok(setup.numbered_intervals(|i, at, _| {
-        let [from, to] = setup.levels(i);
-        let shrink = to.ratio() / from.ratio();
-        second_order(setup, i, at, to.sigma / from.sigma, to.alpha * (1.0 - shrink))
-    }))
+/// Lu et al. 2022, arXiv 2211.01095, algorithm 2.
+pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
+    multistep(setup, Integrand::Data, midway, false)
 }
 
-/// The same for the reverse SDE, which draws after every step; the reference's midpoint form.
-pub(super) fn stochastic_table(setup: &Setup<'_>) -> Result<Table, Error> {
-    let knows = |process| matches!(process, Process::Exploding { .. } | Process::Preserving { .. });
-    setup.require(knows, "noise levels or timesteps")?;
-    Ok(setup.numbered_intervals(|i, at, _| {
-        let [from, to] = setup.levels(i);
-        let shrink = to.ratio() / from.ratio();
-        let forgotten = 1.0 - shrink * shrink;
-        let row = second_order(setup, i, at, shrink * to.sigma / from.sigma, to.alpha * forgotten);
-        Row { noise: Some(to.sigma * libm::sqrt(forgotten)), ..row }
-    }))
+/// The same with the exact integral of the line through two estimates.
+pub(super) fn heun_table(setup: &Setup<'_>) -> Result<Table, Error> {
+    multistep(setup, Integrand::Data, exact, false)
 }
 
-/// `x' = keep * x + grow * D`, where `D` draws the estimates out to the middle of the step.
-fn second_order(setup: &Setup<'_>, i: usize, at: Knot, keep: f64, grow: f64) -> Row {
-    // Half of the step over the one before it, both in lambda = ln(alpha / sigma). It is 0 after pure noise.
-    let ahead = if i == 0 || setup.is_last(i) {
-        0.0
-    } else {
-        let ([before, _], [from, to]) = (setup.levels(i - 1), setup.levels(i));
-        0.5 * libm::log(to.ratio() / from.ratio()) / libm::log(from.ratio() / before.ratio())
-    };
-    let update = Combination { x: keep, y: grow * (1.0 + ahead) };
-    let mut row = setup.row(setup.here(at), at, update);
-    row.earlier[0] = -grow * ahead;
-    row
+/// Appendix D: the same for the reverse SDE.
+pub(super) fn sde_table(setup: &Setup<'_>) -> Result<Table, Error> {
+    multistep(setup, Integrand::Data, midway, true)
+}
+
+pub(super) fn sde_heun_table(setup: &Setup<'_>) -> Result<Table, Error> {
+    multistep(setup, Integrand::Data, exact, true)
+}
+
+/// Lu et al. 2022, arXiv 2206.00927, which integrates the noise.
+pub(super) fn noise_table(setup: &Setup<'_>) -> Result<Table, Error> {
+    multistep(setup, Integrand::Noise, midway, false)
+}
+
+pub(super) fn noise_heun_table(setup: &Setup<'_>) -> Result<Table, Error> {
+    multistep(setup, Integrand::Noise, exact, false)
+}
+
+pub(super) fn noise_sde_table(setup: &Setup<'_>) -> Result<Table, Error> {
+    multistep(setup, Integrand::Noise, midway, true)
+}
+
+fn multistep(
+    setup: &Setup<'_>,
+    integrand: Integrand,
+    meeting: Meeting,
+    stochastic: bool,
+) -> Result<Table, Error> {
+    setup.require_for(integrand)?;
+    let tau = if stochastic { 1.0 } else { 0.0 };
+    let table = setup.integrate(integrand, |i| {
+        let step = Step::new(integrand, setup.ends(i), tau);
+        let (nodes, order) = (setup.nodes(i), setup.order_of(i));
+        let weights = match order {
+            3 => third_order(nodes, step.z, stochastic),
+            _ => weights(&nodes[..order], step.z, meeting),
+        };
+        (step.keep, weights.map(|weight| step.gain * weight))
+    });
+    if !stochastic {
+        return Ok(table);
+    }
+    Ok(setup.draw(table, |i| deviation(integrand, setup.ends(i), tau)))
+}
+
+/// The reference's weights of three estimates. They are not the mean of the parabola through them: that would count the
+/// bend twice as much. For the reverse SDE it has the half that belongs to the bend with the other sign.
+fn third_order([_, one, two]: [f64; 3], z: f64, stochastic: bool) -> [f64; 4] {
+    let [_, slope, square, _] = moments(z);
+    let bend = 0.5 * square + if stochastic { 1.0 / libm::expm1(z) } else { 0.0 };
+    // Weights of the slopes between the latest two estimates and between the two before.
+    let early = (slope * one - bend) / -two;
+    let late = slope - early;
+    let (late, early) = (late / -one, early / (one - two));
+    [1.0 + late, early - late, -early, 0.0]
+}
+
+impl Setup<'_> {
+    /// Noise cannot be integrated from a state of nothing else.
+    pub(super) fn require_for(&self, integrand: Integrand) -> Result<(), Error> {
+        match integrand {
+            Integrand::Data => self.require(|_| true, "any process"),
+            Integrand::Noise => self.require(
+                |process| matches!(process, Process::Exploding { .. } | Process::Preserving { .. }),
+                "noise levels or timesteps",
+            ),
+        }
+    }
 }

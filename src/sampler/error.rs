@@ -2,13 +2,15 @@
 
 use core::fmt;
 
-use super::{MAX_STEPS, SAMPLERS};
+use super::{MAX_STEPS, SAMPLERS, SCHEDULES};
 
 /// Why there is no table, or why a step could not be taken.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     #[error("there is no sampler `{name}`; there are {}", SamplerNames)]
     UnknownSampler { name: ShortName },
+    #[error("there is no schedule `{name}`; there are {}", ScheduleNames)]
+    UnknownSchedule { name: ShortName },
     #[error("0 steps produce nothing: ask for 1 to {MAX_STEPS}")]
     NoSteps,
     #[error("{steps} steps are too many: ask for 1 to {MAX_STEPS}")]
@@ -31,8 +33,14 @@ pub enum Error {
     BadSetting { name: &'static str, value: f64, must: &'static str },
     #[error("sampler `{sampler}` cannot use {what}: it needs {accepts}")]
     Unsupported { sampler: &'static str, what: &'static str, accepts: &'static str },
+    #[error("step {step} does not go through a clean sample that could be edited: choose another sampler")]
+    NoClean { step: usize },
+    #[error("the edit {edit} needs {needs}: choose another, or another model")]
+    BadEdit { edit: &'static str, needs: &'static str },
     #[error("{name} has {found} values and the state has {expected}: pass slices of one length")]
     Length { name: &'static str, found: usize, expected: usize },
+    #[error("{name} has {found} values: this window and state need {expected}")]
+    WindowLength { name: &'static str, found: usize, expected: usize },
     #[error("there is no step {step} in a table of {steps} steps")]
     NoSuchStep { step: usize, steps: usize },
     #[error("the history has {found} values: this table and state need {expected}")]
@@ -61,9 +69,21 @@ struct SamplerNames;
 
 impl fmt::Display for SamplerNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, sampler) in SAMPLERS.iter().enumerate() {
-            write!(f, "{}`{}`", if i == 0 { "" } else { ", " }, sampler.name)?;
-        }
-        Ok(())
+        listed(f, SAMPLERS.iter().map(|sampler| sampler.name))
     }
+}
+
+struct ScheduleNames;
+
+impl fmt::Display for ScheduleNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        listed(f, SCHEDULES.iter().map(|schedule| schedule.name))
+    }
+}
+
+fn listed(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'static str>) -> fmt::Result {
+    for (i, name) in names.enumerate() {
+        write!(f, "{}`{name}`", if i == 0 { "" } else { ", " })?;
+    }
+    Ok(())
 }

@@ -1,44 +1,72 @@
 //! Euler's method, on a rectified flow and on noise levels, and with noise added after each step.
 
-use super::{Combination, Curve, Error, Process, Row, Setup, Table};
+use super::{Curve, Error, Level, Process, Row, Setup, Table, Within};
 
 /// `x' = x + (s - t) * v(x, t)`; on other processes the same line in `sigma / alpha`, down to the data.
 pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
+    setup.check_churn()?;
     if setup.parameterisation.process == Process::RectifiedFlow {
         setup.require_rectified_flow()?;
         return Ok(setup.intervals(|at, to| setup.straight(setup.here(at), at, to.t, setup.options.clamp)));
     }
     setup.require(|_| true, "any process")?;
-    let table = setup.numbered_intervals(|i, at, _| {
-        let [from, to] = setup.levels(i);
-        setup.row(setup.here(at), at, from.transfer(to))
-    });
-    Ok(setup.scaled_start(table))
+    let table = setup.numbered_intervals(|i, _, _| setup.churn_after(i, setup.euler(i)));
+    Ok(setup.churn_start(setup.scaled_start(table)))
 }
 
 /// Steps below the next noise level, and noises again up to it: `eta` 1 leaves the marginals as they are.
 pub(super) fn ancestral_table(setup: &Setup<'_>) -> Result<Table, Error> {
-    let knows = |process| matches!(process, Process::Exploding { .. } | Process::Preserving { .. });
-    setup.require(knows, "noise levels or timesteps")?;
+    let flow = setup.parameterisation.process == Process::RectifiedFlow;
+    setup.require(
+        |process| !matches!(process, Process::Trigonometric { .. }),
+        "noise levels, timesteps or a flow",
+    )?;
     let table = setup.numbered_intervals(|i, at, _| {
         let [from, to] = setup.levels(i);
-        let (high, low) = (from.ratio(), to.ratio());
-        let most = libm::sqrt(low * low * (high * high - low * low) / (high * high));
-        let up = (setup.eta * most).min(low);
-        let down = libm::sqrt(low * low - up * up) / high;
-        let update = Combination { x: down * to.alpha / from.alpha, y: (1.0 - down) * to.alpha };
-        // diffusers draws after the last step as well.
-        let noise = (setup.eta > 0.0).then_some(up * to.alpha);
-        Row { noise, ..setup.row(setup.here(at), at, update) }
+        let (low, up) =
+            if flow { flow_ancestral(from, to, setup.eta) } else { ancestral(from, to, setup.eta) };
+        // diffusers draws after the last step as well, except on a flow.
+        let draws = setup.eta > 0.0 && !(flow && setup.is_last(i));
+        Row { noise: draws.then_some(up), ..setup.row(setup.here(at), at, from.transfer(low)) }
     });
     Ok(setup.scaled_start(table))
 }
 
+/// Where an ancestral step to `to` goes before it draws, in the scale of `to`, and the deviation of what it draws.
+pub(super) fn ancestral(from: Level, to: Level, eta: f64) -> (Level, f64) {
+    let (kept, drawn) = (to.ratio() / from.ratio(), eta * eta);
+    let up = eta * to.sigma * libm::sqrt(1.0 - kept * kept);
+    // Not the root of a difference: next to nothing is left of a long step.
+    let sigma = to.sigma * libm::sqrt(1.0 - drawn + drawn * kept * kept);
+    (Level { alpha: to.alpha, sigma }, up)
+}
+
+/// The same in a rectified flow's own time, in which the step goes further by a share `eta` of its length.
+fn flow_ancestral(from: Level, to: Level, eta: f64) -> (Level, f64) {
+    let below = to.sigma * (1.0 - eta * (1.0 - to.sigma / from.sigma));
+    let sigma = to.alpha * below / (1.0 - below);
+    (Level { alpha: to.alpha, sigma }, libm::sqrt((to.sigma - sigma) * (to.sigma + sigma)))
+}
+
 impl Setup<'_> {
-    /// The initial state of solvers that count noise levels: on timesteps that begin at the last one, diffusers
-    /// leaves out the little of the data that it has.
-    pub(super) fn scaled_start(&self, table: Table) -> Table {
-        let leads = matches!(self.grid.curve, Curve::Leading { .. });
+    /// All of step `i` in one row.
+    pub(super) fn euler(&self, i: usize) -> Row {
+        let (at, [_, to]) = (self.churned(i), self.levels(i));
+        self.row(self.here(at), at, at.level.transfer(to))
+    }
+
+    /// The ends of solvers that count noise levels, as diffusers has them on timesteps: the initial state leaves out the
+    /// little of the data that the last timestep has, and what is left at the smallest is divided by `alpha`.
+    pub(super) fn scaled_start(&self, mut table: Table) -> Table {
+        if let (Process::Preserving { .. }, Some(row)) =
+            (self.parameterisation.process, table.rows.last_mut())
+        {
+            row.stretch(1.0 / self.levels(self.steps() - 1)[1].alpha);
+        }
+        let leads = matches!(
+            self.grid.curve,
+            Curve::Leading { .. } | Curve::Levels { within: Within::Leading { .. }, .. }
+        );
         match self.parameterisation.process {
             Process::Preserving { .. } if !leads => {
                 Table { initial_scale: self.knots[0].level.sigma, ..table }

@@ -65,6 +65,8 @@ pub struct Sampler {
     pub paper: &'static str,
     /// The implementation it agrees with.
     pub reference: &'static str,
+    /// Whether it can start from a state with nothing of the data. The others are given a trace of it, as diffusers does.
+    pub(super) from_pure_noise: bool,
     pub(super) rows: fn(&Setup<'_>) -> Result<Table, Error>,
 }
 
@@ -83,19 +85,25 @@ impl Sampler {
     ) -> Result<Table, Error> {
         parameterisation.check()?;
         options.check(self)?;
+        let mut parameterisation = *parameterisation;
+        if !self.from_pure_noise {
+            parameterisation.process = parameterisation.process.with_a_trace_of_data();
+        }
         let knots = grid.knots(parameterisation.process)?;
+        let skipped = options.skipped(knots.len() - 1)?;
         let eta = options.eta.or(self.eta).unwrap_or(0.0);
         let order = options.order.unwrap_or(self.order);
         let mut table = (self.rows)(&Setup {
             sampler: self.name,
-            parameterisation,
+            parameterisation: &parameterisation,
             grid,
-            knots: &knots,
+            knots: &knots[skipped..],
+            planned: knots.len() - 1,
             options,
             eta,
             order,
         })?;
-        table.initial_scale *= options.temperature;
+        table.initial_scale = options.initial_scale.unwrap_or(table.initial_scale) * options.temperature;
         let amplify = |noise: Option<f64>| noise.map(|c| c * options.noise_scale);
         table.rows.iter_mut().for_each(|row| row.noise = amplify(row.noise));
         Ok(Table { initial_noise: amplify(table.initial_noise), ..table })

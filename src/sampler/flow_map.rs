@@ -29,7 +29,7 @@ pub(super) fn stochastic_table(setup: &Setup<'_>) -> Result<Table, Error> {
 /// Shortcut models: `N` even jumps, and `log2(N)` in place of their length.
 pub(super) fn shortcut_table(setup: &Setup<'_>) -> Result<Table, Error> {
     setup.require_rectified_flow()?;
-    let steps = setup.steps();
+    let steps = setup.planned;
     if !steps.is_power_of_two() || !matches!(setup.grid.curve, Curve::Usual | Curve::Uniform) {
         return Err(setup.unsupported("these times", "1, 2, 4, 8 and so on even steps"));
     }
@@ -126,9 +126,11 @@ mod tests {
             table.rows[..],
             [Row {
                 inputs: Inputs { scale: 1.0, t: 1.0, s: 0.0, h: 1.0 },
+                level: Level { alpha: 0.0, sigma: 1.0 },
                 estimate: Combination { x: 0.0, y: 1.0 },
                 limit: None,
                 update: Combination { x: 1.0, y: -1.0 },
+                direct: 0.0,
                 keep: Combination { x: 0.0, y: 1.0 },
                 earlier: [0.0; MAX_HISTORY],
                 noise: None,

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! y  = clamp(p*x + q*F)        the estimate the rule is written in: clean sample or velocity
-//! x' = a*x + b*y + c*z   (and multiples of what earlier rows kept of x and y)
+//! x' = a*x + b*y + c*z   (and multiples of F and of what earlier rows kept of x and y)
 //! ```
 //!
 //! and its scalars are known before the first step. So a sampler is a function from times to a [`Table`] of
@@ -38,44 +38,67 @@
 //!
 //! To add a sampler, write a file with one function and add its row to [`SAMPLERS`].
 
-#[cfg(test)]
-mod conformance;
+mod adams;
+mod churn;
 mod consistency;
+mod control;
 mod conversions;
+mod curves;
 mod ddim;
+mod deis;
 mod dpm;
 mod error;
 mod euler;
+mod exponential;
 mod family;
 mod flow_map;
+mod guidance;
 mod heun;
+mod k_sde;
+mod lms;
+mod midpoint;
+mod next_state;
 mod options;
+mod parallel;
 mod perflow;
+mod policy;
 mod process;
+mod quantile;
 mod random;
 mod registry;
 mod renoise;
+mod res;
+mod reverse;
+mod sa;
 mod schedule;
+mod schedules;
+mod singlestep;
 mod table;
 mod trajectory;
 mod unipc;
 mod update;
 
+pub use control::{Edit, add_noise, interpolate, keep, slerp};
 pub use conversions::{Parameterisation, Prediction, Time};
+pub use curves::{Aligned, Spread, karras};
 pub use error::{Error, ShortName};
 pub use family::{Family, Sampler};
+pub use guidance::{Guidance, Interval, Method, Pass, Start};
 pub use options::{Churn, Options};
-pub use process::{Betas, Process};
+pub use parallel::Parallel;
+pub use policy::{MAX_VELOCITIES, Policy, Weights, combine};
+pub use process::{Betas, Level, Process};
 pub use random::{
     GENERATORS, Generator, Gpu, Jax, NamedGenerator, Noise, Numpy, NumpyLegacy, Philox, TorchCpu, TorchCuda,
 };
 pub use registry::SAMPLERS;
-pub use schedule::{Curve, Grid, Stop, karras};
+pub use schedule::{Curve, Grid, Rounding, Stop, Within};
+pub use schedules::{Parameter, Parameters, SCHEDULES, Schedule, Times, schedule};
 pub use table::{Combination, Inputs, Row, Table};
 pub use update::{advance, apply, clean, feed, first_non_finite, start};
 
 use error::shorten;
-use process::{Knot, Level};
+use process::Knot;
 use table::Setup;
 
 /// The most network evaluations a [`Table`] can hold.

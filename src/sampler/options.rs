@@ -16,6 +16,11 @@ pub struct Options {
     pub noise_scale: f64,
     /// Multiplies the initial noise: below 1, samples are less varied.
     pub temperature: f64,
+    /// Deviation of the initial noise, for networks that were not trained with the process's.
+    pub initial_scale: Option<f64>,
+    /// Share of the steps that are taken, the last ones: below 1, a run starts from noised data. SDEdit (Meng et al. 2021,
+    /// arXiv 2108.01073), as diffusers' image-to-image pipelines count it.
+    pub strength: f64,
 }
 
 /// Noise that is added before a step, and taken away by it: Karras et al. 2022, algorithm 2.
@@ -29,16 +34,36 @@ pub struct Churn {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { clamp: None, eta: None, order: None, churn: None, noise_scale: 1.0, temperature: 1.0 }
+        Options {
+            clamp: None,
+            eta: None,
+            order: None,
+            churn: None,
+            noise_scale: 1.0,
+            temperature: 1.0,
+            initial_scale: None,
+            strength: 1.0,
+        }
     }
 }
 
 impl Options {
+    /// How many of so many steps [`Options::strength`] leaves out, the first ones.
+    pub(super) fn skipped(&self, steps: usize) -> Result<usize, Error> {
+        let taken = libm::floor(steps as f64 * self.strength);
+        if self.strength <= 1.0 && taken >= 1.0 {
+            return Ok(steps - taken as usize);
+        }
+        let must = "at most 1, and large enough for one of the steps: ask for more of either";
+        Err(Error::BadSetting { name: "strength", value: self.strength, must })
+    }
+
     pub(super) fn check(&self, sampler: &Sampler) -> Result<(), Error> {
         let unsupported = |what, accepts| Err(Error::Unsupported { sampler: sampler.name, what, accepts });
         self.clamp.map_or(Ok(()), |limit| positive("clamp", limit))?;
         positive("noise_scale", self.noise_scale)?;
         positive("temperature", self.temperature)?;
+        self.initial_scale.map_or(Ok(()), |scale| positive("initial_scale", scale))?;
         match self.eta {
             Some(_) if sampler.eta.is_none() => return unsupported("eta", "none"),
             Some(value) if !(0.0..=1.0).contains(&value) => {

@@ -1,7 +1,7 @@
 //! PeRFlow: a rectified flow in each of four windows of a diffusion's timesteps.
 
 use super::{
-    Betas, Combination, Error, Knot, Prediction, Process, Row, Setup, Table, Time, process::TIMESTEPS,
+    Betas, Combination, Error, Knot, Level, Prediction, Process, Row, Setup, Table, Time, process::TIMESTEPS,
 };
 
 /// How many windows the published networks have, of even length from 1 to 0.
@@ -10,9 +10,9 @@ pub(super) const WINDOWS: usize = 4;
 /// `x' = x + (s - t) * (end - x) / (t_e - t)`, with the state that the window ends in.
 pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
     let network = setup.parameterisation;
-    if !matches!(network.prediction, Prediction::WindowedNoise { .. }) {
+    let Prediction::WindowedNoise { betas } = network.prediction else {
         return Err(setup.unsupported("this prediction", "the noise that leads to the end of a window"));
-    }
+    };
     if network.process != Process::RectifiedFlow || !matches!(network.time, Time::Linear { .. }) {
         return Err(setup.unsupported("this time", "a rectified flow's time from 1 to 0"));
     }
@@ -29,19 +29,25 @@ pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
         let update = Combination { x: 1.0 - part, y: part };
         // Only the last window ends in a clean sample.
         let limit = setup.options.clamp.filter(|_| end == 0.0);
-        Row { limit, ..setup.row(setup.here(at), at, update) }
+        let level = level(betas, at.t);
+        Row { limit, level, ..setup.row(setup.here(at), at, update) }
     }))
 }
 
 /// The state at the end of the window that `t` is in, from the state at `t` and the noise: the reference's `ddim_eps`.
 pub(super) fn end_of_window(betas: Betas, t: f64) -> Combination {
     let [start, end] = window(t);
-    let level = |t: f64| betas.level((libm::rint(t * TIMESTEPS as f64) - 1.0).max(0.0));
+    let level = |t| level(betas, t);
     let (from, to) = (level(start), level(end));
     let grow = to.alpha / from.alpha;
     let noise = to.sigma - grow * from.sigma;
     let norm = grow * (t - start) + (end - t);
     Combination { x: grow * (end - start) / norm, y: noise * (end - t) / norm }
+}
+
+/// What the diffusion has at `t`.
+fn level(betas: Betas, t: f64) -> Level {
+    betas.level((libm::rint(t * TIMESTEPS as f64) - 1.0).max(0.0))
 }
 
 /// Where the window of `t` starts and ends; a boundary belongs to the window below it.

@@ -1,7 +1,8 @@
 //! Every sampler there is: a row each.
 
 use super::{
-    Family, Sampler, consistency, ddim, dpm, euler, flow_map, heun, perflow, renoise, trajectory, unipc,
+    Family, Sampler, adams, consistency, ddim, deis, dpm, euler, flow_map, heun, k_sde, lms, midpoint,
+    next_state, perflow, policy, renoise, res, reverse, sa, singlestep, trajectory, unipc,
 };
 
 /// Every sampler there is, the default of a family before its others.
@@ -23,6 +24,7 @@ pub const SAMPLERS: &[Sampler] = &[
         stochastic: true,
         paper: "Luo et al. 2023, Latent Consistency Models, arXiv 2310.04378, algorithm 3",
         reference: "diffusers LCMScheduler",
+        from_pure_noise: true,
         rows: renoise::latent_consistency_table,
         ..PLAIN
     },
@@ -34,6 +36,7 @@ pub const SAMPLERS: &[Sampler] = &[
         eta: Some(0.3),
         paper: "Zheng et al. 2024, Trajectory Consistency Distillation, arXiv 2402.19159, algorithm 4",
         reference: "diffusers TCDScheduler",
+        from_pure_noise: true,
         rows: trajectory::tcd_table,
         ..PLAIN
     },
@@ -49,10 +52,10 @@ pub const SAMPLERS: &[Sampler] = &[
     },
     Sampler {
         name: "meanflow",
-        aliases: &["flow-map"],
+        aliases: &["flow-map", "anyflow", "lsd"],
         families: &[Family::FlowMap],
         paper: "Geng et al. 2025, Mean Flows for One-step Generative Modeling, arXiv 2505.13447, algorithm 2",
-        reference: "diffusers FlowMapEulerDiscreteScheduler; Gsunshine/meanflow",
+        reference: "diffusers FlowMapEulerDiscreteScheduler; Gsunshine/meanflow; Lyy-iiis/imeanflow; pocket-tts lsd_decode",
         rows: flow_map::table,
         ..PLAIN
     },
@@ -77,12 +80,32 @@ pub const SAMPLERS: &[Sampler] = &[
         ..PLAIN
     },
     Sampler {
+        name: "ctm-chain",
+        aliases: &["consistency-policy"],
+        families: &[Family::FlowMap],
+        stochastic: true,
+        paper: "Prasad et al. 2024, Consistency Policy, arXiv 2405.07503, section IV-C",
+        reference: "Aaditya-Prasad/consistency-policy student/ctm_policy.py conditional_sample",
+        rows: trajectory::chain_table,
+        ..PLAIN
+    },
+    Sampler {
         name: "imm",
         aliases: &["inductive-moment-matching"],
         families: &[Family::FlowMap],
         paper: "Zhou et al. 2025, Inductive Moment Matching, arXiv 2503.07565, algorithm 2",
-        reference: "lumalabs/imm preconds.py",
+        reference: "lumalabs/imm training/preconds.py, generate_images.py pushforward_generator_fn",
         rows: trajectory::imm_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "imm-restart",
+        aliases: &["inductive-moment-matching-restart"],
+        families: &[Family::FlowMap],
+        stochastic: true,
+        paper: "Zhou et al. 2025, Inductive Moment Matching, arXiv 2503.07565, restart sampling",
+        reference: "lumalabs/imm generate_images.py restart_generator_fn",
+        rows: trajectory::imm_restart_table,
         ..PLAIN
     },
     Sampler {
@@ -96,10 +119,11 @@ pub const SAMPLERS: &[Sampler] = &[
     },
     Sampler {
         name: "euler",
-        aliases: &["flow-euler", "instaflow"],
+        aliases: &["flow-euler", "instaflow", "pcm-deterministic"],
         families: &[Family::RectifiedFlow, Family::Diffusion, Family::FlowMap],
+        churns: true,
         paper: "Liu et al. 2022, Flow Straight and Fast, arXiv 2209.03003",
-        reference: "black-forest-labs/flux sampling.py denoise; diffusers FlowMatchEuler-, Euler- and EDMEulerScheduler",
+        reference: "black-forest-labs/flux sampling.py denoise; diffusers FlowMatchEuler-, Euler- and EDMEulerScheduler; k-diffusion sample_euler; G-U-N/Phased-Consistency-Model pcm_fm_deterministic_scheduler.py",
         rows: euler::table,
         ..PLAIN
     },
@@ -113,12 +137,31 @@ pub const SAMPLERS: &[Sampler] = &[
         ..PLAIN
     },
     Sampler {
+        name: "pi-flow",
+        aliases: &["piflow"],
+        families: &[Family::RectifiedFlow],
+        paper: "Chen et al. 2025, pi-Flow: Policy-Based Few-Step Generation, arXiv 2510.14974, algorithm 1",
+        reference: "diffusers PiflowScheduler",
+        rows: policy::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "next-state",
+        aliases: &["supertonic"],
+        families: &[Family::RectifiedFlow],
+        paper: "Kim et al. 2025, SupertonicTTS, arXiv 2503.23108",
+        reference: "supertone-inc/supertonic py/helper.py",
+        rows: next_state::table,
+        ..PLAIN
+    },
+    Sampler {
         name: "renoise",
         aliases: &["dmd2", "pcm-stochastic", "ect"],
         families: &[Family::Consistency, Family::RectifiedFlow, Family::FlowMap],
         stochastic: true,
         paper: "Yin et al. 2024, Improved Distribution Matching Distillation, arXiv 2405.14867, section 4.4",
         reference: "tianweiy/DMD2; G-U-N/Phased-Consistency-Model pcm_fm_stochastic_scheduler.py; locuslab/ect ct_eval.py",
+        from_pure_noise: true,
         rows: renoise::table,
         ..PLAIN
     },
@@ -128,9 +171,53 @@ pub const SAMPLERS: &[Sampler] = &[
         families: &[Family::Diffusion, Family::RectifiedFlow],
         order: 2,
         evaluations_per_step: 2,
-        paper: "Karras et al. 2022, Elucidating the Design Space, arXiv 2206.00364, algorithm 1",
-        reference: "NVlabs/edm generate.py; diffusers HeunDiscreteScheduler, FlowMatchHeunDiscreteScheduler",
+        churns: true,
+        paper: "Karras et al. 2022, Elucidating the Design Space, arXiv 2206.00364, algorithms 1 and 2",
+        reference: "NVlabs/edm generate.py; k-diffusion sample_heun; diffusers HeunDiscreteScheduler, FlowMatchHeunDiscreteScheduler",
         rows: heun::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpm-2",
+        aliases: &["dpm2", "kdpm2"],
+        families: &[Family::Diffusion],
+        order: 2,
+        evaluations_per_step: 2,
+        churns: true,
+        paper: "Karras et al. 2022, arXiv 2206.00364, algorithm 2, with Lu et al. 2022, DPM-Solver, arXiv 2206.00927",
+        reference: "diffusers KDPM2DiscreteScheduler; k-diffusion sample_dpm_2",
+        rows: midpoint::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "lms",
+        aliases: &["linear-multistep"],
+        families: &[Family::Diffusion],
+        order: 2,
+        orders: &[1, 2, 3, 4],
+        paper: "Adams and Bashforth's method for the ODE of Karras et al. 2022, arXiv 2206.00364",
+        reference: "diffusers LMSDiscreteScheduler; k-diffusion sample_lms",
+        rows: lms::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "ipndm",
+        aliases: &["improved-pndm"],
+        families: &[Family::Diffusion],
+        order: 2,
+        orders: &[1, 2, 3, 4],
+        paper: "Zhang and Chen 2022, Diffusion Exponential Integrator Sampler, arXiv 2204.13902, iPNDM",
+        reference: "diffusers IPNDMScheduler; zju-pi/diff-sampler solvers.py ipndm_sampler",
+        rows: adams::improved_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "plms",
+        aliases: &["pndm"],
+        families: &[Family::Diffusion],
+        paper: "Liu et al. 2022, Pseudo Numerical Methods for Diffusion Models on Manifolds, arXiv 2202.09778",
+        reference: "diffusers PNDMScheduler, skip_prk_steps",
+        rows: adams::table,
         ..PLAIN
     },
     Sampler {
@@ -138,29 +225,169 @@ pub const SAMPLERS: &[Sampler] = &[
         aliases: &["dpm-solver++"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
         order: 2,
+        orders: &[1, 2, 3],
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 2",
         reference: "diffusers DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler",
-        rows: dpm::multistep_table,
+        rows: dpm::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpmpp-2m-heun",
+        aliases: &["dpm-solver++-heun"],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
+        order: 2,
+        orders: &[1, 2, 3],
+        paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 2, its integral exact",
+        reference: "diffusers DPMSolverMultistepScheduler, solver_type heun",
+        rows: dpm::heun_table,
         ..PLAIN
     },
     Sampler {
         name: "dpmpp-2m-sde",
         aliases: &["dpm-solver++-sde"],
-        families: &[Family::Diffusion],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
+        order: 2,
         stochastic: true,
+        orders: &[1, 2, 3],
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, appendix D",
-        reference: "diffusers DPMSolverMultistepScheduler, sde-dpmsolver++",
-        rows: dpm::stochastic_table,
+        reference: "diffusers DPMSolverMultistepScheduler, sde-dpmsolver++; CosineDPMSolverMultistepScheduler",
+        rows: dpm::sde_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpmpp-2m-sde-heun",
+        aliases: &["dpm-solver++-sde-heun"],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
+        order: 2,
+        stochastic: true,
+        orders: &[1, 2, 3],
+        paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, appendix D, its integral exact",
+        reference: "diffusers DPMSolverMultistepScheduler, sde-dpmsolver++, solver_type heun",
+        rows: dpm::sde_heun_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpm-solver",
+        aliases: &["dpmsolver"],
+        families: &[Family::Diffusion],
+        order: 2,
+        orders: &[1, 2, 3],
+        paper: "Lu et al. 2022, DPM-Solver, arXiv 2206.00927",
+        reference: "diffusers DPMSolverMultistepScheduler, dpmsolver",
+        rows: dpm::noise_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpm-solver-heun",
+        aliases: &["dpmsolver-heun"],
+        families: &[Family::Diffusion],
+        order: 2,
+        orders: &[1, 2, 3],
+        paper: "Lu et al. 2022, DPM-Solver, arXiv 2206.00927, its integral exact",
+        reference: "diffusers DPMSolverMultistepScheduler, dpmsolver, solver_type heun",
+        rows: dpm::noise_heun_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpm-solver-sde",
+        aliases: &["sde-dpmsolver"],
+        families: &[Family::Diffusion],
+        order: 2,
+        stochastic: true,
+        orders: &[1, 2],
+        paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, appendix D, for the noise",
+        reference: "diffusers DPMSolverMultistepScheduler, sde-dpmsolver",
+        rows: dpm::noise_sde_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpmpp-2s",
+        aliases: &["dpm-solver++-singlestep"],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
+        order: 2,
+        orders: &[1, 2, 3],
+        paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 1",
+        reference: "diffusers DPMSolverSinglestepScheduler",
+        rows: singlestep::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpm-solver-2s",
+        aliases: &["dpm-solver-singlestep"],
+        families: &[Family::Diffusion],
+        order: 2,
+        orders: &[1, 2, 3],
+        paper: "Lu et al. 2022, DPM-Solver, arXiv 2206.00927, algorithms 1 and 2",
+        reference: "diffusers DPMSolverSinglestepScheduler, dpmsolver",
+        rows: singlestep::noise_table,
         ..PLAIN
     },
     Sampler {
         name: "unipc",
         aliases: &["unipc-bh2"],
-        families: &[Family::Diffusion],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
         order: 3,
+        orders: &[1, 2, 3],
         paper: "Zhao et al. 2023, UniPC, arXiv 2302.04867, algorithms 1 and 2",
         reference: "diffusers UniPCMultistepScheduler, bh2",
         rows: unipc::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "unipc-bh1",
+        aliases: &["uni-pc"],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
+        order: 3,
+        orders: &[1, 2, 3],
+        paper: "Zhao et al. 2023, UniPC, arXiv 2302.04867, algorithms 1 and 2",
+        reference: "diffusers UniPCMultistepScheduler, bh1",
+        rows: unipc::plain_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "unipc-noise",
+        aliases: &["unipc-epsilon"],
+        families: &[Family::Diffusion],
+        order: 3,
+        orders: &[1, 2, 3],
+        paper: "Zhao et al. 2023, UniPC, arXiv 2302.04867, algorithms 1 and 2",
+        reference: "diffusers UniPCMultistepScheduler, bh2, predict_x0 false",
+        rows: unipc::noise_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "deis",
+        aliases: &["deis-logrho"],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
+        order: 2,
+        orders: &[1, 2, 3],
+        paper: "Zhang and Chen 2022, Diffusion Exponential Integrator Sampler, arXiv 2204.13902",
+        reference: "diffusers DEISMultistepScheduler",
+        rows: deis::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "sa-solver",
+        aliases: &["sa"],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
+        order: 2,
+        stochastic: true,
+        eta: Some(1.0),
+        orders: &[1, 2, 3],
+        paper: "Xue et al. 2023, SA-Solver, arXiv 2309.05019, algorithm 1",
+        reference: "diffusers SASolverScheduler",
+        rows: sa::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "res-2m",
+        aliases: &["res-multistep"],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
+        order: 2,
+        eta: Some(0.0),
+        paper: "Zhang et al. 2023, Improved Order Analysis of Exponential Integrator, arXiv 2308.02157",
+        reference: "ComfyUI comfy/k_diffusion/sampling.py res_multistep",
+        rows: res::table,
         ..PLAIN
     },
     Sampler {
@@ -170,7 +397,18 @@ pub const SAMPLERS: &[Sampler] = &[
         eta: Some(0.0),
         paper: "Song et al. 2020, Denoising Diffusion Implicit Models, arXiv 2010.02502, equation 12",
         reference: "diffusers DDIMScheduler",
+        from_pure_noise: true,
         rows: ddim::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "ddim-inverse",
+        aliases: &["ddim-inversion"],
+        families: &[Family::Diffusion],
+        paper: "Song et al. 2020, Denoising Diffusion Implicit Models, arXiv 2010.02502, section 4.3",
+        reference: "diffusers DDIMInverseScheduler",
+        from_pure_noise: true,
+        rows: ddim::inverse_table,
         ..PLAIN
     },
     Sampler {
@@ -180,19 +418,103 @@ pub const SAMPLERS: &[Sampler] = &[
         stochastic: true,
         eta: Some(1.0),
         paper: "Ho et al. 2020, Denoising Diffusion Probabilistic Models, arXiv 2006.11239, algorithm 2",
-        reference: "diffusers DDPMScheduler, fixed_small",
+        reference: "diffusers DDPMScheduler, fixed_small and fixed_small_log",
+        from_pure_noise: true,
         rows: ddim::ancestral_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "ddpm-large",
+        aliases: &["ddpm-fixed-large"],
+        families: &[Family::Diffusion],
+        stochastic: true,
+        eta: Some(1.0),
+        paper: "Ho et al. 2020, Denoising Diffusion Probabilistic Models, arXiv 2006.11239, section 3.2",
+        reference: "diffusers DDPMScheduler, fixed_large",
+        from_pure_noise: true,
+        rows: ddim::large_ancestral_table,
         ..PLAIN
     },
     Sampler {
         name: "euler-ancestral",
         aliases: &["euler-a", "turbo"],
-        families: &[Family::Diffusion],
+        families: &[Family::Diffusion, Family::RectifiedFlow],
         stochastic: true,
         eta: Some(1.0),
         paper: "Karras et al. 2022, Elucidating the Design Space, arXiv 2206.00364, and Song et al. 2020, arXiv 2011.13456",
-        reference: "diffusers EulerAncestralDiscreteScheduler; k-diffusion sample_euler_ancestral",
+        reference: "diffusers EulerAncestralDiscreteScheduler; k-diffusion sample_euler_ancestral; diffusers LTXEulerAncestralRFScheduler",
         rows: euler::ancestral_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "reverse-diffusion",
+        aliases: &["sgmse"],
+        families: &[Family::Diffusion],
+        stochastic: true,
+        paper: "Richter et al. 2022, Speech Enhancement and Dereverberation with Diffusion Models, arXiv 2208.05830",
+        reference: "sp-uhh/sgmse sampling/predictors.py ReverseDiffusionPredictor",
+        rows: reverse::table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "predictor-corrector",
+        aliases: &["sgmse-pc"],
+        families: &[Family::Diffusion],
+        evaluations_per_step: 2,
+        stochastic: true,
+        eta: Some(0.5),
+        paper: "Song et al. 2020, arXiv 2011.13456, algorithm 2, as in Richter et al. 2022, arXiv 2208.05830, algorithm 1",
+        reference: "sp-uhh/sgmse sampling/__init__.py get_pc_sampler, with ReverseDiffusionPredictor and AnnealedLangevinDynamics",
+        rows: reverse::corrected_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpm-2-ancestral",
+        aliases: &["dpm2-a", "kdpm2-ancestral"],
+        families: &[Family::Diffusion],
+        evaluations_per_step: 2,
+        stochastic: true,
+        eta: Some(1.0),
+        paper: "Lu et al. 2022, DPM-Solver, arXiv 2206.00927, with noise as in Song et al. 2020, arXiv 2011.13456",
+        reference: "diffusers KDPM2AncestralDiscreteScheduler; k-diffusion sample_dpm_2_ancestral",
+        rows: midpoint::ancestral_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpmpp-2s-ancestral",
+        aliases: &["dpmpp-2s-a"],
+        families: &[Family::Diffusion],
+        evaluations_per_step: 2,
+        stochastic: true,
+        eta: Some(1.0),
+        paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 1, with noise as in Song et al. 2020, arXiv 2011.13456",
+        reference: "k-diffusion sample_dpmpp_2s_ancestral",
+        rows: midpoint::ancestral_2s_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpmpp-sde",
+        aliases: &["dpm-solver++-sde-singlestep"],
+        families: &[Family::Diffusion],
+        evaluations_per_step: 2,
+        stochastic: true,
+        eta: Some(1.0),
+        paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 1, for the reverse SDE",
+        reference: "k-diffusion sample_dpmpp_sde; diffusers DPMSolverSDEScheduler",
+        rows: midpoint::sde_table,
+        ..PLAIN
+    },
+    Sampler {
+        name: "dpmpp-3m-sde",
+        aliases: &["dpm-solver++-3m-sde"],
+        families: &[Family::Diffusion],
+        order: 3,
+        stochastic: true,
+        eta: Some(1.0),
+        orders: &[1, 2, 3],
+        paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, appendix D, of order three",
+        reference: "k-diffusion sample_dpmpp_3m_sde, sample_dpmpp_2m_sde",
+        rows: k_sde::table,
         ..PLAIN
     },
 ];
@@ -208,6 +530,7 @@ const PLAIN: Sampler = Sampler {
     eta: None,
     orders: &[],
     churns: false,
+    from_pure_noise: false,
     paper: "",
     reference: "",
     rows: euler::table,

@@ -9,7 +9,9 @@ const LCM_SIGMA_DATA: f64 = 0.5;
 /// `x' = alpha_s * clean + sigma_s * z`: DMD2, PCM, ECT (whose noise level is not lessened by sigma_min).
 pub(super) fn table(setup: &Setup<'_>) -> Result<Table, Error> {
     setup.require(|_| true, "any process")?;
-    Ok(rows(setup, |_| Combination::OTHER, None))
+    // diffusers' schedulers for flows draw after the last step too.
+    let flow = setup.parameterisation.process == Process::RectifiedFlow;
+    Ok(rows(setup, |_| Combination::OTHER, flow.then_some(0.0)))
 }
 
 /// The same between angles. The reference draws after the last step too, and multiplies by the sine of 0.

@@ -3,14 +3,23 @@
 use core::cmp::Ordering;
 
 use super::{
-    Error, Knot, MAX_STEPS, Process, perflow::WINDOWS, positive, process::QUARTER_TURN, process::TIMESTEPS,
+    Error, Knot, MAX_STEPS, Process,
+    curves::{self, Aligned, Spread, karras, linspace, shifted},
+    positive,
+    process::{QUARTER_TURN, TIMESTEPS},
 };
 
 /// The exponent that EDM and the consistency models use.
-const KARRAS_RHO: f64 = 7.0;
+pub(super) const KARRAS_RHO: f64 = 7.0;
 
 /// The two steps that SANA-Sprint was made for, as diffusers' `SCMScheduler` takes them.
 const TWO_ANGLES: [f64; 3] = [QUARTER_TURN, 1.3, 0.0];
+
+/// The smallest time of a rectified flow that is trained in whole timesteps.
+const FIRST_TIMESTEP: f64 = 1.0 / TIMESTEPS as f64;
+
+/// The last moment before the data that speech enhancement visits: `t_eps` of SGMSE.
+const LAST_OF_SPEECH: f64 = 0.03;
 
 /// Which moments a run visits, from noise to data.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,35 +33,73 @@ pub struct Grid<'a> {
     /// Stretch a rectified flow's times so that the last one before the data is this: LTX-Video's `shift_terminal`.
     pub terminal: Option<f64>,
     pub stop: Stop,
+    pub rounding: Option<Rounding>,
 }
 
 /// Where the times lie.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Curve<'a> {
     /// The process's usual curve: Karras with rho 7 for a noise level, uniform for a rectified flow and for angles
-    /// (whose two steps meet at 1.3), trailing for timesteps.
+    /// (whose two steps meet at 1.3), trailing for timesteps, and from 1 to 0.03 evenly where noise reverts to a mean.
     Usual,
     /// Evenly spaced.
     Uniform,
-    /// Evenly spaced in `sigma^(1/rho)`.
+    /// Noise levels evenly spaced in `sigma^(1/rho)`, of which the last counts as data.
     Karras { rho: f64 },
     /// Some points of a Karras grid with `points` points, 0 the noisiest: the `ts` of consistency models.
     KarrasPoints { indices: &'a [usize], points: usize, rho: f64 },
-    /// As many points of a Karras grid as steps, both ends included, and then the data: EDM and its solvers.
-    KarrasPadded { rho: f64 },
+    /// The points of such a grid at whole strides of `points / steps`, and then its end: how diffusers runs consistency models.
+    KarrasStrides { points: usize, rho: f64 },
+    /// As many noise levels as steps and then the data: EDM and its solvers. On timesteps a level is `sigma / alpha`, on a
+    /// rectified flow the time.
+    Levels { spread: Spread, within: Within },
+    /// Noise levels or timesteps that were optimised for a network.
+    Aligned(Aligned),
     /// Timesteps from 0 up in whole strides, plus an offset.
     Leading { offset: u8 },
+    /// The same for one step more, without the lowest: the leading spacing of diffusers' multistep solvers.
+    LeadingOpen { offset: u8 },
     /// Timesteps from 999 down, rounded.
     Trailing,
-    /// Timesteps from 999 to 0, both included, not rounded.
+    /// Timesteps from 999 to 0, both included. A rectified flow's times end with the first timestep, which is
+    /// shifted twice: diffusers' `FlowMatchEulerDiscreteScheduler` when it is given no times.
     Linspace,
+    /// The same for one step more, without the last, of whole timesteps: diffusers' multistep solvers. A rectified flow's
+    /// first timestep is not shifted twice here.
+    LinspaceOpen,
+    /// The same between timesteps, with levels that are even in `ln(sigma)` there. A rectified flow's first timestep is
+    /// shifted twice. Stability AI's generative-models, as ComfyUI has it.
+    SgmUniform,
+    /// Even whole timesteps from the last one down, those between two rounded up: ComfyUI's `simple_scheduler`.
+    Simple,
     /// Every so many of as many timesteps as were distilled: LCM and TCD, 50.
     Origin { points: usize },
     /// PeRFlow: steps in each of four windows of a rectified flow, in whole thousandths; more of them in the first.
     Windows,
+    /// A rectified flow's times, even from 0.999: `use_flow_sigmas` of diffusers' DPM-Solver.
+    FlowSigmas,
+    /// A rectified flow's times, first even and short and then along a parabola: Mochi 1, Movie Gen (Polyak et al. 2024,
+    /// arXiv 2410.13720).
+    LinearQuadratic,
+    /// Even times of a rectified flow, moved by `coefficient`, -1 to 1: F5-TTS (Chen et al. 2024, arXiv 2410.06885, equation 5).
+    Sway { coefficient: f64 },
     /// A list that falls from noise to data and ends there: at 0, or at `sigma_min`. Timesteps
     /// may end with -1 as well, so that 0 can be one of them.
     Times(&'a [f64]),
+    /// A list of `sigma / alpha` on timesteps that falls to 0: diffusers' `sigmas`.
+    Sigmas(&'a [f64]),
+}
+
+/// The ends of [`Curve::Levels`] on timesteps: all of the training, or the ends of a spacing of as many steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Within {
+    #[default]
+    All,
+    Linspace,
+    Leading {
+        offset: u8,
+    },
+    Trailing,
 }
 
 /// What the last step of a solver goes to.
@@ -60,14 +107,22 @@ pub enum Curve<'a> {
 pub enum Stop {
     #[default]
     Data,
-    /// The smallest level of noise of the training: timestep 0, `sigma_min`.
+    /// The smallest level of noise of the training: timestep 0, `sigma_min`, or the last time of a rectified flow's list.
     SigmaMin,
+}
+
+/// What the network is told of a moment between two timesteps, in place of the moment. Curves over timesteps meet
+/// the noise of that timestep, curves over noise levels and rectified flows their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    Nearest,
+    Down,
 }
 
 impl<'a> Grid<'a> {
     /// So many steps along a curve.
     pub const fn new(curve: Curve<'a>, steps: usize) -> Grid<'a> {
-        Grid { curve, steps, shift: 1.0, terminal: None, stop: Stop::Data }
+        Grid { curve, steps, shift: 1.0, terminal: None, stop: Stop::Data, rounding: None }
     }
 
     /// So many steps on the process's usual curve.
@@ -86,12 +141,6 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// `position` of the way from `start` to `end` along the curve of Karras et al. 2022, equation 5.
-pub fn karras(position: f64, start: f64, end: f64, rho: f64) -> f64 {
-    let (high, low) = (libm::pow(start, 1.0 / rho), libm::pow(end, 1.0 / rho));
-    libm::pow(high + position * (low - high), rho)
-}
-
 /// Moments of a whole run: one more than its steps.
 pub(super) type Knots = heapless::Vec<Knot, { MAX_STEPS + 1 }>;
 
@@ -99,130 +148,269 @@ type Times = heapless::Vec<f64, { MAX_STEPS + 1 }>;
 
 impl Grid<'_> {
     pub(super) fn knots(&self, process: Process) -> Result<Knots, Error> {
-        let times = self.curve.times(self.steps, process)?;
-        Ok(times.iter().map(|&t| process.knot(t)).collect())
+        positive("shift", self.shift)?;
+        let listed = match self.curve {
+            Curve::KarrasPoints { indices, .. } => indices.len().saturating_sub(1),
+            Curve::Times(list) | Curve::Sigmas(list) => list.len().saturating_sub(1),
+            _ => self.steps,
+        };
+        self.curve.check(listed, process)?;
+        match listed {
+            0 => Err(Error::NoSteps),
+            1..=MAX_STEPS => self.moments(listed, process),
+            steps => Err(Error::TooManySteps { steps }),
+        }
+    }
+
+    fn moments(&self, steps: usize, process: Process) -> Result<Knots, Error> {
+        match self.curve {
+            Curve::Levels { spread, within } => {
+                let ends = self.ends(within, steps, process)?;
+                levels(steps, |i| spread.level(i, steps, ends), process)
+            }
+            Curve::Aligned(Aligned::StableVideoDiffusion) => {
+                let table = aligned(Aligned::StableVideoDiffusion, process.end(), |sigma| sigma);
+                levels(steps, |i| Aligned::level(&table, i, steps), process)
+            }
+            Curve::Aligned(network) => {
+                let ratio = |t| process.level(t).ratio();
+                let table = aligned(network, ratio(0.0), ratio);
+                levels(steps, |i| Aligned::level(&table, i, steps), process)
+            }
+            Curve::Sigmas(list) => match list[steps] {
+                0.0 => levels(steps, |i| list[i], process),
+                last => Err(Error::Unfinished { last, end: 0.0 }),
+            },
+            _ => return self.times_of(steps, process),
+        }
+        .map(|knots| knots.into_iter().map(|knot| self.told(knot, process)).collect())
+    }
+
+    fn times_of(&self, steps: usize, process: Process) -> Result<Knots, Error> {
+        let (start, end) = match self.curve {
+            Curve::Times(list) if self.stop == Stop::SigmaMin && process == Process::RectifiedFlow => {
+                (process.start(), list[steps])
+            }
+            _ => (process.start(), process.end()),
+        };
+        let mut times = checked(steps, |i| self.curve.time(i, steps, self.shift, process), start, end)?;
+        if process == Process::RectifiedFlow && !matches!(self.curve, Curve::Times(_)) {
+            times.iter_mut().for_each(|t| *t = shifted(*t, self.shift));
+            self.stretch(&mut times)?;
+        }
+        let knot = |t| match (self.curve, process, self.rounding) {
+            (Curve::Times(_), ..) => process.knot(t),
+            (Curve::SgmUniform, Process::Preserving { betas }, None) => {
+                Knot { t, level: betas.level_in_logs(t) }
+            }
+            (_, Process::Preserving { .. }, Some(rounding)) => process.knot(rounding.of(t)),
+            _ => self.told(process.knot(t), process),
+        };
+        Ok(times.into_iter().map(knot).collect())
+    }
+
+    /// What the network is told of a moment at which it was not trained.
+    pub(super) fn told(&self, knot: Knot, process: Process) -> Knot {
+        let t = match (self.rounding, process) {
+            (Some(rounding), Process::Preserving { .. }) => rounding.of(knot.t),
+            (Some(rounding), Process::RectifiedFlow) => {
+                rounding.of(knot.t * TIMESTEPS as f64) / TIMESTEPS as f64
+            }
+            _ => knot.t,
+        };
+        Knot { t, ..knot }
+    }
+
+    /// The largest and the smallest of as many noise levels as steps.
+    fn ends(&self, within: Within, steps: usize, process: Process) -> Result<[f64; 2], Error> {
+        let spacing = match within {
+            Within::All if process != Process::RectifiedFlow => {
+                let ratio = |t| process.level(t).ratio();
+                return Ok([ratio(process.start()), ratio(process.end().max(0.0))]);
+            }
+            Within::All | Within::Linspace => Curve::Linspace,
+            Within::Leading { offset } => Curve::Leading { offset },
+            Within::Trailing => Curve::Trailing,
+        };
+        let base = Grid { curve: spacing, rounding: None, ..*self };
+        let knots = base.knots(process)?;
+        let measure = |knot: Knot| match process {
+            Process::RectifiedFlow => knot.t,
+            _ => knot.level.ratio(),
+        };
+        Ok([measure(knots[0]), measure(knots[steps - 1])])
+    }
+
+    fn stretch(&self, times: &mut Times) -> Result<(), Error> {
+        let (Some(terminal), [_, .., last, _]) = (self.terminal, &times[..]) else { return Ok(()) };
+        if !(terminal > 0.0 && terminal < 1.0) {
+            return Err(Error::BadSetting { name: "terminal", value: terminal, must: "between 0 and 1" });
+        }
+        let (scale, steps) = ((1.0 - last) / (1.0 - terminal), times.len() - 1);
+        times[..steps].iter_mut().for_each(|t| *t = 1.0 - (1.0 - *t) / scale);
+        Ok(())
+    }
+}
+
+impl Rounding {
+    fn of(self, t: f64) -> f64 {
+        match self {
+            Rounding::Nearest => libm::rint(t),
+            Rounding::Down => libm::floor(t),
+        }
     }
 }
 
 impl Curve<'_> {
-    fn times(self, steps: usize, process: Process) -> Result<Times, Error> {
+    /// The same curve with another exponent, if it has one.
+    pub fn with_rho(self, rho: f64) -> Option<Self> {
+        Some(match self {
+            Curve::Karras { .. } => Curve::Karras { rho },
+            Curve::KarrasStrides { points, .. } => Curve::KarrasStrides { points, rho },
+            Curve::Levels { spread: Spread::Karras { .. }, within } => {
+                Curve::Levels { spread: Spread::Karras { rho }, within }
+            }
+            Curve::Levels { spread: Spread::Polyexponential { .. }, within } => {
+                Curve::Levels { spread: Spread::Polyexponential { rho }, within }
+            }
+            _ => return None,
+        })
+    }
+
+    /// Time number `i` of `steps`, the noisiest first, before any shift.
+    fn time(self, i: usize, steps: usize, shift: f64, process: Process) -> f64 {
         let (start, end) = (process.start(), process.end());
-        self.check(steps, process)?;
+        let (flow, ascending) = (process == Process::RectifiedFlow, steps - 1 - i.min(steps - 1));
         match self {
             Curve::Usual => match process {
-                Process::Exploding { .. } => Curve::Karras { rho: KARRAS_RHO }.times(steps, process),
-                Process::Trigonometric { .. } if steps == 2 => {
-                    Curve::Times(&TWO_ANGLES).times(steps, process)
-                }
+                Process::Exploding { .. } => Curve::Karras { rho: KARRAS_RHO }.time(i, steps, shift, process),
+                Process::Trigonometric { .. } if steps == 2 => TWO_ANGLES[i],
                 Process::RectifiedFlow | Process::Trigonometric { .. } => {
-                    Curve::Uniform.times(steps, process)
+                    Curve::Uniform.time(i, steps, shift, process)
                 }
-                Process::Preserving { .. } => Curve::Trailing.times(steps, process),
+                Process::Preserving { .. } => Curve::Trailing.time(i, steps, shift, process),
+                Process::MeanReverting { .. } if i == steps => end,
+                Process::MeanReverting { .. } => linspace(start, LAST_OF_SPEECH, i, steps - 1),
             },
-            Curve::Uniform => {
-                let time = |i| start + i as f64 / steps as f64 * (end - start);
-                collect(steps, time, start, end)
-            }
-            Curve::Karras { rho } => {
-                positive("rho", rho)?;
-                collect(steps, |i| karras(i as f64 / steps as f64, start, end, rho), start, end)
-            }
+            Curve::Uniform => start + i as f64 / steps as f64 * (end - start),
+            Curve::Karras { rho } => karras(i as f64 / steps as f64, start, end, rho),
             Curve::KarrasPoints { indices, points, rho } => {
-                positive("rho", rho)?;
-                if let Some(&index) = indices.iter().find(|&&index| index >= points) {
-                    return Err(Error::OutsideGrid { index, points });
-                }
-                // At least 1: a grid of one point is refused below, for it has no interval.
+                // At least 1: a grid of one point has no interval.
                 let last = points.saturating_sub(1).max(1);
-                let time = |i: usize| karras(indices[i] as f64 / last as f64, start, end, rho);
-                collect(indices.len().saturating_sub(1), time, start, end)
+                karras(indices[i] as f64 / last as f64, start, end, rho)
             }
-            Curve::KarrasPadded { rho } => {
-                positive("rho", rho)?;
-                let last = steps.saturating_sub(1).max(1);
-                let time = |i| if i == steps { 0.0 } else { karras(i as f64 / last as f64, start, end, rho) };
-                collect(steps, time, start, end)
+            Curve::Times(list) | Curve::Sigmas(list) => list[i],
+            _ if i == steps => end,
+            Curve::KarrasStrides { points, rho } => {
+                let last = points.saturating_sub(1).max(1);
+                karras((i * (points / steps)) as f64 / last as f64, start, end, rho)
             }
-            Curve::Leading { .. } | Curve::Trailing | Curve::Linspace | Curve::Origin { .. } => {
-                collect(steps, |i| if i == steps { end } else { self.timestep(i, steps) }, start, end)
+            Curve::Leading { offset } => ascending as f64 * (TIMESTEPS / steps) as f64 + f64::from(offset),
+            Curve::LeadingOpen { offset } => {
+                (ascending + 1) as f64 * (TIMESTEPS / (steps + 1)) as f64 + f64::from(offset)
             }
-            Curve::Windows => collect(steps, |i| windowed(i, steps), start, end),
-            Curve::Times(list) => {
-                if let Some((index, &value)) =
-                    list.iter().enumerate().find(|(_, t)| !(t.is_finite() && **t >= end.min(0.0)))
-                {
-                    return Err(Error::BadTime { index, value });
-                }
-                collect(list.len().saturating_sub(1), |i| list[i], start, end)
+            Curve::Linspace if flow => linspace(1.0, shifted(FIRST_TIMESTEP, shift), i, steps - 1),
+            Curve::Linspace => linspace(0.0, start, ascending, steps - 1),
+            Curve::LinspaceOpen if flow => linspace(1.0, FIRST_TIMESTEP, i, steps),
+            Curve::LinspaceOpen => libm::rint(linspace(0.0, start, steps - i, steps)),
+            Curve::SgmUniform if flow => linspace(1.0, shifted(FIRST_TIMESTEP, shift), i, steps),
+            Curve::SgmUniform => linspace(start, 0.0, i, steps),
+            Curve::Simple => {
+                let left = TIMESTEPS as f64 - libm::floor(i as f64 * (TIMESTEPS as f64 / steps as f64));
+                if flow { left / TIMESTEPS as f64 } else { left - 1.0 }
             }
+            Curve::Origin { points } => curves::origin(i, steps, points),
+            Curve::Windows => curves::windowed(i, steps),
+            Curve::FlowSigmas => 1.0 - linspace(1.0, FIRST_TIMESTEP, steps - i, steps),
+            Curve::LinearQuadratic => curves::linear_quadratic(i, steps),
+            Curve::Sway { coefficient } => curves::swayed(linspace(1.0, 0.0, i, steps), coefficient),
+            // Curves over noise levels have no times.
+            Curve::Trailing | Curve::Levels { .. } | Curve::Aligned(_) => curves::trailing(i, steps),
         }
     }
 
-    /// Refuses a curve that is made for another kind of time.
+    /// Refuses a curve that is made for another kind of time, and settings that make no curve.
     fn check(self, steps: usize, process: Process) -> Result<(), Error> {
         let timesteps = matches!(process, Process::Preserving { .. });
         let noise_levels = matches!(process, Process::Exploding { .. });
+        let flow = process == Process::RectifiedFlow;
         let (fits, accepts) = match self {
-            Curve::Usual | Curve::Times(_) => return Ok(()),
+            Curve::Usual => (true, ""),
+            Curve::Times(list) => return in_reach(list, process.end()),
             Curve::Origin { points } if timesteps && (steps > points || points > TIMESTEPS) => {
                 return Err(Error::OutsideGrid { index: steps, points });
             }
-            Curve::Leading { .. } | Curve::Trailing | Curve::Linspace | Curve::Origin { .. } => {
+            Curve::KarrasStrides { points, .. } if steps > points => {
+                return Err(Error::OutsideGrid { index: steps, points });
+            }
+            Curve::KarrasPoints { indices, points, .. } if indices.iter().any(|&index| index >= points) => {
+                let index = indices.iter().copied().max().unwrap_or_default();
+                return Err(Error::OutsideGrid { index, points });
+            }
+            Curve::Sigmas(_)
+            | Curve::Leading { .. }
+            | Curve::LeadingOpen { .. }
+            | Curve::Trailing
+            | Curve::Origin { .. }
+            | Curve::Aligned(Aligned::StableDiffusion15 | Aligned::StableDiffusionXl)
+            | Curve::Levels { within: Within::Leading { .. } | Within::Trailing, .. } => {
                 (timesteps, "a process of 1000 timesteps")
             }
-            Curve::Windows => (process == Process::RectifiedFlow, "a rectified flow"),
+            Curve::Linspace
+            | Curve::LinspaceOpen
+            | Curve::SgmUniform
+            | Curve::Simple
+            | Curve::Levels { within: Within::Linspace, .. } => {
+                (timesteps || flow, "a process of 1000 timesteps or a rectified flow")
+            }
+            Curve::Windows | Curve::FlowSigmas | Curve::LinearQuadratic | Curve::Sway { .. } => {
+                (flow, "a rectified flow")
+            }
             Curve::Uniform | Curve::Karras { .. } | Curve::KarrasPoints { .. } => {
                 (!timesteps, "leading, trailing, linspace or origin")
             }
-            Curve::KarrasPadded { .. } => (noise_levels, "another one: it is made for noise levels"),
-        };
-        if fits { Ok(()) } else { Err(Error::BadGrid { what: process.what(), accepts }) }
-    }
-
-    /// Timestep number `i` of `steps`, the noisiest first. Rounds half to even, as NumPy does.
-    fn timestep(self, i: usize, steps: usize) -> f64 {
-        let (all, n, ascending) = (TIMESTEPS as f64, steps as f64, (steps - 1 - i.min(steps - 1)) as f64);
-        match self {
-            Curve::Leading { offset } => ascending * (TIMESTEPS / steps) as f64 + f64::from(offset),
-            Curve::Linspace if steps == 1 => 0.0,
-            Curve::Linspace => ascending * ((all - 1.0) / (n - 1.0)),
-            Curve::Origin { points } => {
-                let skipped = libm::floor(i as f64 * (points as f64 / n));
-                (points as f64 - skipped) * (TIMESTEPS / points) as f64 - 1.0
+            Curve::Levels { within: Within::All, .. } => {
+                (timesteps || noise_levels || flow, "uniform: it is made for noise levels")
             }
-            _ => libm::rint(all - i as f64 * (all / n)) - 1.0,
+            Curve::KarrasStrides { .. } | Curve::Aligned(Aligned::StableVideoDiffusion) => {
+                (noise_levels, "a noise level as time")
+            }
+        };
+        if !fits {
+            return Err(Error::BadGrid { what: process.what(), accepts });
+        }
+        match self {
+            Curve::Karras { rho }
+            | Curve::KarrasPoints { rho, .. }
+            | Curve::KarrasStrides { rho, .. }
+            | Curve::Levels { spread: Spread::Karras { rho } | Spread::Polyexponential { rho }, .. } => {
+                positive("rho", rho)
+            }
+            _ => Ok(()),
         }
     }
 }
 
-/// Time number `i` of `steps` that are shared out among the windows.
-fn windowed(mut i: usize, steps: usize) -> f64 {
-    for window in 0..WINDOWS {
-        let count = steps / WINDOWS + usize::from(window < steps % WINDOWS);
-        if i < count {
-            let start = (WINDOWS - window) as f64 / WINDOWS as f64;
-            let time = start - i as f64 * (1.0 / WINDOWS as f64 / count as f64);
-            return libm::floor(time * 1000.0) / 1000.0;
-        }
-        i -= count;
+/// Refuses times that no process has.
+fn in_reach(times: &[f64], end: f64) -> Result<(), Error> {
+    match times.iter().enumerate().find(|(_, t)| !(t.is_finite() && **t >= end.min(0.0))) {
+        Some((index, &value)) => Err(Error::BadTime { index, value }),
+        None => Ok(()),
     }
-    0.0
+}
+
+/// Rounding in `pow` must not push an end off.
+fn near(value: f64, exact: f64) -> bool {
+    (value - exact).abs() <= 1e-9 * exact.abs()
 }
 
 /// The times of `steps` steps, checked, their ends exact.
-fn collect(steps: usize, time: impl Fn(usize) -> f64, start: f64, end: f64) -> Result<Times, Error> {
-    if steps == 0 {
-        return Err(Error::NoSteps);
-    }
-    if steps > MAX_STEPS {
-        return Err(Error::TooManySteps { steps });
-    }
+fn checked(steps: usize, time: impl Fn(usize) -> f64, start: f64, end: f64) -> Result<Times, Error> {
     let mut times: Times = (0..=steps).map(time).collect();
-    // Rounding in `pow` must not push the ends off; a noise level of 0 stands for sigma_min.
-    let near = |value: f64, exact: f64| (value - exact).abs() <= 1e-9 * exact.abs();
     if near(times[0], start) {
         times[0] = start;
     }
+    // A noise level of 0 stands for sigma_min.
     let last = times[steps];
     if last > end.max(0.0) && !near(last, end) {
         return Err(Error::Unfinished { last, end: end.max(0.0) });
@@ -230,13 +418,43 @@ fn collect(steps: usize, time: impl Fn(usize) -> f64, start: f64, end: f64) -> R
     // A list of noise levels may visit sigma_min itself, and then what is below it.
     let visited = last == 0.0 && end > 0.0 && near(times[steps - 1], end);
     times[steps] = if visited { 0.0 } else { end };
-    if times[0] > start {
-        return Err(Error::AboveStart { first: times[0], start });
+    falling(times.iter().copied(), start)?;
+    Ok(times)
+}
+
+/// The moments at `steps` noise levels, and the data.
+fn levels(steps: usize, level: impl Fn(usize) -> f64, process: Process) -> Result<Knots, Error> {
+    let timesteps = matches!(process, Process::Preserving { .. });
+    let measure = |knot: Knot| if timesteps { knot.level.ratio() } else { knot.t };
+    let ends = [process.start(), process.end().max(0.0)].map(|t| process.knot(t));
+    let knot = |i| {
+        let level = level(i);
+        let exact = ends.into_iter().find(|&end| near(level, measure(end)));
+        exact.unwrap_or_else(|| if timesteps { process.knot_of_ratio(level) } else { process.knot(level) })
+    };
+    let mut knots: Knots = (0..steps).map(knot).collect();
+    // There is room: a run has at most one step less.
+    let _ = knots.push(process.knot(process.end().min(0.0)));
+    let most = if timesteps { f64::INFINITY } else { process.start() };
+    falling(knots.iter().map(|&knot| measure(knot)), most)?;
+    Ok(knots)
+}
+
+/// The levels at the points of a table, and the smallest of the training.
+fn aligned(network: Aligned, least: f64, level: impl Fn(f64) -> f64) -> [f64; 11] {
+    let points = network.points();
+    core::array::from_fn(|i| points.get(i).map_or(least, |&point| level(point)))
+}
+
+/// Refuses times that do not fall, or that start above what the network knows. A NaN does not fall.
+fn falling(times: impl Iterator<Item = f64> + Clone, most: f64) -> Result<(), Error> {
+    let mut pairs = times.clone().zip(times.clone().skip(1)).enumerate();
+    if let Some(first) = times.clone().next().filter(|&first| first > most) {
+        return Err(Error::AboveStart { first, start: most });
     }
-    // Also catches a NaN, from an exponent that overflows.
-    match times.windows(2).position(|pair| pair[0].partial_cmp(&pair[1]) != Some(Ordering::Greater)) {
-        Some(index) => Err(Error::NotFalling { index, value: times[index], next: times[index + 1] }),
-        None => Ok(times),
+    match pairs.find(|(_, (value, next))| value.partial_cmp(next) != Some(Ordering::Greater)) {
+        Some((index, (value, next))) => Err(Error::NotFalling { index, value, next }),
+        None => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The coefficients of a run, and what samplers make them from.
 
-use super::{Error, Grid, Knot, Level, MAX_HISTORY, MAX_STEPS, Options, Parameterisation};
+use super::{Error, Grid, Knot, Level, MAX_HISTORY, MAX_STEPS, Options, Parameterisation, Process, Stop};
 
 /// The coefficients of a whole run: one row for each network evaluation.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,16 +23,20 @@ impl Table {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
     pub inputs: Inputs,
+    /// Scales of data and noise in the state before the update.
+    pub level: Level,
     /// `y` from the state and the network's output `F`: `x*state + y*F`.
     pub estimate: Combination,
     /// Clamp `y` to `[-limit, limit]`.
     pub limit: Option<f64>,
     /// The next state, before noise, from the state and `y`.
     pub update: Combination,
+    /// What is added to the next state of `F` itself, which no clamp has touched.
+    pub direct: f64,
     /// What later rows can look back at, from the state before the update and `y`. Multistep rules keep `y`, rules with
-    /// several evaluations a step keep what that step adds to.
+    /// several evaluations a step keep what that step adds to. A row that keeps 0 of both leaves what there is.
     pub keep: Combination,
-    /// What is added to the next state of what the row before kept, the one before that, and so on.
+    /// What is added to the next state of what was kept last, before that, and so on.
     pub earlier: [f64; MAX_HISTORY],
     /// Coefficient of the noise added to the next state. `None`: no draw. `Some(0.0)`: the reference draws here
     /// and ignores it, so a generator that is used afterwards has to draw as well.
@@ -44,6 +48,18 @@ pub struct Row {
 impl Row {
     pub(super) fn looks_back(&self) -> usize {
         self.earlier.iter().rposition(|&d| d != 0.0).map_or(0, |last| last + 1)
+    }
+
+    /// Multiplies the next state.
+    pub(super) fn stretch(&mut self, by: f64) {
+        let Row { update, direct, earlier, noise, .. } = self;
+        for coefficient in [&mut update.x, &mut update.y, direct].into_iter().chain(earlier).chain(noise) {
+            *coefficient *= by;
+        }
+    }
+
+    pub(super) fn keeps(&self) -> bool {
+        self.keep != Combination::NOTHING
     }
 }
 
@@ -68,6 +84,7 @@ pub struct Combination {
 }
 
 impl Combination {
+    pub(super) const NOTHING: Combination = Combination { x: 0.0, y: 0.0 };
     /// The other operand as it is.
     pub(super) const OTHER: Combination = Combination { x: 0.0, y: 1.0 };
 }
@@ -78,6 +95,8 @@ pub(super) struct Setup<'a> {
     pub(super) parameterisation: &'a Parameterisation,
     pub(super) grid: &'a Grid<'a>,
     pub(super) knots: &'a [Knot],
+    /// Steps of the whole grid, of which [`Options::strength`] may have left out the first.
+    pub(super) planned: usize,
     pub(super) options: &'a Options,
     /// [`Options::eta`], or the sampler's own.
     pub(super) eta: f64,
@@ -103,14 +122,21 @@ impl Setup<'_> {
         Table { rows, initial_scale, initial_noise: None }
     }
 
-    /// How many intervals the grid has.
+    /// How many intervals there are.
     pub(super) fn steps(&self) -> usize {
         self.knots.len() - 1
     }
 
-    /// The levels of noise before and after interval `i`; the last one ends with none.
+    /// The levels of noise before and after interval `i`. The last one ends where the grid stops: with none, or with the
+    /// smallest of the training.
     pub(super) fn levels(&self, i: usize) -> [Level; 2] {
-        let to = if self.is_last(i) { Level::DATA } else { self.knots[i + 1].level };
+        let process = self.parameterisation.process;
+        let to = match self.grid.stop {
+            _ if !self.is_last(i) => self.knots[i + 1].level,
+            Stop::Data => Level::DATA,
+            Stop::SigmaMin if process == Process::RectifiedFlow => self.knots[i + 1].level,
+            Stop::SigmaMin => process.level(process.end().max(0.0)),
+        };
         [self.knots[i].level, to]
     }
 

@@ -62,8 +62,9 @@ pub fn advance(
         // What an earlier run left may be infinite, and 0 times it would spoil this one.
         history.fill(0.0);
     }
-    // The slots are a ring: the oldest estimate stands where this step's will be written.
-    let slot = |age: usize| (step + depth - age) % depth;
+    // The slots are a ring: the oldest of what was kept stands where this step's will be written.
+    let kept = table.rows[..step].iter().filter(|row| row.keeps()).count();
+    let slot = |age: usize| (kept + depth * age - age) % depth;
     let (one, rest) = history.split_at_mut(n.min(expected));
     let (two, three) = rest.split_at_mut(n.min(rest.len()));
     match depth {
@@ -84,8 +85,8 @@ pub fn advance(
     }
 }
 
-/// The one update: `x' = a*x + b*y + sum_k d_k*kept_{-k} + c*z`. `earlier` has what was kept, the latest first; the oldest
-/// of it makes room for this row's.
+/// The one update: `x' = a*x + b*y + sum_k d_k*kept_{-k} + e*F + c*z`. `earlier` has what was kept, the latest first; the
+/// oldest of it makes room for this row's.
 fn kernel<const DEPTH: usize>(
     row: &Row,
     x: &mut [f32],
@@ -94,15 +95,16 @@ fn kernel<const DEPTH: usize>(
     earlier: [&mut [f32]; DEPTH],
 ) -> Result<(), Error> {
     same_length("the network's output", f, x)?;
-    let c = row.noise.unwrap_or(0.0) as f32;
-    if c == 0.0 {
-        pass::<DEPTH>(row, x, f, earlier, |_, next| next);
-        return Ok(());
+    let (c, e, f) = (row.noise.unwrap_or(0.0) as f32, row.direct as f32, &f[..x.len()]);
+    let z = if c == 0.0 { None } else { Some(z.ok_or(Error::MissingNoise)?) };
+    z.map_or(Ok(()), |z| same_length("the noise", z, x))?;
+    let z = z.map(|z| &z[..x.len()]);
+    match (e == 0.0, z) {
+        (true, None) => pass::<DEPTH>(row, x, f, earlier, |_, next| next),
+        (true, Some(z)) => pass::<DEPTH>(row, x, f, earlier, |i, next| next + c * z[i]),
+        (false, None) => pass::<DEPTH>(row, x, f, earlier, |i, next| next + e * f[i]),
+        (false, Some(z)) => pass::<DEPTH>(row, x, f, earlier, |i, next| next + e * f[i] + c * z[i]),
     }
-    let z = z.ok_or(Error::MissingNoise)?;
-    same_length("the noise", z, x)?;
-    let z = &z[..x.len()];
-    pass::<DEPTH>(row, x, f, earlier, |i, next| next + c * z[i]);
     Ok(())
 }
 
@@ -112,11 +114,11 @@ fn pass<const DEPTH: usize>(
     x: &mut [f32],
     f: &[f32],
     mut earlier: [&mut [f32]; DEPTH],
-    with_noise: impl Fn(usize, f32) -> f32,
+    finish: impl Fn(usize, f32) -> f32,
 ) {
     let estimate = Estimate::of(row);
     let (a, b, d) = (row.update.x as f32, row.update.y as f32, row.earlier.map(|d| d as f32));
-    let kept = (row.keep.x as f32, row.keep.y as f32);
+    let (keeps, kept) = (row.keeps(), (row.keep.x as f32, row.keep.y as f32));
     let n = x.len();
     // One length for all, so that the loop needs no checks.
     let f = &f[..n];
@@ -130,8 +132,8 @@ fn pass<const DEPTH: usize>(
         for k in 0..DEPTH {
             next += d[k] * earlier[k][i];
         }
-        x[i] = with_noise(i, next);
-        if DEPTH > 0 {
+        x[i] = finish(i, next);
+        if DEPTH > 0 && keeps {
             earlier[DEPTH - 1][i] = kept.0 * before + kept.1 * y;
         }
     }
@@ -187,7 +189,7 @@ impl Estimate {
     }
 }
 
-fn same_length(name: &'static str, slice: &[f32], state: &[f32]) -> Result<(), Error> {
+pub(super) fn same_length(name: &'static str, slice: &[f32], state: &[f32]) -> Result<(), Error> {
     if slice.len() == state.len() {
         return Ok(());
     }
@@ -202,9 +204,11 @@ mod tests {
 
     const ROW: Row = Row {
         inputs: Inputs { scale: 0.25, t: 1.0, s: 0.0, h: 1.0 },
+        level: Level { alpha: 0.6, sigma: 0.8 },
         estimate: Combination { x: 0.3, y: -1.7 },
         limit: Some(1.0),
         update: Combination { x: 0.9, y: 0.4 },
+        direct: 0.0,
         keep: Combination { x: 0.2, y: -1.1 },
         earlier: [0.0; MAX_HISTORY],
         noise: Some(0.6),
@@ -223,8 +227,13 @@ mod tests {
     #[test]
     fn agrees_with_the_same_rule_in_f64() {
         for n in [0, 1, 7, 16, 1000] {
-            for (noise, limit) in [(Some(0.6), Some(1.0)), (Some(0.0), None), (None, Some(0.5))] {
-                let row = Row { noise, limit, ..ROW };
+            for (noise, limit, direct) in [
+                (Some(0.6), Some(1.0), 0.0),
+                (Some(0.6), Some(1.0), -0.8),
+                (Some(0.0), None, 0.0),
+                (None, Some(0.5), 0.3),
+            ] {
+                let row = Row { noise, limit, direct, ..ROW };
                 let (x, f, z) = (normals(0, n), normals(1, n), normals(2, n));
                 let (mut next, mut preview) = (x.clone(), vec![0.0; n]);
                 clean(&row, &x, &f, &mut preview).unwrap();
@@ -233,7 +242,7 @@ mod tests {
                     let (x, f, z) = (f64::from(x[i]), f64::from(f[i]), f64::from(z[i]));
                     let limit = limit.unwrap_or(f64::MAX);
                     let y = (0.3 * x - 1.7 * f).clamp(-limit, limit);
-                    let expected = 0.9 * x + 0.4 * y + noise.unwrap_or(0.0) * z;
+                    let expected = 0.9 * x + 0.4 * y + direct * f + noise.unwrap_or(0.0) * z;
                     let scale = 1.0 + x.abs() + f.abs() + z.abs();
                     assert!((f64::from(next[i]) - expected).abs() <= TOLERANCE * scale);
                     assert!((f64::from(preview[i]) - (0.1 * x + 2.0 * y)).abs() <= 2.0 * TOLERANCE * scale);
@@ -310,11 +319,13 @@ mod tests {
             for (k, d) in [0.5, -0.25, 0.125][..depth].iter().enumerate() {
                 row.earlier[k] = *d;
             }
-            let table = Table {
+            let mut table = Table {
                 rows: core::iter::repeat_n(row, 7).collect(),
                 initial_scale: 1.0,
                 initial_noise: None,
             };
+            // The fourth row keeps nothing, so the fifth sees what the third kept.
+            table.rows[3].keep = Combination::NOTHING;
             assert_eq!(table.history(), depth);
             let n = 5;
             let (mut x, mut history) = (normals(3, n), vec![f32::NAN; depth * n]);
@@ -329,7 +340,9 @@ mod tests {
                     keeps[i] = 0.2 * exact[i] - 1.1 * y[i];
                     exact[i] = 0.9 * exact[i] + 0.4 * y[i] + back;
                 }
-                kept.push(keeps);
+                if step != 3 {
+                    kept.push(keeps);
+                }
                 advance(&table, step, &mut x, &f, None, &mut history).unwrap();
                 for i in 0..n {
                     assert!((f64::from(x[i]) - exact[i]).abs() < 1e-5, "{depth} {step}");

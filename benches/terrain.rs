@@ -44,7 +44,7 @@ fn main() {
     let mut slowest: f64 = 0.0;
     for row in cpu::ROWS.iter().filter(|row| row.isa.supported()) {
         for threads in [1, 2] {
-            let settings = Settings { threads, isa: Some(row.isa) };
+            let settings = Settings { threads, isa: Some(row.isa), ..Settings::default() };
             let mut network = Network::compile(&optimized, settings).expect("a network");
             let mut engine = network.engine().expect("an engine");
             engine.input_f32(0).expect("noisy").fill(1.0);

@@ -75,6 +75,47 @@ const ROWS: &[Row] = &[
     row("sample --steps 0", &["0 steps", "1 to 64"]),
     row("sample few --steps 3", &["at most 2 steps, not 3"]),
     row("sample --steps 99999999999", &["at most 64 steps"]),
+    row("sample --schedule steep", &["no schedule `steep`", "`uniform`"]),
+    row("sample --schedule uniform --rho 7", &["rho shapes the schedules", "`karras`"]),
+    row("sample --schedule trailing", &["grid", "1000 timesteps"]),
+    row("sample --steps 2 --times 1,0", &["2 steps need 3 times, not 2"]),
+    row("sample --times 0.5,1,0", &["times must fall"]),
+    row("sample --shift -1", &["shift is -1"]),
+    row("sample --eta 0.5", &["`meanflow` cannot use eta"]),
+    row("sample --order 2", &["`meanflow` cannot use an order"]),
+    row("sample --churn 2", &["`meanflow` cannot use churn"]),
+    row("sample --temperature 0", &["temperature is 0", "above 0"]),
+    row("sample --noise-scale nan", &["noise_scale is NaN"]),
+    row("sample --clamp -1", &["clamp is -1"]),
+    row("sample --scheduler gone.json", &["gone.json: cannot read the scheduler"]),
+    row("sample --scheduler text.npy", &["text.npy: this is not the JSON object of a scheduler"]),
+    row("sample --scheduler ddim.json", &["ddim.json", "family diffusion, digits is of flow-map"]),
+    // Guidance
+    row("sample --guidance 3", &["guidance needs something to move away from", "negative"]),
+    row("sample --guidance inf --negative label=0", &["guidance scale is inf"]),
+    row("sample --guidance-method apg", &["digits", "ask for a scale as well"]),
+    row("sample --guidance 3 --guidance-method magic", &["no guidance method `magic`", "`cfg`", "`apg`"]),
+    row("sample --guidance 3 --guidance-interval 0.5,2", &["guidance interval", "from 0 to 1"]),
+    row("sample --guidance 3 --guidance-rescale 2", &["guidance rescale is 2"]),
+    row("sample --negative label=11", &["--negative", "`label` = 11", "0 to 9"]),
+    row("sample --negative label=1 --negative label=2", &["--negative label is given twice"]),
+    // References
+    row("sample --init gone.npy", &["gone.npy", "No such file"]),
+    row("sample --init one.jpg", &["one.jpg", ".png or .npy"]),
+    row("sample --init text.png", &["text.png: cannot read the picture"]),
+    row("sample --init six.npy", &["six.npy", "f32[1, 6]", "[1, 28, 28]"]),
+    row("sample --init small.png", &["small.png", "4 rows of 4 pixels", "[1, 28, 28]"]),
+    row("sample --init small.png --mask small.png", &["small.png", "[1, 28, 28]"]),
+    row("sample tensor --init small.png", &["small.png", "mlp makes no pictures", ".npy"]),
+    row("sample --init square.npy", &["strength is 0.8", "ask for more"]),
+    row("sample --init square.npy --steps 4 --strength 2", &["strength is 2"]),
+    row("sample --init square.npy --edit inpaint", &["--edit inpaint needs a --mask"]),
+    row("sample --init square.npy --edit colorize", &["colorize needs images of three channels"]),
+    row("sample --init square.npy --edit superres", &["superres needs images of multiples of 8"]),
+    row("sample --init square.npy --edit superres --mask square.npy", &["--mask says nothing"]),
+    row("sample --init nan.npy --steps 2", &["the reference has NaN at element 0"]),
+    row("sample --init square.npy --mask twos.npy", &["the mask has a value 2"]),
+    row("sample --between 1,2 -n 1", &["two samples at least"]),
     // What is to come
     row("sample --precision f16", &["f16 is not there yet", "f32"]),
     row("sample --provider ort", &["ort is not there yet", "cpu"]),
@@ -243,6 +284,9 @@ fn fixtures() -> TempDir {
         symlink("/dev/full", at(name)).expect("a link");
     }
     write("text.npy", b"hello, this is no array");
+    write("ddim.json", br#"{"_class_name": "DDIMScheduler"}"#);
+    write("text.png", b"hello, this is no picture");
+    image::GrayImage::new(4, 4).save(at("small.png")).expect("a picture");
     write("plan.fsp", b"hello, this is no plan");
     networks(&write);
     symlink("../secret.bin", at("external/link.bin")).expect("a link");
@@ -347,6 +391,8 @@ fn arrays(at: &dyn Fn(&str) -> PathBuf) {
         ("many.npy", &[2000, 6], 0.5),
         ("tens.npy", &[2000, 10], 0.0),
         ("two.npy", &[2, 1, 28, 28], 0.0),
+        ("square.npy", &[1, 28, 28], 0.0),
+        ("twos.npy", &[1, 28, 28], 2.0),
         ("nan.npy", &[1, 28, 28], f32::NAN),
     ];
     for (name, shape, value) in floats {

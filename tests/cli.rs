@@ -220,6 +220,112 @@ fn lists_are_arrays_with_names() {
 }
 
 #[test]
+fn samplers_are_described() {
+    let folder = folder();
+    let text = fewstep(&folder, "list samplers");
+    let heun = text.lines().find(|line| line.starts_with("heun ")).expect("heun");
+    for part in ["diffusion", "order 2", "2 evaluations", "deterministic", "Karras", "generate.py"] {
+        assert!(heun.contains(part), "{part}: {heun}");
+    }
+}
+
+#[test]
+fn choices_change_samples() {
+    let folder = folder();
+    let usual = samples(&folder, "-n 1 --cond label=3 --steps 2");
+    let same = |arguments: &str| {
+        let found = samples(&folder, &format!("-n 1 --cond label=3 {arguments}"));
+        found.to_f32() == usual.to_f32()
+    };
+    for arguments in [
+        "--times 1,0.5,0",
+        "--steps 2 --schedule uniform",
+        "--steps 2 --shift 1",
+        "--steps 2 --temperature 1",
+    ] {
+        assert!(same(arguments), "{arguments}");
+    }
+    for arguments in [
+        "--times 1,0.25,0",
+        "--steps 2 --shift 3",
+        "--steps 2 --temperature 0.5",
+        "--steps 2 --clamp 0.1",
+        "--steps 2 --sampler renoise --noise-scale 0.5",
+        "--steps 2 --guidance 3 --negative label=8",
+        "--steps 2 --guidance 3 --negative label=8 --guidance-method zero-star",
+    ] {
+        assert!(!same(arguments), "{arguments}");
+    }
+    // Guidance that ends before it begins is none, and neither is one by nothing.
+    for arguments in
+        ["--guidance 3 --guidance-interval 0,0.4", "--guidance 1", "--guidance 3 --negative label=3"]
+    {
+        let negative = if arguments.contains("--negative") { "" } else { "--negative label=8" };
+        let found = samples(&folder, &format!("-n 1 --cond label=3 --steps 2 {arguments} {negative}"));
+        let near = found.to_f32().iter().zip(usual.to_f32()).all(|(a, b)| (a - b).abs() < 1e-4);
+        assert!(near, "{arguments}");
+    }
+}
+
+#[test]
+fn a_scheduler_of_diffusers_takes_the_place_of_the_manifests_sampling() {
+    let folder = folder();
+    fs::write(
+        folder.path().join("map.json"),
+        r#"{"_class_name": "FlowMapEulerDiscreteScheduler", "shift": 3.0}"#,
+    )
+    .expect("a file");
+    let found = samples(&folder, "-n 1 --cond label=3 --steps 2 --scheduler map.json");
+    let printed = fewstep(&folder, "sample -n 1 --steps 2 --scheduler map.json -o x.npy");
+    assert!(printed.contains("meanflow, 2 steps"), "{printed}");
+    assert_eq!(found.shape(), [1, 1, 28, 28]);
+}
+
+#[test]
+fn a_reference_is_begun_with_or_kept() {
+    let folder = folder();
+    let golden = samples(&folder, "-n 1 --cond label=8");
+    fs::rename(folder.path().join("samples.npy"), folder.path().join("eight.npy")).expect("a file");
+    image::GrayImage::from_fn(28, 28, |x, _| image::Luma([if x < 14 { 0 } else { 255 }]))
+        .save(folder.path().join("mask.png"))
+        .expect("a mask");
+    let label = "-n 1 --cond label=3 --steps 4";
+    let free = samples(&folder, label);
+    let begun = samples(&folder, &format!("{label} --init eight.npy --strength 0.5"));
+    assert!(begun.to_f32() != free.to_f32());
+    for edit in ["", "--edit inpaint"] {
+        let kept = samples(&folder, &format!("{label} --init eight.npy --mask mask.png {edit}"));
+        let left = |(i, (a, b)): (usize, (&f32, &f32))| i % 28 >= 14 || (a - b).abs() < 1e-4;
+        assert!(kept.to_f32().iter().zip(&golden.to_f32()).enumerate().all(left), "{edit}");
+    }
+    // A picture is as good as its numbers, to 8 bits.
+    fs::write(folder.path().join("black.png"), black()).expect("a picture");
+    let picture = samples(&folder, &format!("{label} --init black.png --strength 0.5"));
+    assert!(picture.to_f32() != begun.to_f32());
+}
+
+/// A black picture of 28 by 28.
+fn black() -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::GrayImage::new(28, 28).write_to(&mut bytes, image::ImageFormat::Png).expect("a picture");
+    bytes.into_inner()
+}
+
+#[test]
+fn samples_between_two_seeds_begin_and_end_with_theirs() {
+    let folder = folder();
+    let between = samples(&folder, "--between 4,9 -n 3 --cond label=3");
+    assert_eq!(between.shape(), [3, 1, 28, 28]);
+    for (at, seed) in [(0, 4), (2, 9)] {
+        let alone = samples(&folder, &format!("-n 1 --seed {seed} --cond label=3"));
+        let near =
+            between.to_f32()[at * 784..][..784].iter().zip(alone.to_f32()).all(|(a, b)| (a - b).abs() < 1e-3);
+        assert!(near, "seed {seed}");
+    }
+    assert_eq!(samples(&folder, "--between 4,9").shape(), [8, 1, 28, 28]);
+}
+
+#[test]
 fn every_command_has_help() {
     let folder = folder();
     for command in ["", "sample", "run", "inspect", "list", "compile", "bench", "verify"] {
@@ -258,6 +364,20 @@ fn wrong_usage_ends_with_2() {
         "sample --cond label=inf",
         "sample --precision f8",
         "sample --rng dice",
+        "sample --schedule uniform --times 1,0",
+        "sample --rho 7",
+        "sample --times one,0",
+        "sample --guidance-interval 0.5",
+        "sample --guidance-interval a,b",
+        "sample --negative label",
+        "sample --strength 0.5",
+        "sample --mask mask.png",
+        "sample --edit colorize",
+        "sample --init a.npy --edit paint",
+        "sample --between 1",
+        "sample --between 1,2 --seed 3",
+        "sample --between 1,2 --noise x.npy",
+        "sample --order many",
         "sample a b",
         "run",
         "run mlp.onnx",

@@ -4,7 +4,7 @@ use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::Model;
 use fewstep::provider::Settings;
 use fewstep::sampler::TorchCpu;
-use fewstep::session::{Flow, Session};
+use fewstep::session::{Control, Flow, Progress, Run, Session};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -37,7 +37,8 @@ fn session(threads: usize, steps: usize) -> Session {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits");
     let manifest = Manifest::read(&folder).expect("the manifest");
     let model = Model::read(&manifest.network_path()).expect("the network");
-    let mut session = Session::new(manifest, model, Settings { threads, isa: None }).expect("a session");
+    let mut session =
+        Session::new(manifest, model, Settings { threads, ..Settings::default() }).expect("a session");
     session.prepare(&Request { steps: Some(steps), ..Request::default() }).expect("two steps");
     session
 }
@@ -54,18 +55,32 @@ fn steps_allocate_nothing() {
     }
     assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 samples on one thread");
 
+    // Guidance, a mask and edits keep what they need.
+    let apg =
+        Request { guidance: Some(2.0), guidance_method: Some("apg"), steps: Some(2), ..Request::default() };
+    session_alone.prepare(&apg).expect("guidance");
+    session_alone.set_negative("label", &[0.0]).expect("a class");
+    let (reference, mask) = (vec![0.5; out.len()], vec![0.0; out.len()]);
+    for control in [Control::Keep { mask: &mask }, Control::Inpaint { mask: &mask }] {
+        session_alone.set_reference(&reference, control).expect("a reference");
+        let before = ALLOCATIONS.load(SeqCst);
+        let mut after = |_: Progress<'_>| Flow::Continue;
+        let run = Run { after: Some(&mut after), ..Run::default() };
+        session_alone.sample_with(run, &mut TorchCpu::new(1), &mut out).expect("a sample");
+        assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of a guided sample, {control:?}");
+    }
+
     // With threads, handing the loop to the pool may allocate now and then; a step may not.
     let mut session_pooled = session(2, 4);
     let mut pooled = vec![0.0; session_pooled.elements()];
     for seed in 0..WARM_UP + 100 {
         let mut counts = Vec::with_capacity(8);
-        let mut after = |_: usize, _: &[f32]| {
+        let mut after = |_: Progress<'_>| {
             counts.push(ALLOCATIONS.load(SeqCst));
             Flow::Continue
         };
-        session_pooled
-            .sample_with(None, &mut TorchCpu::new(seed), &mut pooled, &mut after)
-            .expect("a sample");
+        let run = Run { after: Some(&mut after), ..Run::default() };
+        session_pooled.sample_with(run, &mut TorchCpu::new(seed), &mut pooled).expect("a sample");
         // The pool's threads register with its queues when they first steal.
         if seed >= WARM_UP {
             assert_eq!(

@@ -252,6 +252,8 @@ fn role(manifest: &Manifest, name: &str) -> Option<&'static str> {
         Role::Time => "time",
         Role::Target => "target",
         Role::Duration => "duration",
+        Role::Step => "step",
+        Role::Steps => "steps",
         Role::Condition(_) => "condition",
     })
 }

@@ -1,7 +1,7 @@
 //! `fewstep list`: what this program has.
 #![forbid(unsafe_code)]
 
-use super::{PrintError, columns, models, print, print_json};
+use super::{PrintError, columns, count, models, print, print_json};
 use clap::ValueEnum;
 use fewstep::kernels::{Isa, cpu};
 use fewstep::manifest::ManifestError;
@@ -122,7 +122,16 @@ fn samplers() -> Vec<Sampler> {
 
 impl Row for Sampler {
     fn cells(&self) -> Vec<String> {
-        vec![self.name.into(), self.families.join(", "), self.paper.into()]
+        let noise = if self.stochastic { "stochastic" } else { "deterministic" };
+        vec![
+            self.name.into(),
+            self.families.join(", "),
+            format!("order {}", self.order),
+            count(self.evaluations_per_step.into(), "evaluation"),
+            noise.into(),
+            self.paper.into(),
+            self.reference.into(),
+        ]
     }
 }
 

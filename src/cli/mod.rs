@@ -1,11 +1,13 @@
 //! The command line: its arguments, its commands one file each, and what these share.
 
+mod choice;
 mod inspect;
 mod list;
 mod models;
 mod npy;
 mod output;
 mod picture;
+mod reference;
 mod run;
 mod sample;
 mod sample_file;
@@ -139,7 +141,7 @@ fn isa() -> Result<Option<Isa>, IsaError> {
 
 /// All cores without a number of threads.
 fn settings(threads: Option<u16>) -> Result<Settings, IsaError> {
-    Ok(Settings { threads: threads.unwrap_or(0).into(), isa: isa()? })
+    Ok(Settings { threads: threads.unwrap_or(0).into(), isa: isa()?, ..Settings::default() })
 }
 
 /// `NAME=VALUE`, split at the first `=`.

@@ -1,14 +1,17 @@
 //! `fewstep sample`: noise becomes samples, and samples a picture or an array.
 #![forbid(unsafe_code)]
 
+use super::choice::{Choice, SchedulerError};
 use super::npy::{self, Array, Elements, NpyError};
-use super::sample_file::{FileError, SampleFile, state_shape};
+use super::reference::{ReferenceArgs, ReferenceError};
+use super::sample_file::{FileError, SampleFile};
 use super::{IsaError, PrintError, assignment, count, models, print, settings, time};
 use clap::ValueEnum;
-use fewstep::manifest::{Condition, ConditionError, Manifest, Request, RequestError};
-use fewstep::onnx::OnnxError;
-use fewstep::sampler::{self, GENERATORS, NamedGenerator};
-use fewstep::session::{Flow, Session, SessionError};
+use fewstep::manifest::{Condition, ConditionError, Manifest, RequestError};
+use fewstep::onnx::{Model, OnnxError};
+use fewstep::provider::Settings;
+use fewstep::sampler::{self, GENERATORS, NamedGenerator, Noise};
+use fewstep::session::{self, Flow, Run, Session, SessionError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -16,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// A model with so many classes at most shows one sample of each by itself.
 const SHEET_CLASSES: usize = 16;
+/// Samples from one noise to another.
+const BETWEEN: usize = 8;
 /// Work that is done sooner needs no progress bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -25,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// same as that sample alone. The first whole-number condition with a range (a class) that gets no value goes through
 /// its range, one value a sample; other conditions have the manifest's default.
 #[derive(clap::Args, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Sample {
     /// An embedded model's name, a folder with a fewstep.toml, that file, or an .onnx file beside it
     #[arg(default_value = "digits")]
@@ -32,15 +38,16 @@ pub struct Sample {
     /// Number of samples [default: one of each class, or one if there are no classes or too many]
     #[arg(short = 'n', long, value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
-    /// Network evaluations a sample [default: the manifest's]
-    #[arg(long)]
-    steps: Option<usize>,
-    /// One of `fewstep list samplers` [default: the manifest's]
-    #[arg(long, value_name = "NAME")]
-    sampler: Option<String>,
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    reference: ReferenceArgs,
     /// A condition's value for all samples, or one value for each of its elements
     #[arg(long = "cond", value_name = "NAME=VALUE[,VALUE..]", value_parser = values)]
     conditions: Vec<(String, Vec<f64>)>,
+    /// What guidance moves away from, in the place of a condition's value
+    #[arg(long = "negative", value_name = "NAME=VALUE[,VALUE..]", value_parser = values)]
+    negatives: Vec<(String, Vec<f64>)>,
     /// Seed of the first sample; the next one's is one more
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -50,6 +57,9 @@ pub struct Sample {
     /// Start from the unit normal noise in this array, with the shape of a sample or of several
     #[arg(long, value_name = "FILE.npy")]
     noise: Option<PathBuf>,
+    /// Go from the noise of one seed to that of another in COUNT samples [default: 8]
+    #[arg(long, value_name = "SEED,SEED", value_parser = seeds, conflicts_with_all = ["noise", "seed"])]
+    between: Option<[u64; 2]>,
     #[arg(long, value_enum, default_value = "auto")]
     precision: Precision,
     /// Threads to use [default: one a core]
@@ -87,10 +97,16 @@ pub enum SampleError {
          evaluate it once with `fewstep run`", .0.display()
     )]
     NoManifest(PathBuf),
-    #[error("--cond {0} is given twice; give it once")]
-    ConditionTwice(String),
-    #[error("--cond: {0}")]
-    Condition(#[from] ConditionError),
+    #[error("{option} {name} is given twice; give it once")]
+    ConditionTwice { option: &'static str, name: String },
+    #[error("{option}: {source}")]
+    Condition { option: &'static str, source: ConditionError },
+    #[error(transparent)]
+    Scheduler(#[from] SchedulerError),
+    #[error("--between needs two samples at least; ask for more with -n")]
+    Between,
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
@@ -108,6 +124,8 @@ pub enum SampleError {
     #[error("sample {index}: {source}")]
     Session { index: usize, source: Box<SessionError> },
     #[error(transparent)]
+    Sampler(#[from] sampler::Error),
+    #[error(transparent)]
     Print(#[from] PrintError),
 }
 
@@ -115,22 +133,23 @@ impl Sample {
     pub fn run(&self) -> Result<(), SampleError> {
         self.check_available()?;
         let source = models::find(&self.model)?;
-        let manifest =
-            source.manifest.as_ref().ok_or_else(|| SampleError::NoManifest(source.path().into()))?;
-        let request = Request { sampler: self.sampler.as_deref(), steps: self.steps, times: None };
+        let own = source.manifest.as_ref().ok_or_else(|| SampleError::NoManifest(source.path().into()))?;
+        let manifest = &self.choice.manifest(own)?;
+        let request = self.choice.request(self.reference.strength());
+        manifest.guidance(&request)?;
+        check_conditions("--cond", manifest, &self.conditions)?;
+        check_conditions("--negative", manifest, &self.negatives)?;
+        let reference = self.reference.load(manifest)?;
         manifest.table(&request)?;
-        self.check_conditions(manifest)?;
         let order = Order::new(self, manifest)?;
         let file = SampleFile::new(self.output.as_deref(), manifest, order.count)?;
 
         let begin = Instant::now();
-        let settings = settings(self.threads)?;
-        let model = source.read()?;
+        let (settings, model) = (settings(self.threads)?, source.read()?);
         let wrap = |error| SampleError::Open { path: source.path().into(), source: Box::new(error) };
-        let mut session = Session::new(manifest.clone(), model, settings).map_err(wrap)?;
-        session.prepare(&request).map_err(wrap)?;
-        for (name, values) in &self.conditions {
-            session.set_condition(name, values).map_err(wrap)?;
+        let mut session = self.open(manifest, model, settings).map_err(wrap)?;
+        if let Some(reference) = reference {
+            reference.give(&mut session)?;
         }
         let opened = begin.elapsed();
 
@@ -139,7 +158,7 @@ impl Sample {
         let sampled = begin.elapsed();
         file.write(samples, |sample| order.label(sample))?;
 
-        let asked = self.sampler.as_deref().and_then(|name| sampler::find(name).ok());
+        let asked = self.choice.sampler.as_deref().and_then(|name| sampler::find(name).ok());
         let sampler = asked.unwrap_or(manifest.sampling.sampler).name;
         print(&format!(
             "{}: {} of {}, {sampler}, {}, {} a sample, opened in {}\n",
@@ -153,6 +172,18 @@ impl Sample {
         Ok(())
     }
 
+    fn open(&self, manifest: &Manifest, model: Model, settings: Settings) -> Result<Session, SessionError> {
+        let mut session = Session::new(manifest.clone(), model, settings)?;
+        session.prepare(&self.choice.request(self.reference.strength()))?;
+        for (name, values) in &self.conditions {
+            session.set_condition(name, values)?;
+        }
+        for (name, values) in &self.negatives {
+            session.set_negative(name, values)?;
+        }
+        Ok(session)
+    }
+
     fn check_available(&self) -> Result<(), SampleError> {
         if matches!(self.precision, Precision::F16) {
             return Err(SampleError::Precision);
@@ -163,16 +194,20 @@ impl Sample {
             _ => Err(SampleError::Provider(self.provider.clone())),
         }
     }
+}
 
-    fn check_conditions(&self, manifest: &Manifest) -> Result<(), SampleError> {
-        for (i, (name, values)) in self.conditions.iter().enumerate() {
-            manifest.condition(name, values)?;
-            if self.conditions[..i].iter().any(|(other, _)| other == name) {
-                return Err(SampleError::ConditionTwice(name.clone()));
-            }
+fn check_conditions(
+    option: &'static str,
+    manifest: &Manifest,
+    given: &[(String, Vec<f64>)],
+) -> Result<(), SampleError> {
+    for (i, (name, values)) in given.iter().enumerate() {
+        manifest.condition(name, values).map_err(|source| SampleError::Condition { option, source })?;
+        if given[..i].iter().any(|(other, _)| other == name) {
+            return Err(SampleError::ConditionTwice { option, name: name.clone() });
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// `NAME=VALUE[,VALUE..]`.
@@ -185,6 +220,12 @@ fn values(text: &str) -> Result<(String, Vec<f64>), String> {
     Ok((name, values.split(',').map(number).collect::<Result<_, _>>()?))
 }
 
+/// `SEED,SEED`.
+fn seeds(text: &str) -> Result<[u64; 2], String> {
+    let seeds: Option<Vec<u64>> = text.split(',').map(|seed| seed.trim().parse().ok()).collect();
+    seeds.and_then(|seeds| seeds.try_into().ok()).ok_or_else(|| "write two whole numbers, SEED,SEED".into())
+}
+
 /// A random number generator's name.
 fn generator(name: &str) -> Result<&'static NamedGenerator, String> {
     let known = || GENERATORS.iter().map(|generator| generator.name).collect::<Vec<_>>().join(", ");
@@ -195,6 +236,8 @@ fn generator(name: &str) -> Result<&'static NamedGenerator, String> {
 struct Order {
     count: usize,
     seed: u64,
+    /// From one sample's seed to the next.
+    step: u64,
     rng: &'static NamedGenerator,
     classes: Option<Classes>,
     /// [count, elements of a sample]
@@ -205,9 +248,14 @@ impl Order {
     fn new(args: &Sample, manifest: &Manifest) -> Result<Order, SampleError> {
         let classes = Classes::of(manifest, &args.conditions);
         let wanted = args.count.map(|count| count as usize);
+        if let Some(ends) = args.between {
+            let count = wanted.unwrap_or(BETWEEN);
+            let noise = Some(interpolated(args.rng, ends, count, manifest.state_shape())?);
+            return Ok(Order { count, seed: ends[0], step: 0, rng: args.rng, classes, noise });
+        }
         let (noise, given) = match &args.noise {
             Some(path) => {
-                let (noise, given) = read_noise(path, state_shape(manifest))?;
+                let (noise, given) = read_noise(path, manifest.state_shape())?;
                 if let Some(wanted) = wanted.filter(|&wanted| wanted != given) {
                     return Err(SampleError::NoiseCount { path: path.clone(), found: given, wanted });
                 }
@@ -218,11 +266,11 @@ impl Order {
         let each = classes.as_ref().map(|classes| classes.count);
         let each = each.filter(|&each| each <= SHEET_CLASSES && args.conditions.is_empty());
         let count = wanted.or(given).or(each).unwrap_or(1);
-        Ok(Order { count, seed: args.seed, rng: args.rng, classes, noise })
+        Ok(Order { count, seed: args.seed, step: 1, rng: args.rng, classes, noise })
     }
 
     fn seed(&self, sample: usize) -> u64 {
-        self.seed.wrapping_add(sample as u64)
+        self.seed.wrapping_add(self.step * sample as u64)
     }
 
     /// What tells a sample from the others.
@@ -256,14 +304,38 @@ impl Order {
             samples.resize(begin + elements, 0.0);
             let initial = self.noise.as_ref().map(|noise| &noise[begin..begin + elements]);
             let mut noise = (self.rng.new)(self.seed(index));
-            let mut after = |step, _: &[f32]| {
-                progress.reach(index * steps + step);
+            let mut after = |reached: session::Progress<'_>| {
+                progress.reach(index * steps + reached.step);
                 Flow::Continue
             };
-            session.sample_with(initial, &mut noise, &mut samples[begin..], &mut after).map_err(wrap)?;
+            let run = Run { initial, after: Some(&mut after), ..Run::default() };
+            session.sample_with(run, &mut noise, &mut samples[begin..]).map_err(wrap)?;
         }
         Ok(samples)
     }
+}
+
+/// Noise along the arc between that of two seeds: [count, elements of a sample].
+fn interpolated(
+    rng: &NamedGenerator,
+    ends: [u64; 2],
+    count: usize,
+    shape: &[usize],
+) -> Result<Vec<f32>, SampleError> {
+    if count < 2 {
+        return Err(SampleError::Between);
+    }
+    let elements = shape.iter().product();
+    let [from, to] = ends.map(|seed| {
+        let mut noise = vec![0.0; elements];
+        (rng.new)(seed).fill_normal(&mut noise);
+        noise
+    });
+    let mut all = from.repeat(count);
+    for (i, noise) in all.chunks_mut(elements).enumerate() {
+        sampler::slerp(noise, &to, i as f64 / (count - 1) as f64)?;
+    }
+    Ok(all)
 }
 
 /// The noise in a file, and for how many samples it is.

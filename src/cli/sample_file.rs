@@ -5,7 +5,7 @@ use super::file_stem;
 use super::npy::{self, NpyError};
 use super::output::{self, OutputError};
 use super::picture::{self, PictureError, SheetOptions, Tile};
-use fewstep::manifest::{Manifest, OutputKind, Role};
+use fewstep::manifest::{Manifest, OutputKind};
 use std::path::{Path, PathBuf};
 
 /// Pixels of a contact sheet.
@@ -45,7 +45,7 @@ pub enum FileError {
 impl SampleFile {
     /// What can be known to be wrong is, before the work begins.
     pub fn new(path: Option<&Path>, manifest: &Manifest, count: usize) -> Result<SampleFile, FileError> {
-        let (kind, shape) = (manifest.output.kind, state_shape(manifest).to_vec());
+        let (kind, shape) = (manifest.output.kind, manifest.state_shape().to_vec());
         let extension = if kind == OutputKind::Tensor { "npy" } else { "png" };
         let default = || format!("{}.{extension}", file_stem(&manifest.model.name)).into();
         let path = path.map_or_else(default, Path::to_path_buf);
@@ -118,13 +118,4 @@ impl SampleFile {
         };
         picture::image_from_planes(shape, sample, range.map(|end| end as f32))
     }
-}
-
-/// The shape of one sample.
-pub fn state_shape(manifest: &Manifest) -> &[usize] {
-    let shape = manifest.inputs.iter().find_map(|input| match &input.role {
-        Role::State { shape } => Some(&shape[..]),
-        _ => None,
-    });
-    shape.unwrap_or_default()
 }

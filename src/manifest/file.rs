@@ -11,6 +11,7 @@ use std::{
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::guidance::RawGuidance;
 use crate::sampler::MAX_STEPS;
 
 const MAX_RANK: usize = 8;
@@ -22,6 +23,7 @@ pub(super) struct RawManifest {
     pub(super) model: RawModel,
     pub(super) inputs: Spanned<BTreeMap<Line, Spanned<RawInput>>>,
     pub(super) sampling: RawSampling,
+    pub(super) guidance: Option<RawGuidance>,
     pub(super) output: RawOutput,
 }
 
@@ -40,8 +42,12 @@ pub(super) struct RawInput {
     pub(super) role: Spanned<RawRole>,
     pub(super) shape: Key<Shape>,
     pub(super) default: Key<Numbers>,
+    pub(super) negative: Key<Numbers>,
     pub(super) range: Key<Interval>,
     pub(super) integer: Key<bool>,
+    pub(super) prior: Key<bool>,
+    pub(super) encoding: Key<RawEncoding>,
+    pub(super) scale: Key<Positive>,
 }
 
 #[derive(Deserialize)]
@@ -58,16 +64,32 @@ pub(super) struct RawSampling {
     pub(super) sigma_min: Key<Positive>,
     pub(super) sigma_max: Key<Positive>,
     pub(super) sigma_data: Key<Positive>,
+    pub(super) theta: Key<Positive>,
     pub(super) betas: Key<RawBetas>,
     pub(super) beta_start: Key<Positive>,
     pub(super) beta_end: Key<Positive>,
+    pub(super) zero_terminal_snr: Key<bool>,
     pub(super) clamp: Option<Positive>,
     pub(super) eta: Key<f64>,
-    pub(super) schedule: Key<RawSchedule>,
+    pub(super) order: Key<u8>,
+    pub(super) churn: Key<f64>,
+    pub(super) churn_range: Key<NoiseLevels>,
+    pub(super) noise_scale: Key<Positive>,
+    pub(super) temperature: Option<Positive>,
+    pub(super) initial_scale: Option<Positive>,
+    pub(super) schedule: Key<String>,
     pub(super) rho: Key<Positive>,
     pub(super) offset: Key<u8>,
     pub(super) points: Key<Points>,
+    pub(super) sway: Key<f64>,
+    pub(super) within: Key<RawWithin>,
+    pub(super) rounding: Key<RawRounding>,
+    pub(super) sigmas: Key<Vec<f64>>,
     pub(super) times: Key<Vec<f64>>,
+    pub(super) ts: Key<Vec<usize>>,
+    pub(super) shift: Key<Positive>,
+    pub(super) terminal: Key<Positive>,
+    pub(super) stop: Key<RawStop>,
 }
 
 #[derive(Deserialize)]
@@ -94,22 +116,26 @@ macro_rules! words {
 }
 
 words! {
-    RawRole { State = "state", Time = "time", Target = "target", Duration = "duration", Condition = "condition" }
+    RawRole {
+        State = "state", Time = "time", Target = "target", Duration = "duration", Step = "step", Steps = "steps",
+        Condition = "condition", Guidance = "guidance"
+    }
+    RawEncoding { Scaled = "scaled", Excess = "excess", Reciprocal = "reciprocal", Embedding = "embedding" }
     RawFamily { Consistency = "consistency", FlowMap = "flow-map", RectifiedFlow = "rectified-flow", Diffusion = "diffusion" }
     RawPrediction {
         Clean = "x0", Epsilon = "epsilon", V = "v", EdmConsistency = "edm-consistency", Edm = "edm",
         Velocity = "velocity", DataVelocity = "data-velocity", ScaledVelocity = "scaled-velocity",
-        SimpleEdm = "simple-edm", WindowedNoise = "windowed-noise"
+        SimpleEdm = "simple-edm", WindowedNoise = "windowed-noise", Score = "score", VelocityGrid = "velocity-grid",
+        NextState = "next-state"
     }
     RawTime {
         Sigma = "sigma", LogSigma = "log-sigma", Unit = "unit", Timestep = "timestep", Angle = "angle",
-        AngleShare = "angle-share"
+        AngleShare = "angle-share", MeanReverting = "mean-reverting"
     }
     RawBetas { Linear = "linear", ScaledLinear = "scaled-linear", Cosine = "cosine" }
-    RawSchedule {
-        Uniform = "uniform", Karras = "karras", Edm = "edm", Leading = "leading", Trailing = "trailing",
-        Linspace = "linspace", Origin = "origin", Windows = "windows"
-    }
+    RawWithin { All = "all", Linspace = "linspace", Leading = "leading", Trailing = "trailing" }
+    RawRounding { Nearest = "nearest", Down = "down" }
+    RawStop { Data = "data", SigmaMin = "sigma-min" }
     RawKind { Tensor = "tensor", Image = "image", Heightmap = "heightmap" }
     RawTransform { Linear = "linear", Asinh = "asinh" }
 }
@@ -191,6 +217,22 @@ impl TryFrom<Vec<f64>> for Interval {
         match ends[..] {
             [low, high] if low.is_finite() && high.is_finite() && low < high => Ok(Interval([low, high])),
             _ => Err("write [smallest, largest], both finite"),
+        }
+    }
+}
+
+/// Two noise levels; the larger may be infinite.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "Vec<f64>")]
+pub(super) struct NoiseLevels(pub(super) [f64; 2]);
+
+impl TryFrom<Vec<f64>> for NoiseLevels {
+    type Error = &'static str;
+
+    fn try_from(ends: Vec<f64>) -> Rule<NoiseLevels> {
+        match ends[..] {
+            [low, high] if low >= 0.0 && low < high => Ok(NoiseLevels([low, high])),
+            _ => Err("write [smallest, largest], of which the largest may be inf"),
         }
     }
 }

@@ -6,9 +6,15 @@
 //! keys is `docs/manifest.md`.
 #![forbid(unsafe_code)]
 
+mod diffusers;
+mod encoding;
 mod file;
+mod guidance;
 mod parse;
+mod request;
+mod roles;
 mod sampling;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +27,14 @@ use std::{
     vec::Vec,
 };
 
-use crate::sampler::{self, Curve, Family, Grid, Options, Parameterisation, Sampler, Stop, Table};
+pub use diffusers::ConfigError;
+pub use encoding::Encoding;
+pub use request::{Request, RequestError};
+
+use crate::sampler::{
+    self, Curve, Family, Grid, Guidance, Options, Parameterisation, Policy, Prediction, Rounding, Sampler,
+    Stop, Table,
+};
 
 /// What a manifest is called in a model's folder.
 pub const FILE_NAME: &str = "fewstep.toml";
@@ -39,6 +52,10 @@ pub struct Manifest {
     /// In the order of the file.
     pub inputs: Vec<Input>,
     pub sampling: Sampling,
+    /// The guidance when none is asked for.
+    pub guidance: Option<Guidance>,
+    /// A weaker network that guides, relative to the manifest's folder, and inside it.
+    pub guide: Option<PathBuf>,
     pub output: Output,
     /// Where the manifest stands, for messages and for the network's place.
     origin: PathBuf,
@@ -71,6 +88,10 @@ pub enum Role {
     Target,
     /// `h = t - s`.
     Duration,
+    /// The number of the step, from 0, of networks with the update inside.
+    Step,
+    /// How many steps there are.
+    Steps,
     /// Chosen by the user: a class, a prompt's embedding, an observation.
     Condition(Condition),
 }
@@ -81,10 +102,16 @@ pub struct Condition {
     pub shape: Vec<usize>,
     /// One value for all elements, or one for each. `None`: the user has to give it.
     pub default: Option<Vec<f64>>,
+    /// What guidance moves away from: a null class, an empty prompt.
+    pub negative: Option<Vec<f64>>,
     /// Smallest and largest value.
     pub range: Option<[f64; 2]>,
     /// Whole numbers only.
     pub integer: bool,
+    /// What the noise leads to, and samples begin with: the observation that is enhanced.
+    pub prior: bool,
+    /// Of the scale of guidance, one number: how the network reads it.
+    pub encoding: Option<Encoding>,
 }
 
 #[derive(Clone, Debug)]
@@ -104,8 +131,12 @@ pub struct Sampling {
     /// [`Grid::terminal`].
     pub terminal: Option<f64>,
     pub stop: Stop,
+    /// [`Grid::rounding`].
+    pub rounding: Option<Rounding>,
     /// Times that replace the schedule for one number of steps: theirs.
     pub times: Option<Vec<f64>>,
+    /// The same as [`Curve::Sigmas`].
+    pub sigmas: Option<Vec<f64>>,
 }
 
 /// What the network's output is, once sampled.
@@ -146,15 +177,6 @@ pub enum HeightTransform {
     },
 }
 
-/// What a caller may ask for. The rest is the manifest's.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Request<'a> {
-    pub sampler: Option<&'a str>,
-    pub steps: Option<usize>,
-    /// Times from noise to data, the last included.
-    pub times: Option<&'a [f64]>,
-}
-
 impl Manifest {
     /// Reads a manifest, or the one in a folder.
     pub fn read(path: impl AsRef<Path>) -> Result<Manifest, ManifestError> {
@@ -179,33 +201,25 @@ impl Manifest {
 
     /// Where the network is.
     pub fn network_path(&self) -> PathBuf {
-        self.origin.parent().unwrap_or(Path::new("")).join(&self.model.network)
+        self.beside(&self.model.network)
     }
 
-    /// The coefficients of the run that is asked for.
-    pub fn table(&self, request: &Request<'_>) -> Result<Table, RequestError> {
-        let sampling = &self.sampling;
-        let sampler = request.sampler.map_or(Ok(sampling.sampler), sampler::find)?;
-        if !sampler.families.contains(&sampling.family) {
-            return Err(RequestError::Sampler {
-                sampler: sampler.name,
-                model: self.model.name.clone(),
-                family: sampling.family,
-            });
-        }
-        let steps = match (request.steps, request.times) {
-            (Some(steps), Some(times)) if steps.saturating_add(1) != times.len() => {
-                return Err(RequestError::StepsAndTimes { steps, times: times.len() });
-            }
-            (_, Some(times)) => times.len().saturating_sub(1),
-            (steps, None) => steps.unwrap_or(sampling.steps),
-        };
-        if steps > sampling.max_steps {
-            let (model, most) = (self.model.name.clone(), sampling.max_steps);
-            return Err(RequestError::TooManySteps { model, steps, most });
-        }
-        let grid = request.times.map_or_else(|| sampling.grid(steps), Grid::times);
-        Ok(sampler.table(&sampling.parameterisation, &grid, &sampling.options(sampler))?)
+    /// Where the network that guides is.
+    pub fn guide_path(&self) -> Option<PathBuf> {
+        self.guide.as_deref().map(|guide| self.beside(guide))
+    }
+
+    fn beside(&self, path: &Path) -> PathBuf {
+        self.origin.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// The shape of one sample.
+    pub fn state_shape(&self) -> &[usize] {
+        let shape = self.inputs.iter().find_map(|input| match &input.role {
+            Role::State { shape } => Some(&shape[..]),
+            _ => None,
+        });
+        shape.unwrap_or_default()
     }
 
     /// The condition called `name`, if it may take `values`: one for all elements, or one for each.
@@ -216,6 +230,11 @@ impl Manifest {
         })?;
         condition.check(name, values)?;
         Ok(condition)
+    }
+
+    /// The scale of the guidance that was distilled into the network, if it reads one.
+    pub fn distilled_guidance(&self) -> Option<&str> {
+        self.conditions().find(|(_, condition)| condition.encoding.is_some()).map(|(name, _)| name)
     }
 
     pub fn conditions(&self) -> impl Iterator<Item = (&str, &Condition)> {
@@ -234,7 +253,7 @@ impl Condition {
 
     fn check(&self, name: &str, values: &[f64]) -> Result<(), ConditionError> {
         let name = || name.to_owned();
-        let expected = self.elements();
+        let expected = if self.encoding.is_some() { 1 } else { self.elements() };
         if values.len() != 1 && values.len() != expected {
             return Err(ConditionError::Length { name: name(), found: values.len(), expected });
         }
@@ -254,11 +273,23 @@ impl Condition {
 
 impl Sampling {
     fn grid(&self, steps: usize) -> Grid<'_> {
-        let curve = match &self.times {
-            Some(times) if times.len() == steps + 1 => Curve::Times(times),
+        let curve = match (&self.times, &self.sigmas) {
+            (Some(times), _) if times.len() == steps + 1 => Curve::Times(times),
+            (_, Some(sigmas)) if sigmas.len() == steps + 1 => Curve::Sigmas(sigmas),
             _ => self.curve,
         };
-        Grid { curve, steps, shift: self.shift, terminal: self.terminal, stop: self.stop }
+        let (shift, terminal) = (self.shift, self.terminal);
+        Grid { curve, steps, shift, terminal, stop: self.stop, rounding: self.rounding }
+    }
+
+    /// How the velocities of a step become one, if the network gives several.
+    pub fn policy(&self) -> Option<Policy> {
+        match self.parameterisation.prediction {
+            Prediction::VelocityGrid { points } => {
+                Some(Policy { points: usize::from(points), shift: self.shift })
+            }
+            _ => None,
+        }
     }
 
     fn options(&self, sampler: &Sampler) -> Options {
@@ -308,19 +339,6 @@ pub enum ManifestError {
     Invalid { path: PathBuf, line: usize, problem: String },
 }
 
-/// Why a request has no table.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum RequestError {
-    #[error("sampler `{sampler}` makes no sense for `{model}`, whose family is {family}: use {}", samplers(*family))]
-    Sampler { sampler: &'static str, model: String, family: Family },
-    #[error("`{model}` was made for at most {most} step{}, not {steps}", if *most == 1 { "" } else { "s" })]
-    TooManySteps { model: String, steps: usize, most: usize },
-    #[error("{steps} steps need {} times, not {times}: ask for one or the other", steps.saturating_add(1))]
-    StepsAndTimes { steps: usize, times: usize },
-    #[error(transparent)]
-    Table(#[from] sampler::Error),
-}
-
 /// Why a condition may not take a value.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ConditionError {
@@ -337,6 +355,12 @@ pub enum ConditionError {
 /// Names in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names(Vec<String>);
+
+impl Names {
+    fn of(names: &[&str]) -> Names {
+        Names(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+}
 
 impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

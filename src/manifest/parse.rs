@@ -2,36 +2,42 @@
 
 use std::{
     borrow::ToOwned,
-    collections::BTreeMap,
-    fmt, format,
+    fmt, format, fs,
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
     string::{String, ToString},
-    vec,
-    vec::Vec,
 };
 
-use toml::Spanned;
+use serde::Deserialize;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
-    Condition, HeightTransform, Heightmap, Input, Manifest, ManifestError, Model, Output, OutputKind, Role,
-    Sampling, file::*,
+    HeightTransform, Heightmap, Input, Manifest, ManifestError, Model, Output, OutputKind, Role,
+    diffusers::{self, Keys},
+    file::*,
+    guidance::RawGuidance,
+    roles::{check_roles, inputs},
 };
-use crate::sampler::Family;
 
 /// Parses the text of the manifest that stands at `origin`.
 pub(super) fn manifest(text: &str, origin: PathBuf) -> Result<Manifest, ManifestError> {
-    let parsed =
-        toml::from_str::<RawManifest>(text).map_err(|error| Fault::from_toml(error, text)).and_then(|raw| {
-            let inputs = inputs(raw.inputs)?;
-            let sampling = raw.sampling.parse()?;
-            check_roles(&inputs, &sampling)?;
-            Ok((raw.model.parse(), raw.output.parse(&inputs)?, inputs, sampling))
-        });
+    let parsed = read(text, &origin).and_then(|raw| {
+        let inputs = inputs(raw.inputs)?;
+        let sampling = raw.sampling.parse()?;
+        check_roles(&inputs, &sampling)?;
+        let guidance = raw.guidance.map(RawGuidance::parse).transpose()?;
+        Ok((raw.model.parse(), raw.output.parse(&inputs)?, inputs, sampling, guidance))
+    });
     match parsed {
-        Ok((model, output, inputs, sampling)) => {
+        Ok((model, output, inputs, sampling, guidance)) => {
+            let (guidance, guide) =
+                guidance.map_or((None, None), |(guidance, guide)| (Some(guidance), guide));
             let inputs = inputs.into_iter().map(Spanned::into_inner).collect();
-            Ok(Manifest { model, inputs, sampling: sampling.into_inner(), output, origin })
+            let sampling = sampling.into_inner();
+            Ok(Manifest { model, inputs, sampling, guidance, guide, output, origin })
         }
         Err(Fault { at, problem }) => {
             let before = &text.as_bytes()[..at.start.min(text.len())];
@@ -40,6 +46,36 @@ pub(super) fn manifest(text: &str, origin: PathBuf) -> Result<Manifest, Manifest
             Err(ManifestError::Invalid { path: origin, line, problem })
         }
     }
+}
+
+/// The file as it is written, with the keys of the scheduler that it names.
+fn read(text: &str, origin: &Path) -> Checked<RawManifest> {
+    let keys: Keys;
+    let mut document = DeTable::parse(text).map_err(|error| Fault::from_toml(error, text))?;
+    if let Some(DeValue::Table(sampling)) = document.get_mut().get_mut("sampling").map(Spanned::get_mut)
+        && let Some(named) = sampling.remove("scheduler")
+    {
+        keys = scheduler(&named, origin)?;
+        diffusers::include(sampling, &keys, named.span())?;
+    }
+    RawManifest::deserialize(toml::Deserializer::from(document))
+        .map_err(|error| Fault::from_toml(error, text))
+}
+
+fn scheduler(named: &Spanned<DeValue<'_>>, origin: &Path) -> Checked<Keys> {
+    let path = match named.get_ref() {
+        DeValue::String(path) => InnerPath::try_from(path.to_string()),
+        _ => Err("write the path of a `scheduler_config.json`"),
+    };
+    let path = match path {
+        Ok(InnerPath(path)) => origin.parent().unwrap_or(Path::new("")).join(path),
+        Err(problem) => return fault(named, format_args!("`scheduler`: {problem}")),
+    };
+    let json = fs::read_to_string(&path);
+    let keys = json
+        .map_err(|error| error.to_string())
+        .and_then(|json| diffusers::keys(&json).map_err(|error| error.to_string()));
+    keys.or_else(|problem| fault(named, format_args!("{}: {problem}", path.display())))
 }
 
 /// A mistake in the text: which bytes, and what to do about them.
@@ -51,7 +87,7 @@ pub(super) struct Fault {
 pub(super) type Checked<T> = Result<T, Fault>;
 
 impl Fault {
-    fn from_toml(mut error: toml::de::Error, text: &str) -> Fault {
+    pub(super) fn from_toml(mut error: toml::de::Error, text: &str) -> Fault {
         let at = error.span().unwrap_or(0..0);
         // Without its input, toml names the key in place of quoting the text, if it has come as far as keys.
         error.set_input(None);
@@ -104,105 +140,6 @@ impl RawModel {
             summary: self.summary.map(line),
             license: self.license.map(line),
         }
-    }
-}
-
-/// The inputs in the order of the file, each with its place.
-fn inputs(raw: Spanned<BTreeMap<Line, Spanned<RawInput>>>) -> Checked<Vec<Spanned<Input>>> {
-    let at = raw.span();
-    let parse = |(Line(name), input): (Line, Spanned<RawInput>)| {
-        let at = input.span();
-        let role = input.into_inner().parse(&name)?;
-        Ok(Spanned::new(at, Input { name, role }))
-    };
-    let mut inputs = raw.into_inner().into_iter().map(parse).collect::<Checked<Vec<_>>>()?;
-    inputs.sort_by_key(|input| input.span().start);
-    if !inputs.iter().any(|input| matches!(input.get_ref().role, Role::State { .. })) {
-        let problem = "no input of `inputs` has the role \"state\": name the noisy sample".to_owned();
-        return Err(Fault { at, problem });
-    }
-    Ok(inputs)
-}
-
-impl RawInput {
-    fn parse(self, name: &str) -> Checked<Role> {
-        let role = *self.role.get_ref();
-        if role == RawRole::Condition {
-            return self.condition(name).map(Role::Condition);
-        }
-        let only_condition = [
-            ("default", span(&self.default)),
-            ("range", span(&self.range)),
-            ("integer", span(&self.integer)),
-        ];
-        refuse("only an input with the role \"condition\" has it", &only_condition)?;
-        if role != RawRole::State {
-            refuse("a time is one number for each sample", &[("shape", span(&self.shape))])?;
-        }
-        match (role, self.shape) {
-            (RawRole::Time, _) => Ok(Role::Time),
-            (RawRole::Target, _) => Ok(Role::Target),
-            (RawRole::Duration, _) => Ok(Role::Duration),
-            (_, Some(shape)) => Ok(Role::State { shape: shape.into_inner().0 }),
-            (_, None) => fault(&self.role, format_args!("`shape` is missing: the state `{name}` needs one")),
-        }
-    }
-
-    fn condition(self, name: &str) -> Checked<Condition> {
-        let at = span(&self.default);
-        // A list of defaults is a shape already.
-        let (default, listed) = match self.default.map(Spanned::into_inner) {
-            None => (None, Vec::new()),
-            Some(Numbers::One(value)) => (Some(vec![value]), Vec::new()),
-            Some(Numbers::List(values)) => {
-                let shape = vec![values.len()];
-                (Some(values), shape)
-            }
-        };
-        let condition = Condition {
-            shape: self.shape.map_or(listed, |shape| shape.into_inner().0),
-            default,
-            range: value(&self.range).map(|range| range.0),
-            integer: value(&self.integer).unwrap_or(false),
-        };
-        if let (Some(at), Some(values)) = (at, &condition.default)
-            && let Err(error) = condition.check(name, values)
-        {
-            return Err(Fault { at, problem: format!("`default`: {error}") });
-        }
-        Ok(condition)
-    }
-}
-
-/// One state, one time, and for a flow map the time it jumps to; nothing that nobody feeds.
-fn check_roles(inputs: &[Spanned<Input>], sampling: &Spanned<Sampling>) -> Checked<()> {
-    let find = |role: fn(&Role) -> bool| inputs.iter().filter(move |input| role(&input.get_ref().role));
-    let roles: [fn(&Role) -> bool; 4] = [
-        |role| matches!(role, Role::State { .. }),
-        |role| *role == Role::Time,
-        |role| *role == Role::Target,
-        |role| *role == Role::Duration,
-    ];
-    if let Some(second) = roles.into_iter().find_map(|role| find(role).nth(1)) {
-        return fault(
-            second,
-            format_args!("`{}` has a `role` that another input has: keep one", second.get_ref().name),
-        );
-    }
-    if find(roles[1]).next().is_none() {
-        return fault(sampling, "no input of `inputs` has the role \"time\": say which one reads it");
-    }
-    let jump = find(roles[2]).chain(find(roles[3])).next();
-    match (sampling.get_ref().family, jump) {
-        (Family::FlowMap, None) => fault(
-            sampling,
-            "no input of `inputs` has the role \"target\" or \"duration\": a flow-map needs one",
-        ),
-        (Family::Consistency | Family::RectifiedFlow | Family::Diffusion, Some(input)) => fault(
-            input,
-            format_args!("`{}` has a `role` that only the family flow-map uses", input.get_ref().name),
-        ),
-        _ => Ok(()),
     }
 }
 

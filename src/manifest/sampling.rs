@@ -1,6 +1,6 @@
 //! The table `[sampling]`: what its keys mean together.
 
-use std::{borrow::ToOwned, format, ops::Range};
+use std::{format, ops::Range};
 
 use toml::Spanned;
 
@@ -11,18 +11,15 @@ use super::{
     samplers,
 };
 use crate::sampler::{
-    self, Betas, Curve, Family, MAX_STEPS, Options, Parameterisation, Prediction, Process, Sampler, Stop,
-    Time,
+    self, Betas, Churn, Family, Options, Parameterisation, Prediction, Process, Sampler, Time,
 };
-
-/// How many timesteps LCM and TCD networks were distilled at.
-const ORIGIN_POINTS: usize = 50;
 
 impl RawSampling {
     /// The parsed table, at the place of its family.
     pub(super) fn parse(self) -> Checked<Spanned<Sampling>> {
         let family = Family::from(*self.family.get_ref());
         self.time_fits(family)?;
+        self.times_fit()?;
         let (process, time) = (self.process()?, self.time()?);
         let parameterisation = Parameterisation { process, prediction: self.prediction()?, time };
         let (steps, max_steps) = self.steps()?;
@@ -32,28 +29,23 @@ impl RawSampling {
             steps,
             max_steps,
             parameterisation,
-            options: Options {
-                clamp: self.clamp.map(|clamp| clamp.0),
-                eta: value(&self.eta),
-                ..Options::default()
-            },
-            curve: self.curve(family)?,
-            shift: 1.0,
-            terminal: None,
-            stop: Stop::Data,
-            times: self.times.as_ref().map(|times| times.get_ref().clone()),
+            options: self.options(),
+            curve: self.curve(family, process)?,
+            shift: value(&self.shift).map_or(1.0, |shift| shift.0),
+            terminal: value(&self.terminal).map(|terminal| terminal.0),
+            stop: self.stop(),
+            rounding: self.rounding(),
+            times: self.listed(process)?,
+            sigmas: self.sigmas.as_ref().map(|sigmas| sigmas.get_ref().clone()),
         };
         if self.sampler.is_none() {
             // The first of the family is for other processes, perhaps.
             let fits = |sampler: &&Sampler| sampling.run(sampler).is_ok();
             sampling.sampler = family.samplers().find(fits).unwrap_or(sampling.sampler);
         }
-        if sampling.sampler.eta.is_none() {
-            let why = format!("the sampler {} draws all of its noise or none", sampling.sampler.name);
-            refuse(&why, &[("eta", span(&self.eta))])?;
-        }
+        self.options_fit(sampling.sampler)?;
         // What the sampler refuses with these settings it would refuse on every run.
-        match sampling.run(sampling.sampler) {
+        match sampling.sampler.table(&sampling.parameterisation, &sampling.grid(steps), &sampling.options) {
             Ok(_) => Ok(Spanned::new(self.family.span(), sampling)),
             Err(error) => {
                 let (key, at) = self.cause(&error);
@@ -67,9 +59,13 @@ impl RawSampling {
         let time = *self.time.get_ref();
         let noise_level = matches!(time, RawTime::Sigma | RawTime::LogSigma);
         let (fits, allowed) = match family {
-            Family::Consistency | Family::Diffusion => (
-                time != RawTime::Unit,
+            Family::Consistency => (
+                !matches!(time, RawTime::Unit | RawTime::MeanReverting),
                 "\"sigma\" or \"log-sigma\", or else \"timestep\", \"angle\" or \"angle-share\"",
+            ),
+            Family::Diffusion => (
+                time != RawTime::Unit,
+                "\"sigma\" or \"log-sigma\", or else \"timestep\", \"angle\", \"angle-share\" or \"mean-reverting\"",
             ),
             Family::FlowMap => {
                 (noise_level || time == RawTime::Unit, "\"unit\", or else \"sigma\" or \"log-sigma\"")
@@ -84,15 +80,19 @@ impl RawSampling {
 
     fn process(&self) -> Checked<Process> {
         let time = *self.time.get_ref();
-        if !matches!(time, RawTime::Sigma | RawTime::LogSigma) {
+        if !matches!(time, RawTime::Sigma | RawTime::LogSigma | RawTime::MeanReverting) {
             let sigmas = [("sigma_min", span(&self.sigma_min)), ("sigma_max", span(&self.sigma_max))];
             refuse("only the times \"sigma\" and \"log-sigma\" are noise levels", &sigmas)?;
+        }
+        if time != RawTime::MeanReverting {
+            refuse("only the time \"mean-reverting\" has it", &[("theta", span(&self.theta))])?;
         }
         if time != RawTime::Timestep && *self.prediction.get_ref() != RawPrediction::WindowedNoise {
             let betas = [
                 ("betas", span(&self.betas)),
                 ("beta_start", span(&self.beta_start)),
                 ("beta_end", span(&self.beta_end)),
+                ("zero_terminal_snr", span(&self.zero_terminal_snr)),
             ];
             refuse("only the time \"timestep\" and the prediction \"windowed-noise\" have betas", &betas)?;
         }
@@ -102,6 +102,14 @@ impl RawSampling {
                 Ok(Process::Exploding {
                     sigma_min: required("sigma_min", &self.sigma_min, &self.family, why)?,
                     sigma_max: required("sigma_max", &self.sigma_max, &self.family, why)?,
+                })
+            }
+            RawTime::MeanReverting => {
+                let why = "the noise is that of the training";
+                Ok(Process::MeanReverting {
+                    theta: required("theta", &self.theta, &self.time, why)?,
+                    sigma_min: required("sigma_min", &self.sigma_min, &self.time, why)?,
+                    sigma_max: required("sigma_max", &self.sigma_max, &self.time, why)?,
                 })
             }
             RawTime::Unit => Ok(Process::RectifiedFlow),
@@ -115,20 +123,25 @@ impl RawSampling {
     }
 
     fn betas(&self) -> Checked<Betas> {
+        let betas = self.trained_betas()?;
+        Ok(if value(&self.zero_terminal_snr) == Some(true) { betas.with_zero_terminal_snr() } else { betas })
+    }
+
+    fn trained_betas(&self) -> Checked<Betas> {
         let Some(betas) = value(&self.betas) else {
             return fault(&self.time, "`betas` is missing: write those of the training");
         };
         let keys = [("beta_start", span(&self.beta_start)), ("beta_end", span(&self.beta_end))];
         if betas == RawBetas::Cosine {
             refuse("cosine has no ends to choose", &keys)?;
-            return Ok(Betas::Cosine);
+            return Ok(Betas::COSINE);
         }
         let why = "these betas run from one value to another";
         let first = required("beta_start", &self.beta_start, &self.time, why)?;
         let last = required("beta_end", &self.beta_end, &self.time, why)?;
         Ok(match betas {
-            RawBetas::Linear => Betas::Linear { first, last },
-            RawBetas::ScaledLinear | RawBetas::Cosine => Betas::ScaledLinear { first, last },
+            RawBetas::Linear => Betas::linear(first, last),
+            RawBetas::ScaledLinear | RawBetas::Cosine => Betas::scaled_linear(first, last),
         })
     }
 
@@ -146,7 +159,7 @@ impl RawSampling {
             RawTime::LogSigma => Time::Log { scale },
             RawTime::AngleShare => Time::Share { scale },
             RawTime::Unit if value(&self.noise_at) == Some(NoiseAt::Zero) => Time::Reversed { scale },
-            RawTime::Sigma | RawTime::Unit | RawTime::Timestep | RawTime::Angle => Time::Linear { scale },
+            _ => Time::Linear { scale },
         })
     }
 
@@ -170,30 +183,23 @@ impl RawSampling {
             RawPrediction::V => Prediction::V,
             RawPrediction::Velocity => Prediction::Velocity,
             RawPrediction::DataVelocity => Prediction::DataVelocity,
+            RawPrediction::Score => Prediction::Score,
+            RawPrediction::NextState => Prediction::NextState,
+            RawPrediction::VelocityGrid => match value(&self.points).map(|points| u8::try_from(points.0)) {
+                Some(Ok(points)) => Prediction::VelocityGrid { points },
+                _ => {
+                    return fault(
+                        &self.prediction,
+                        "`points` is missing: write how many velocities there are",
+                    );
+                }
+            },
         };
         if !matches!(self.time.get_ref(), RawTime::Angle | RawTime::AngleShare) {
             let why = "neither this prediction nor this time is scaled by the data";
             refuse(why, &[("sigma_data", span(&self.sigma_data))])?;
         }
         Ok(prediction)
-    }
-
-    /// Default and largest number of steps.
-    fn steps(&self) -> Checked<(usize, usize)> {
-        let max_steps = self.max_steps.map_or(MAX_STEPS, |most| most.0);
-        let steps = value(&self.steps).map(|steps| steps.0);
-        let listed = self.times.as_ref().map(|times| times.get_ref().len().saturating_sub(1));
-        let count = steps.or(listed).unwrap_or(1);
-        let problem = if listed.is_some_and(|listed| listed != count) {
-            "`steps` and `times` disagree: a list has one time more than steps, so leave `steps` out"
-                .to_owned()
-        } else if count > max_steps {
-            format!("{count} `steps` are more than `max_steps`, which is {max_steps}")
-        } else {
-            return Ok((count, max_steps));
-        };
-        let at = span(&self.steps).or(span(&self.times)).unwrap_or(self.family.span());
-        Err(Fault { at, problem })
     }
 
     /// The one that is named, or the family's first.
@@ -207,41 +213,44 @@ impl RawSampling {
         })
     }
 
-    fn curve(&self, family: Family) -> Checked<Curve<'static>> {
-        let schedule = value(&self.schedule).or(match (self.time.get_ref(), family) {
-            (RawTime::Sigma | RawTime::LogSigma, Family::Diffusion) => Some(RawSchedule::Edm),
-            (RawTime::Sigma | RawTime::LogSigma, _) => Some(RawSchedule::Karras),
-            (RawTime::Timestep, Family::Consistency) => Some(RawSchedule::Origin),
-            (RawTime::Timestep, _) => Some(RawSchedule::Trailing),
-            (RawTime::Unit, _) if *self.prediction.get_ref() == RawPrediction::WindowedNoise => {
-                Some(RawSchedule::Windows)
-            }
-            (RawTime::Unit, _) => Some(RawSchedule::Uniform),
-            (RawTime::Angle | RawTime::AngleShare, _) => None,
+    fn options(&self) -> Options {
+        let churn = value(&self.churn).map(|amount| {
+            let range = value(&self.churn_range).map_or([0.0, f64::INFINITY], |range| range.0);
+            Churn { amount, range }
         });
-        if !matches!(schedule, Some(RawSchedule::Karras | RawSchedule::Edm)) {
-            refuse("only the schedules karras and edm have an exponent", &[("rho", span(&self.rho))])?;
+        Options {
+            clamp: self.clamp.map(|clamp| clamp.0),
+            eta: value(&self.eta),
+            order: value(&self.order),
+            churn,
+            noise_scale: value(&self.noise_scale).map_or(1.0, |scale| scale.0),
+            temperature: self.temperature.map_or(1.0, |temperature| temperature.0),
+            initial_scale: self.initial_scale.map(|scale| scale.0),
+            ..Options::default()
         }
-        if schedule != Some(RawSchedule::Leading) {
-            refuse("only the schedule leading has it", &[("offset", span(&self.offset))])?;
+    }
+
+    /// Refuses options that the sampler does not have.
+    fn options_fit(&self, sampler: &Sampler) -> Checked<()> {
+        let name = sampler.name;
+        if sampler.eta.is_none() {
+            let why = format!("the sampler {name} draws all of its noise or none");
+            refuse(&why, &[("eta", span(&self.eta))])?;
         }
-        if schedule != Some(RawSchedule::Origin) {
-            refuse("only the schedule origin has them", &[("points", span(&self.points))])?;
+        if sampler.orders.is_empty() {
+            refuse(&format!("the sampler {name} has one order"), &[("order", span(&self.order))])?;
         }
-        let rho = value(&self.rho).map_or(7.0, |rho| rho.0);
-        Ok(match schedule {
-            None => Curve::Usual,
-            Some(RawSchedule::Uniform) => Curve::Uniform,
-            Some(RawSchedule::Windows) => Curve::Windows,
-            Some(RawSchedule::Karras) => Curve::Karras { rho },
-            Some(RawSchedule::Edm) => Curve::KarrasPadded { rho },
-            Some(RawSchedule::Leading) => Curve::Leading { offset: value(&self.offset).unwrap_or(0) },
-            Some(RawSchedule::Trailing) => Curve::Trailing,
-            Some(RawSchedule::Linspace) => Curve::Linspace,
-            Some(RawSchedule::Origin) => {
-                Curve::Origin { points: value(&self.points).map_or(ORIGIN_POINTS, |points| points.0) }
-            }
-        })
+        if !sampler.churns {
+            refuse(&format!("the sampler {name} does not churn"), &[("churn", span(&self.churn))])?;
+        }
+        if self.churn.is_none() {
+            refuse("there is no `churn` to limit", &[("churn_range", span(&self.churn_range))])?;
+        }
+        if !sampler.stochastic && sampler.eta.is_none() && self.churn.is_none() {
+            let why = format!("the sampler {name} draws no noise after the first");
+            refuse(&why, &[("noise_scale", span(&self.noise_scale))])?;
+        }
+        Ok(())
     }
 
     /// The key whose value the sampler refused.
@@ -252,10 +261,17 @@ impl RawSampling {
             BadSetting { name: "beta_start", .. } => ("beta_start", span(&self.beta_start)),
             BadSetting { name: "beta_end", .. } => ("beta_end", span(&self.beta_end)),
             BadSetting { name: "eta", .. } => ("eta", span(&self.eta)),
+            BadSetting { name: "order", .. } => ("order", span(&self.order)),
+            BadSetting { name: "churn", .. } => ("churn", span(&self.churn)),
+            BadSetting { name: "terminal", .. } => ("terminal", span(&self.terminal)),
+            BadSetting { name: "points", .. } => ("points", span(&self.points)),
             Unsupported { .. } => ("prediction", Some(self.prediction.span())),
             BadGrid { .. } => ("schedule", span(&self.schedule)),
             TooManyEvaluations { .. } => ("steps", span(&self.steps)),
             _ if self.times.is_some() => ("times", span(&self.times)),
+            _ if self.ts.is_some() => ("ts", span(&self.ts)),
+            _ if self.sigmas.is_some() => ("sigmas", span(&self.sigmas)),
+            _ if self.sway.is_some() => ("sway", span(&self.sway)),
             _ => ("rho", span(&self.rho)),
         };
         at.map_or(("family", self.family.span()), |at| (key, at))

@@ -229,6 +229,33 @@ fn every_kind_of_network_finds_its_sampler_and_times() {
     }
 }
 
+/// The times and the options of a run.
+#[test]
+fn solvers_take_their_options() {
+    let run = |keys: &str| {
+        let manifest = parse(&sampled(CONSISTENCY, &format!("family = \"diffusion\"\n{keys}")));
+        (manifest.table(&Request::default()).unwrap(), manifest.sampling.options)
+    };
+    let v = format!("prediction = \"v\"\n{TIMESTEPS}\nsteps = 2\n");
+    let (table, _) = run(&format!("{v}sampler = \"ddim\"\nzero_terminal_snr = true\ntemperature = 0.5"));
+    assert_eq!((table.initial_scale, table.rows[0].estimate.x), (0.5, 0.0));
+    let (_, options) = run(&format!("{v}sampler = \"dpmpp-2m-sde\"\norder = 1\nnoise_scale = 2"));
+    assert_eq!((options.order, options.noise_scale), (Some(1), 2.0));
+    let wrong = format!("{v}sampler = \"dpmpp-2m\"\norder = 9");
+    let error = error(&sampled(CONSISTENCY, &format!("family = \"diffusion\"\n{wrong}")));
+    assert!(error.contains("`order`: order is 9: it must be 1, 2 or 3"), "{error}");
+
+    let flow = |keys: &str| -> Vec<f64> {
+        let keys = format!(
+            "family = \"rectified-flow\"\nprediction = \"velocity\"\ntime = \"unit\"\nsteps = 4\n{keys}"
+        );
+        let table = parse(&sampled(CONSISTENCY, &keys)).table(&Request::default()).unwrap();
+        table.rows.iter().map(|row| (row.inputs.t * 1e9).round() / 1e9).collect()
+    };
+    assert_eq!(flow("shift = 3"), [1.0, 0.9, 0.75, 0.5]);
+    assert_eq!(flow("terminal = 0.1"), [1.0, 0.7, 0.4, 0.1]);
+}
+
 #[test]
 fn keys_of_other_times_and_samplers_are_refused() {
     let sd = format!("family = \"consistency\"\nprediction = \"epsilon\"\n{TIMESTEPS}");
@@ -246,9 +273,20 @@ fn keys_of_other_times_and_samplers_are_refused() {
             "beta_end = 0.012\nschedule = \"trailing\"\npoints = 9",
             "`points` has no meaning",
         ),
-        ("beta_end = 0.012", "beta_end = 0.012\nschedule = \"karras\"", "`schedule`: this grid has no times"),
+        (
+            "beta_end = 0.012",
+            "beta_end = 0.012\nschedule = \"uniform\"",
+            "`schedule`: this grid has no times",
+        ),
         ("beta_end = 0.012", "beta_end = 0.012\nsigma_data = 1", "`sigma_data` has no meaning here"),
         ("beta_end = 0.012", "beta_end = 0.012\nsigma_min = 1", "`sigma_min` has no meaning here"),
+        ("beta_end = 0.012", "beta_end = 0.012\norder = 2", "`order` has no meaning here: the sampler lcm"),
+        ("beta_end = 0.012", "beta_end = 0.012\nchurn = 2", "`churn` has no meaning here: the sampler lcm"),
+        ("beta_end = 0.012", "beta_end = 0.012\nchurn_range = [0, 1]", "`churn_range` has no meaning here"),
+        ("beta_end = 0.012", "beta_end = 0.012\nchurn_range = [2, 1]", "the largest may be inf"),
+        ("beta_end = 0.012", "beta_end = 0.012\nshift = 3", "`shift` has no meaning here: only the time"),
+        ("beta_end = 0.012", "beta_end = 0.012\nterminal = 0.1", "`terminal` has no meaning here"),
+        ("beta_end = 0.012", "beta_end = 0.012\nstop = \"end\"", "unknown variant `end`"),
         ("\"epsilon\"", "\"velocity\"", "cannot use a velocity"),
         ("\"timestep\"", "\"angle\"", "`betas` has no meaning here"),
     ] {
@@ -317,6 +355,10 @@ fn mistakes_name_their_line_and_key() {
         (FLOW, "[output]", "times = [0.5, 1.0, 0]\n[output]", 20, &["`times`", "times[0] = 0.5"]),
         (FLOW, "[output]", "times = []\n[output]", 20, &["`times`", "0 steps"]),
         (FLOW, "[output]", "times = [1, 0]\nsteps = 2\n[output]", 21, &["`steps` and `times` disagree"]),
+        (FLOW, "[output]", "stop = \"data\"\n[output]", 20, &["`stop` has no meaning here"]),
+        (FLOW, "[output]", "zero_terminal_snr = true\n[output]", 20, &["`zero_terminal_snr` has no meaning"]),
+        (FLOW, "[output]", "noise_scale = 2\n[output]", 20, &["`noise_scale` has no meaning", "meanflow"]),
+        (FLOW, "[output]", "terminal = 1\nsteps = 2\n[output]", 20, &["`terminal`", "between 0 and 1"]),
         (FLOW, "\"image\"", "\"heightmap\"", 21, &["`kind`", "channels in [1]"]),
         (FLOW, "[3, 8, 8]", "[192]", 21, &["`kind`", "[channels, rows, columns]"]),
         (FLOW, "\"image\"", "\"image\"\nzero_floor = true", 22, &["`zero_floor` has no meaning here"]),
@@ -365,7 +407,7 @@ fn requests_that_make_no_sense_say_what_would() {
     assert_eq!(
         error(sampler("cm")),
         "sampler `consistency` makes no sense for `toy`, whose family is flow-map: use `meanflow`, \
-         `meanflow-sde`, `ctm`, `imm`, `shortcut`, `euler`, `renoise`"
+         `meanflow-sde`, `ctm`, `ctm-chain`, `imm`, `imm-restart`, `shortcut`, `euler`, `renoise`"
     );
     assert!(error(sampler("hume")).contains("there are `consistency`"));
     assert!(error(Request { steps: Some(0), ..Request::default() }).contains("ask for 1"));
@@ -436,4 +478,46 @@ fn heights_are_those_of_the_python_package() {
     let transform = HeightTransform::Linear;
     Heightmap { transform, height_range: 4.0, zero_floor: false }.to_metres(&mut linear);
     assert_eq!(linear, [0.0, 3.0, 4.0]);
+}
+
+/// The published list of ImageNet 64, whose middle is about 1.382.
+#[test]
+fn points_of_a_karras_grid_can_be_listed() {
+    let keys =
+        "family = \"consistency\"\nprediction = \"x0\"\ntime = \"sigma\"\nsigma_min = 0.002\nsigma_max = 80";
+    let with = |more: &str| sampled(CONSISTENCY, &format!("{keys}\n{more}"));
+    let table = parse(&with("ts = [0, 22, 39]")).table(&Request::default()).unwrap();
+    let levels: Vec<f64> = table.rows.iter().map(|row| row.inputs.t).collect();
+    assert!(levels[0] == 80.0 && (levels[1] - 1.382).abs() < 1e-3 && levels.len() == 2, "{levels:?}");
+    let finer = parse(&with("ts = [0, 106, 200]\npoints = 201")).table(&Request::default()).unwrap();
+    assert!((finer.rows[1].inputs.t - sampler::karras(0.53, 80.0, 0.002, 7.0)).abs() < 1e-12);
+    for (more, expected) in [
+        ("ts = [0, 40]", "point 40 is outside a grid of 40 points"),
+        ("ts = [0, 22]", "`ts`: the last time is 1.38"),
+        ("ts = [0, 39]\ntimes = [80, 0]", "`times` has no meaning here"),
+        ("ts = [0, 22, 39]\nsteps = 3", "disagree"),
+        ("points = 40", "`points` has no meaning here"),
+    ] {
+        let error = error(&with(more));
+        assert!(error.contains(expected), "{more}: {error}");
+    }
+}
+
+#[test]
+fn a_flow_may_stop_early_if_its_list_does() {
+    let with = |more: &str| {
+        sampled(FLOW, &format!("family = \"flow-map\"\nprediction = \"velocity\"\ntime = \"unit\"\n{more}"))
+    };
+    let early = "times = [1, 0.5, 0.03]";
+    assert!(error(&with(early)).contains("which is not yet data"));
+    let table = parse(&with(&format!("{early}\nstop = \"sigma-min\""))).table(&Request::default()).unwrap();
+    assert_eq!((table.rows[1].inputs.t, table.rows[1].inputs.h), (0.5, 0.47));
+    assert!(error(&with("stop = \"sigma-min\"")).contains("`stop` has no meaning here"));
+}
+
+#[test]
+fn the_initial_noise_may_be_scaled() {
+    let scaled = FLOW.replace("[output]", "initial_scale = 0.487\ntemperature = 0.5\n[output]");
+    assert_eq!(parse(&scaled).table(&Request::default()).unwrap().initial_scale, 0.2435);
+    assert!(error(&FLOW.replace("[output]", "initial_scale = 0\n[output]")).contains("initial_scale"));
 }

@@ -62,7 +62,7 @@ impl Declared {
 }
 
 /// A parsed ONNX model: its nodes and its weights.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     pub inputs: Vec<Declared>,
     pub outputs: Vec<Declared>,

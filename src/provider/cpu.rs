@@ -16,6 +16,8 @@ pub struct Settings {
     pub threads: usize,
     /// The instruction set; `None` for the best that the CPU has.
     pub isa: Option<Isa>,
+    /// Bytes of weights and arena that evaluating two samples at once may take; `None` for any.
+    pub max_memory: Option<usize>,
 }
 
 /// Why a network does not run.
@@ -108,6 +110,12 @@ impl Network {
     /// The threads that the engine runs on; `None` if it is the caller's alone.
     pub fn pool(&self) -> Option<Arc<Pool>> {
         self.pool.clone()
+    }
+
+    /// The same network on another's threads.
+    #[must_use]
+    pub fn with_pool(self, pool: Option<Arc<Pool>>) -> Network {
+        Network { pool, ..self }
     }
 
     /// The engine on this network's arena: write its inputs, run it, read its outputs. Inputs keep their contents.

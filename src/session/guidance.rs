@@ -1,0 +1,262 @@
+//! From a state to the output that the sampler sees: one evaluation of the network, or two that guidance makes one of.
+
+use super::SessionError;
+use super::ports::{Moment, Ports, input_shapes, paired_shapes, write_input};
+use crate::manifest::{Condition, Encoding, Manifest};
+use crate::onnx::Model;
+use crate::provider::{Network, Settings};
+use crate::sampler::{self, Guidance, Interval, Pass};
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// A network, its conditions, and the guidance between their values.
+#[derive(Debug)]
+pub(super) struct Evaluator {
+    network: Network,
+    ports: Ports,
+    /// Whether the network takes two samples at once: with the conditions' values, and with the negative ones.
+    paired: bool,
+    /// A weaker network, which takes the place of the negative values.
+    guide: Option<(Network, Ports)>,
+    /// `None`: the conditional output is all there is.
+    guidance: Option<Guidance>,
+    conditions: Vec<Values>,
+    /// What the state is relative to, or nothing. [elements of a sample]
+    prior: Vec<f32>,
+    /// [elements of a sample]
+    output: Vec<f32>,
+    /// The unconditional output. [elements of a sample]
+    other: Vec<f32>,
+    /// What guidance remembers. [elements of a sample]
+    sum: Vec<f32>,
+}
+
+/// A condition: one value for all its elements, or one for each.
+#[derive(Debug)]
+struct Values {
+    name: String,
+    /// Of one sample.
+    elements: usize,
+    encoding: Option<Encoding>,
+    prior: bool,
+    positive: Vec<f64>,
+    negative: Option<Vec<f64>>,
+}
+
+impl Values {
+    fn fill(&self, negative: bool, i: usize) -> f64 {
+        let values = self.negative.as_ref().filter(|_| negative).unwrap_or(&self.positive);
+        let value = values.get(i).or(values.first()).copied().unwrap_or(0.0);
+        self.encoding.map_or(value, |encoding| encoding.value(value, i, self.elements))
+    }
+}
+
+impl Evaluator {
+    pub(super) fn new(
+        manifest: &Manifest,
+        model: Model,
+        settings: Settings,
+    ) -> Result<Evaluator, SessionError> {
+        let (network, paired) = compile(manifest, model, settings)?;
+        let ports = Ports::of(manifest, &network)?;
+        let elements = network.inputs().nth(ports.state).map_or(0, |(_, fact)| fact.len());
+        let elements = if paired { elements / 2 } else { elements };
+        let has_prior = manifest.conditions().any(|(_, condition)| condition.prior);
+        let values = |(name, condition): (&str, &Condition)| Values {
+            name: name.to_string(),
+            elements: condition.elements(),
+            encoding: condition.encoding,
+            prior: condition.prior,
+            positive: Vec::with_capacity(condition.elements()),
+            negative: condition.negative.clone(),
+        };
+        Ok(Evaluator {
+            network,
+            ports,
+            paired,
+            guide: None,
+            guidance: None,
+            conditions: manifest.conditions().map(values).collect(),
+            prior: if has_prior { std::vec![0.0; elements] } else { Vec::new() },
+            output: std::vec![0.0; elements],
+            other: std::vec![0.0; elements],
+            sum: Vec::new(),
+        })
+    }
+
+    pub(super) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The last evaluation's output. [elements of a sample]
+    pub(super) fn output(&self) -> &[f32] {
+        &self.output
+    }
+
+    /// What the state is relative to, or nothing.
+    pub(super) fn prior(&self) -> &[f32] {
+        &self.prior
+    }
+
+    pub(super) fn is_paired(&self) -> bool {
+        self.paired
+    }
+
+    pub(super) fn set_guide(&mut self, manifest: &Manifest, guide: Network) -> Result<(), SessionError> {
+        let ports = Ports::of(manifest, &guide)?;
+        let found = guide.outputs().nth(ports.output).map_or(0, |(_, fact)| fact.len());
+        let needed = self.output.len() * ports.stacked;
+        if found != needed {
+            return Err(SessionError::Guide { found, needed });
+        }
+        self.guide = Some((guide.with_pool(self.network.pool()), ports));
+        (0..self.conditions.len()).try_for_each(|at| self.write(at))
+    }
+
+    /// Guides the evaluations to come.
+    pub(super) fn set_guidance(&mut self, guidance: Option<Guidance>) {
+        self.guidance = guidance.filter(|guidance| !guidance.is_idle());
+        let remembers = self.guidance.is_some_and(|guidance| guidance.remembers());
+        self.sum.resize(if remembers { self.output.len() } else { 0 }, 0.0);
+    }
+
+    /// Sets a condition's value, or its negative one. The values fit the condition.
+    pub(super) fn set(&mut self, name: &str, values: &[f64], negative: bool) -> Result<(), SessionError> {
+        let Some(at) = self.conditions.iter().position(|own| own.name == name) else {
+            return Err(SessionError::NoRole { input: name.to_string() });
+        };
+        let condition = &mut self.conditions[at];
+        let own = if negative { condition.negative.get_or_insert_default() } else { &mut condition.positive };
+        own.clear();
+        own.extend_from_slice(values);
+        self.write(at)
+    }
+
+    /// The first condition without a value.
+    pub(super) fn unset(&self) -> Option<&str> {
+        self.conditions.iter().find(|own| own.positive.is_empty()).map(|own| own.name.as_str())
+    }
+
+    /// Begins a run.
+    ///
+    /// # Errors
+    /// If guidance has nothing to move away from.
+    pub(super) fn begin(&mut self) -> Result<(), SessionError> {
+        let contrast = self.guide.is_some() || self.conditions.iter().any(|own| own.negative.is_some());
+        if self.guidance.is_some() && !contrast {
+            return Err(SessionError::NoNegative);
+        }
+        self.sum.fill(0.0);
+        Ok(())
+    }
+
+    /// Evaluates the network.
+    pub(super) fn evaluate(&mut self, at: Moment<'_>, state: &[f32]) -> Result<(), SessionError> {
+        match self.guidance.map_or(Pass::Conditional, |g| g.pass(at.step, at.steps, at.row.level)) {
+            Pass::Zero => {
+                self.output.fill(0.0);
+                return Ok(());
+            }
+            Pass::Conditional => return self.run(at, state, false),
+            Pass::Both => {}
+        }
+        if let Some((guide, ports)) = &mut self.guide {
+            run(guide, ports, at, state, &self.prior, &mut [&mut self.other])?;
+            self.run(at, state, false)?;
+        } else if self.paired {
+            let outputs = &mut [&mut self.output, &mut self.other];
+            run(&mut self.network, &self.ports, at, state, &self.prior, outputs)?;
+        } else {
+            self.run(at, state, true)?;
+            core::mem::swap(&mut self.output, &mut self.other);
+            self.run(at, state, false)?;
+        }
+        match &self.guidance {
+            Some(guidance) => Ok(guidance.apply(&mut self.output, &self.other, &mut self.sum)?),
+            None => Ok(()),
+        }
+    }
+
+    /// One evaluation, with the conditions' values or with the negative ones where there are any.
+    fn run(&mut self, at: Moment<'_>, state: &[f32], negative: bool) -> Result<(), SessionError> {
+        let switched = !self.paired && self.guide.is_none() && self.guidance.is_some();
+        for own in self.conditions.iter().filter(|own| switched && own.negative.is_some()) {
+            if let Some(index) = self.ports.condition(&own.name) {
+                write_input(&mut self.network.engine()?, index, |i| own.fill(negative, i))?;
+            }
+        }
+        run(&mut self.network, &self.ports, at, state, &self.prior, &mut [&mut self.output])
+    }
+
+    /// Writes a condition into the networks that read it.
+    fn write(&mut self, at: usize) -> Result<(), SessionError> {
+        let own = &self.conditions[at];
+        if own.positive.is_empty() {
+            return Ok(());
+        }
+        if own.prior {
+            self.prior.iter_mut().enumerate().for_each(|(i, y)| *y = own.fill(false, i) as f32);
+        }
+        if let Some(index) = self.ports.condition(&own.name) {
+            let at = |i: usize| own.fill(i >= own.elements, i % own.elements);
+            write_input(&mut self.network.engine()?, index, at)?;
+        }
+        if let Some((guide, ports)) = &mut self.guide
+            && let Some(index) = ports.condition(&own.name)
+        {
+            write_input(&mut guide.engine()?, index, |i| own.fill(false, i))?;
+        }
+        Ok(())
+    }
+}
+
+/// The network for one sample, or for two.
+///
+/// Two at once read the weights once, which is what a small state waits for; a large one keeps the arithmetic busy either
+/// way, and would only need a second arena. So they are paired if one sample's arena is smaller than the weights, every
+/// evaluation is guided, and the pair fits the memory.
+fn compile(manifest: &Manifest, model: Model, settings: Settings) -> Result<(Network, bool), SessionError> {
+    let always = |guidance: &Guidance| guidance.interval == Interval::Steps([0.0, 1.0]);
+    let guided = manifest.guidance.as_ref().is_some_and(always) && manifest.guide.is_none();
+    let pair = if guided { paired_shapes(manifest, &model) } else { None };
+    let pair = pair.map(|shapes| (shapes, model.clone()));
+    let shapes = input_shapes(manifest, &model)?;
+    let single = Network::new(model, &shapes, settings)?;
+    let Some((shapes, model)) = pair else { return Ok((single, false)) };
+    let (weights, arena) = (single.plan().plan().weights().len(), single.plan().plan().arena_bytes());
+    let needed = weights + 2 * arena;
+    if arena >= weights || settings.max_memory.is_some_and(|most| needed > most) {
+        return Ok((single, false));
+    }
+    // A network may have its batch built in behind an input that leaves it open.
+    match Network::new(model, &shapes, settings) {
+        Ok(network) if Ports::of(manifest, &network).is_ok() => Ok((network, true)),
+        _ => Ok((single, false)),
+    }
+}
+
+/// One evaluation for as many samples as there are outputs, all of the same state.
+fn run(
+    network: &mut Network,
+    ports: &Ports,
+    at: Moment<'_>,
+    state: &[f32],
+    prior: &[f32],
+    outputs: &mut [&mut Vec<f32>],
+) -> Result<(), SessionError> {
+    let mut engine = network.engine()?;
+    for input in engine.input_f32(ports.state)?.chunks_exact_mut(state.len()) {
+        sampler::feed(at.row, state, input)?;
+        input.iter_mut().zip(prior).for_each(|(input, prior)| *input += prior);
+    }
+    ports.write_times(&mut engine, at)?;
+    engine.run()?;
+    let found = engine.output_f32(ports.output)?;
+    for (output, found) in outputs.iter_mut().zip(found.chunks_exact(state.len() * ports.stacked)) {
+        match at.weights {
+            [] => output.copy_from_slice(found),
+            weights => sampler::combine(weights, found, ports.block, output)?,
+        }
+    }
+    Ok(())
+}

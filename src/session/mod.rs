@@ -1,0 +1,372 @@
+//! A session: a manifest, its network and a sampler, with everything that a sample needs allocated beforehand.
+
+mod control;
+mod guidance;
+mod ports;
+
+pub use control::{Control, Gradient, Steer, Step, Weight};
+pub use ports::input_shapes;
+
+use crate::engine::EngineError;
+use crate::graph::Fact;
+use crate::manifest::{ConditionError, Manifest, ManifestError, Request, RequestError};
+use crate::onnx::Model;
+use crate::provider::{Network, NetworkError, Settings};
+use crate::sampler::{self, Noise, Table, Weights};
+use control::Reference;
+use guidance::Evaluator;
+use ports::Moment;
+use std::path::Path;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// Why there is no sample.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Condition(#[from] ConditionError),
+    #[error(transparent)]
+    Sampler(#[from] sampler::Error),
+    #[error(
+        "the manifest names an input {input}, but the network's inputs are {known}; correct the manifest"
+    )]
+    NoInput { input: String, known: String },
+    #[error("the network's input {input} has no role in the manifest; add a section [inputs.{input}]")]
+    NoRole { input: String },
+    #[error("input {input}: the manifest gives shape {manifest:?} a sample, the network declares {network}")]
+    Shape { input: String, manifest: Vec<usize>, network: String },
+    #[error("the manifest's output {output} is not one of the network's: {known}; correct the manifest")]
+    NoOutput { output: String, known: String },
+    #[error("output {output} is {found}, but the state is {state}; the sampler needs them alike")]
+    OutputShape { output: String, found: Fact, state: Fact },
+    #[error("the network that guides gives {found} values, the other {needed}; they have to be alike")]
+    Guide { found: usize, needed: usize },
+    #[error("condition `{name}` has no default; give it a value")]
+    Unset { name: String },
+    #[error(
+        "guidance needs something to move away from: give a condition a negative value, or a network that guides"
+    )]
+    NoNegative,
+    #[error("a strength of {strength} begins with a reference; give one")]
+    NoReference { strength: f64 },
+    #[error("samples of `{model}` begin with its prior, and can have no reference")]
+    Prior { model: String },
+    #[error("{what} has {found} values, a sample of this model needs {needed}")]
+    Length { what: &'static str, found: usize, needed: usize },
+    #[error("{what} has {value} at element {at}; it has to be finite")]
+    Infinite { what: &'static str, at: usize, value: f32 },
+    #[error("the mask has a value {value}; write 0 to keep, 1 to draw anew, or what is between")]
+    Mask { value: f32 },
+    #[error(
+        "step {step} of {steps}: the network returned {value} at element {at}; check the conditions and the noise"
+    )]
+    NotFinite { step: usize, steps: usize, at: usize, value: f32 },
+    #[error("stopped after step {step}")]
+    Cancelled { step: usize },
+}
+
+/// What a caller's closure says after each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    Continue,
+    Cancel,
+}
+
+/// A step that was taken. What a model's prior adds is not in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Number of the evaluation, from 1.
+    pub step: usize,
+    pub steps: usize,
+    /// Relative to the observation, if there is one that the noise leads to. [elements of a sample]
+    pub state: &'a [f32],
+    /// The clean sample as the step saw it. [elements of a sample]
+    pub clean: &'a [f32],
+}
+
+/// What happens to a caller during a run.
+#[derive(Default)]
+pub struct Run<'a> {
+    /// Unit normal noise in the place of what would be drawn at first. [elements of a sample]
+    pub initial: Option<&'a [f32]>,
+    pub steer: Option<&'a mut (dyn Steer + Send)>,
+    /// Called after each step.
+    pub after: Option<&'a mut (dyn FnMut(Progress<'_>) -> Flow + Send)>,
+}
+
+/// A model that is ready to be sampled.
+#[derive(Debug)]
+pub struct Session {
+    manifest: Manifest,
+    evaluator: Evaluator,
+    table: Table,
+    strength: f64,
+    reference: Option<Reference>,
+    /// [elements of a sample]
+    state: Vec<f32>,
+    /// [elements of a sample]
+    noise: Vec<f32>,
+    /// [elements of a sample]
+    clean: Vec<f32>,
+    /// [estimates the sampler looks back at, elements of a sample]
+    history: Vec<f32>,
+}
+
+impl Session {
+    /// Opens the model of a manifest, or of the manifest in a folder.
+    ///
+    /// # Errors
+    /// If the manifest or its networks can not be read, do not fit each other, or can not run here.
+    pub fn open(path: &Path, settings: Settings) -> Result<Session, SessionError> {
+        let manifest = Manifest::read(path)?;
+        let model = Model::read(&manifest.network_path()).map_err(NetworkError::from)?;
+        Session::new(manifest, model, settings)
+    }
+
+    /// A session of a manifest and its network, which may come from anywhere. The network that guides, if the manifest
+    /// names one, is read.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn new(manifest: Manifest, model: Model, settings: Settings) -> Result<Session, SessionError> {
+        let evaluator = Evaluator::new(&manifest, model, settings)?;
+        let elements = evaluator.output().len();
+        let table = manifest.table(&Request::default())?;
+        let mut session = Session {
+            history: std::vec![0.0; elements * table.history()],
+            state: std::vec![0.0; elements],
+            noise: std::vec![0.0; elements],
+            clean: std::vec![0.0; elements],
+            strength: 1.0,
+            reference: None,
+            manifest,
+            evaluator,
+            table,
+        };
+        if let Some(path) = session.manifest.guide_path() {
+            let model = Model::read(&path).map_err(NetworkError::from)?;
+            let shapes = input_shapes(&session.manifest, &model)?;
+            session.set_guide(Network::new(model, &shapes, Settings { threads: 1, ..settings })?)?;
+        }
+        session.set_defaults()?;
+        session.prepare(&Request::default())?;
+        Ok(session)
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub fn network(&self) -> &Network {
+        self.evaluator.network()
+    }
+
+    /// Whether the network is evaluated for the condition and for its negative at once.
+    pub fn is_paired(&self) -> bool {
+        self.evaluator.is_paired()
+    }
+
+    /// Number of elements of one sample.
+    pub fn elements(&self) -> usize {
+        self.state.len()
+    }
+
+    /// Number of network evaluations a sample, those of guidance counted once.
+    pub fn steps(&self) -> usize {
+        self.table.rows.len()
+    }
+
+    /// Chooses sampler, steps, times and guidance for the samples to come.
+    ///
+    /// # Errors
+    /// If the model does not allow what is asked for.
+    pub fn prepare(&mut self, request: &Request<'_>) -> Result<(), SessionError> {
+        let guidance = self.manifest.guidance(request)?;
+        self.table = self.manifest.table(request)?;
+        let inside = self.manifest.guidance.is_none().then(|| self.manifest.distilled_guidance()).flatten();
+        if let (Some(name), Some(scale)) = (inside.map(ToString::to_string), request.guidance) {
+            self.set_condition(&name, &[scale])?;
+        }
+        self.strength = request.strength.unwrap_or(1.0);
+        self.history.resize(self.state.len() * self.table.history(), 0.0);
+        self.evaluator.set_guidance(guidance);
+        Ok(())
+    }
+
+    /// Guides by a weaker network, which has the same inputs, in the place of negative conditions.
+    ///
+    /// # Errors
+    /// If it does not fit the manifest or the network.
+    pub fn set_guide(&mut self, guide: Network) -> Result<(), SessionError> {
+        self.evaluator.set_guide(&self.manifest, guide)
+    }
+
+    /// Sets a condition for the samples to come: one value for all its elements, or one for each.
+    ///
+    /// # Errors
+    /// If there is no such condition, or it does not take these values.
+    pub fn set_condition(&mut self, name: &str, values: &[f64]) -> Result<(), SessionError> {
+        self.manifest.condition(name, values)?;
+        self.evaluator.set(name, values, false)
+    }
+
+    /// Sets what guidance moves away from, as [`Session::set_condition`].
+    ///
+    /// # Errors
+    /// As [`Session::set_condition`]; or if the network can not take it.
+    pub fn set_negative(&mut self, name: &str, values: &[f64]) -> Result<(), SessionError> {
+        self.manifest.condition(name, values)?;
+        self.evaluator.set(name, values, true)
+    }
+
+    fn set_defaults(&mut self) -> Result<(), SessionError> {
+        let conditions = self.manifest.conditions();
+        let defaults: Vec<_> = conditions.map(|(name, c)| (name.to_string(), c.default.clone())).collect();
+        for (name, default) in defaults {
+            if let Some(values) = default {
+                self.set_condition(&name, &values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws one sample into `out`, from unit normal noise that `noise` draws.
+    ///
+    /// # Errors
+    /// If a condition has no value, `out` has the wrong length, or the network returns what is not finite.
+    pub fn sample(&mut self, noise: &mut (dyn Noise + Send), out: &mut [f32]) -> Result<(), SessionError> {
+        self.sample_with(Run::default(), noise, out)
+    }
+
+    /// As [`Session::sample`], and as `run` says.
+    ///
+    /// Allocates nothing, unless the network has operators that the host runs.
+    ///
+    /// # Errors
+    /// As [`Session::sample`]; or what steers, or [`SessionError::Cancelled`].
+    pub fn sample_with(
+        &mut self,
+        run: Run<'_>,
+        noise: &mut (dyn Noise + Send),
+        out: &mut [f32],
+    ) -> Result<(), SessionError> {
+        let needed = self.state.len();
+        let lengths = [("the noise", run.initial.map_or(needed, <[f32]>::len)), ("the output", out.len())];
+        for (what, found) in lengths {
+            if found != needed {
+                return Err(SessionError::Length { what, found, needed });
+            }
+        }
+        if let Some(name) = self.evaluator.unset() {
+            return Err(SessionError::Unset { name: name.to_string() });
+        }
+        self.evaluator.begin()?;
+        match run.initial {
+            Some(initial) => self.state.copy_from_slice(initial),
+            None => noise.fill_normal(&mut self.state),
+        }
+        self.start(noise)?;
+        // One hand-over to the pool for the whole loop: within it, nothing needs one, and nothing allocates.
+        match self.network().pool() {
+            Some(pool) => pool.install(|| self.steps_of(run, noise))?,
+            None => self.steps_of(run, noise)?,
+        }
+        out.copy_from_slice(&self.state);
+        out.iter_mut().zip(self.evaluator.prior()).for_each(|(out, prior)| *out += prior);
+        Ok(())
+    }
+
+    /// Makes unit normal noise the initial state.
+    fn start(&mut self, noise: &mut dyn Noise) -> Result<(), SessionError> {
+        let (whole, first) = (self.strength == 1.0, self.table.rows.first().map(|row| row.level));
+        if let (Some(reference), Some(first)) = (&mut self.reference, first)
+            && reference.start(first, whole, &mut self.state)?
+        {
+            return Ok(());
+        }
+        if !whole {
+            return Err(SessionError::NoReference { strength: self.strength });
+        }
+        if self.table.initial_noise.is_some() {
+            noise.fill_normal(&mut self.noise);
+        }
+        Ok(sampler::start(&self.table, &mut self.state, Some(&self.noise))?)
+    }
+
+    fn steps_of(&mut self, mut run: Run<'_>, noise: &mut dyn Noise) -> Result<(), SessionError> {
+        let steps = self.table.rows.len();
+        let edited = run.steer.is_some() || self.reference.as_ref().is_some_and(Reference::edits);
+        let on_clean = if edited { Some(self.table.on_clean()?) } else { None };
+        let policy = self.manifest.sampling.policy();
+        for step in 0..steps {
+            let weights = match &policy {
+                Some(policy) => policy.weights(&self.table, step)?,
+                None => Weights::new(),
+            };
+            let at = Moment { row: &self.table.rows[step], step, steps, weights: &weights };
+            self.evaluator.evaluate(at, &self.state)?;
+            if edited || run.after.is_some() {
+                let row = &self.table.rows[step];
+                sampler::clean(row, &self.state, self.evaluator.output(), &mut self.clean)?;
+            }
+            self.change(step, &mut run)?;
+            self.advance(step, on_clean.as_ref(), noise)?;
+            if let Some(at) = sampler::first_non_finite(&self.state) {
+                let value = self.state[at];
+                return Err(SessionError::NotFinite { step: step + 1, steps, at, value });
+            }
+            let Some(after) = &mut run.after else { continue };
+            self.clean.iter_mut().zip(self.evaluator.prior()).for_each(|(clean, prior)| *clean += prior);
+            let progress = Progress { step: step + 1, steps, state: &self.state, clean: &self.clean };
+            if after(progress) == Flow::Cancel {
+                return Err(SessionError::Cancelled { step: step + 1 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the reference and the caller change the clean estimate.
+    fn change(&mut self, step: usize, run: &mut Run<'_>) -> Result<(), SessionError> {
+        if let Some(reference) = &self.reference {
+            reference.edit(self.manifest.state_shape(), &mut self.clean)?;
+        }
+        let Some(steer) = &mut run.steer else { return Ok(()) };
+        let at = Step {
+            step: step + 1,
+            steps: self.table.rows.len(),
+            row: &self.table.rows[step],
+            state: &self.state,
+            output: self.evaluator.output(),
+        };
+        steer.steer(&at, &mut self.clean)
+    }
+
+    /// Takes a step, from the network's output or from the clean estimate that was changed.
+    fn advance(
+        &mut self,
+        step: usize,
+        on_clean: Option<&Table>,
+        noise: &mut dyn Noise,
+    ) -> Result<(), SessionError> {
+        if self.table.rows[step].noise.is_some() {
+            noise.fill_normal(&mut self.noise);
+        }
+        let (table, output) = match on_clean {
+            Some(table) => (table, &self.clean[..]),
+            None => (&self.table, self.evaluator.output()),
+        };
+        sampler::advance(table, step, &mut self.state, output, Some(&self.noise), &mut self.history)?;
+        match &self.reference {
+            Some(reference) => reference.keep(&self.table, step, &mut self.state),
+            None => Ok(()),
+        }
+    }
+}

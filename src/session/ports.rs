@@ -1,0 +1,199 @@
+//! Which input of a network is what, and at which shapes it is compiled.
+
+use super::SessionError;
+use crate::engine::{Engine, EngineError};
+use crate::graph::Fact;
+use crate::kernels::DType;
+use crate::manifest::{Manifest, Role};
+use crate::onnx::{Declared, Dimension, Model, Shapes};
+use crate::provider::Network;
+use crate::sampler::Row;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// Numbers of the network's inputs, by role.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    pub(super) state: usize,
+    times: Vec<(usize, TimeKind)>,
+    conditions: Vec<(usize, String)>,
+    pub(super) output: usize,
+    /// How many outputs of the state's length there are in one, [`sampler::combine`](crate::sampler::combine)d to what the
+    /// sampler sees.
+    pub(super) stacked: usize,
+    /// Length of the blocks in which they are stacked.
+    pub(super) block: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum TimeKind {
+    Time,
+    Target,
+    Duration,
+    Step,
+    Steps,
+}
+
+/// An evaluation of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment<'a> {
+    pub(super) row: &'a Row,
+    /// From 0.
+    pub(super) step: usize,
+    pub(super) steps: usize,
+    /// Of stacked outputs, or nothing.
+    pub(super) weights: &'a [f64],
+}
+
+/// Concrete input shapes for one sample at a time: what the manifest says, with a batch of one.
+///
+/// # Errors
+/// If the manifest and the network do not fit each other.
+pub fn input_shapes(manifest: &Manifest, model: &Model) -> Result<Shapes, SessionError> {
+    let known = || model.inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut shapes = Shapes::new();
+    for input in &manifest.inputs {
+        let name = || input.name.clone();
+        let declared = model.inputs.iter().find(|i| i.name == input.name);
+        let declared = declared.ok_or_else(|| SessionError::NoInput { input: name(), known: known() })?;
+        let own = own_shape(&input.role);
+        let lead = lead(declared, own).ok_or_else(|| SessionError::Shape {
+            input: name(),
+            manifest: own.to_vec(),
+            network: declared.shape(),
+        })?;
+        shapes.insert(name(), [&std::vec![1; lead][..], own].concat());
+    }
+    match model.inputs.iter().find(|i| !shapes.contains_key(&i.name)) {
+        Some(input) => Err(SessionError::NoRole { input: input.name.clone() }),
+        None => Ok(shapes),
+    }
+}
+
+/// The shapes for two samples at a time: the state and the conditions lead with a 2. `None` if the network does not leave
+/// the batch open. Times that have no batch are shared.
+pub(super) fn paired_shapes(manifest: &Manifest, model: &Model) -> Option<Shapes> {
+    let mut shapes = input_shapes(manifest, model).ok()?;
+    for input in &manifest.inputs {
+        let declared = model.inputs.iter().find(|i| i.name == input.name)?;
+        let shape = shapes.get_mut(&input.name)?;
+        let open = matches!(declared.dims.first(), Some(Dimension::Symbol(_)));
+        let led = shape.len() > own_shape(&input.role).len();
+        if led && open {
+            shape[0] = 2;
+        } else if matches!(input.role, Role::State { .. } | Role::Condition(_)) {
+            return None;
+        }
+    }
+    Some(shapes)
+}
+
+fn own_shape(role: &Role) -> &[usize] {
+    match role {
+        Role::State { shape } => shape,
+        Role::Condition(condition) => &condition.shape,
+        _ => &[],
+    }
+}
+
+/// How many dimensions come before those of one sample.
+fn lead(declared: &Declared, own: &[usize]) -> Option<usize> {
+    let lead = declared.dims.len().checked_sub(own.len()).filter(|&lead| lead <= 1 || own.is_empty())?;
+    let fixed = |(d, &size): (&Dimension, &usize)| matches!(d, Dimension::Fixed(fixed) if *fixed != size);
+    (!declared.dims[lead..].iter().zip(own).any(fixed)).then_some(lead)
+}
+
+/// Length of the blocks in which `found` stacks so many outputs of the length of `state`: they stand in a dimension of their
+/// own, or before each other in one of the state's.
+fn block(state: &Fact, found: &Fact, stacked: usize) -> Option<usize> {
+    if state.len() * stacked != found.len() {
+        return None;
+    }
+    let inserted = |axis: usize| {
+        let (before, rest) = found.shape.split_at(axis);
+        rest.first() == Some(&stacked) && before == &state.shape[..axis] && rest[1..] == state.shape[axis..]
+    };
+    let differs = |(own, found): (&usize, &usize)| own != found;
+    // The first dimension is the batch's, if there is one.
+    let axis = if found.rank() == state.rank() + 1 {
+        (1..=state.rank()).chain([0]).find(|&axis| inserted(axis))?
+    } else {
+        state.shape.iter().zip(&found.shape).position(differs).unwrap_or(0)
+    };
+    Some(state.shape[axis..].iter().product())
+}
+
+impl Ports {
+    /// The network may be another one than the manifest's, with fewer inputs.
+    pub(super) fn of(manifest: &Manifest, network: &Network) -> Result<Ports, SessionError> {
+        let stacked = manifest.sampling.policy().map_or(1, |policy| policy.points);
+        let mut ports = Ports { stacked, ..Ports::default() };
+        for (index, (name, _)) in network.inputs().enumerate() {
+            let role = manifest.inputs.iter().find(|i| i.name == name).map(|i| &i.role);
+            match role.ok_or_else(|| SessionError::NoRole { input: name.to_string() })? {
+                Role::State { .. } => ports.state = index,
+                Role::Time => ports.times.push((index, TimeKind::Time)),
+                Role::Target => ports.times.push((index, TimeKind::Target)),
+                Role::Duration => ports.times.push((index, TimeKind::Duration)),
+                Role::Step => ports.times.push((index, TimeKind::Step)),
+                Role::Steps => ports.times.push((index, TimeKind::Steps)),
+                Role::Condition(_) => ports.conditions.push((index, name.to_string())),
+            }
+        }
+        let known = || network.outputs().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+        let wanted = manifest.output.name.as_deref();
+        let found = network.outputs().position(|(name, _)| wanted.is_none_or(|w| w == name));
+        ports.output = found.ok_or_else(|| SessionError::NoOutput {
+            output: wanted.unwrap_or("0").to_string(),
+            known: known(),
+        })?;
+        let state = network.inputs().nth(ports.state).map(|(_, fact)| fact);
+        let output = network.outputs().nth(ports.output);
+        let (Some(state), Some((name, found))) = (state, output) else { return Ok(ports) };
+        match block(&state, &found, stacked) {
+            Some(block) if found.dtype == DType::F32 => Ok(Ports { block, ..ports }),
+            _ => Err(SessionError::OutputShape { output: name.to_string(), found, state }),
+        }
+    }
+
+    /// The input of a condition; a weaker network need not read them all.
+    pub(super) fn condition(&self, name: &str) -> Option<usize> {
+        self.conditions.iter().find(|(_, own)| own == name).map(|&(index, _)| index)
+    }
+
+    pub(super) fn write_times(&self, engine: &mut Engine<'_>, at: Moment<'_>) -> Result<(), EngineError> {
+        for &(index, kind) in &self.times {
+            let value = match kind {
+                TimeKind::Time => at.row.inputs.t,
+                TimeKind::Target => at.row.inputs.s,
+                TimeKind::Duration => at.row.inputs.h,
+                TimeKind::Step => at.step as f64,
+                TimeKind::Steps => at.steps as f64,
+            };
+            write_input(engine, index, |_| value)?;
+        }
+        Ok(())
+    }
+}
+
+/// Fills an input of any type; integers are rounded.
+pub(super) fn write_input(
+    engine: &mut Engine<'_>,
+    index: usize,
+    value: impl Fn(usize) -> f64,
+) -> Result<(), EngineError> {
+    let plan = engine.plan();
+    let dtype = plan.inputs().nth(index).and_then(|port| plan.view_at(port.view)).map(|view| view.dtype);
+    match dtype {
+        Some(DType::I64) => {
+            let input = engine.input_i64(index)?.iter_mut().enumerate();
+            input.for_each(|(i, x)| *x = libm::rint(value(i)) as i64);
+        }
+        Some(DType::Bool) => {
+            let input = engine.input_bool(index)?.iter_mut().enumerate();
+            input.for_each(|(i, x)| *x = u8::from(value(i) != 0.0));
+        }
+        _ => engine.input_f32(index)?.iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as f32),
+    }
+    Ok(())
+}

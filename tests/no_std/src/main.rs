@@ -67,11 +67,11 @@ fn run(
     mut network: impl FnMut(&sampler::Row, &[f32; LEN], &mut [f32; LEN]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let table: Table =
-        sampler::find("meanflow")?.table(&DIGITS, &Grid::Uniform { steps: 2 }, &Options::default())?;
+        sampler::find("meanflow")?.table(&DIGITS, &Grid::steps(2), &Options::default())?;
     let (mut f, mut z) = ([0.0; LEN], [0.0; LEN]);
     let mut noise = Philox::new(42, 0);
     noise.fill_normal(x);
-    sampler::start(&table, x);
+    sampler::start(&table, x, None)?;
     for row in &table.rows {
         network(row, x, &mut f)?;
         if row.noise.is_some() {

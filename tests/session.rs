@@ -107,13 +107,20 @@ fn network(strength: f32, batch: Option<i64>) -> Model {
 }
 
 fn manifest(negative: &str, rest: &str) -> Manifest {
-    let text = format!(
+    manifest_of(&manifest_text(negative, rest))
+}
+
+fn manifest_text(negative: &str, rest: &str) -> String {
+    format!(
         "[model]\nname = \"formula\"\nnetwork = \"formula.onnx\"\n[inputs.x]\nrole = \"state\"\nshape = [3, 8, 8]\n\
          [inputs.t]\nrole = \"time\"\n[inputs.y]\nrole = \"condition\"\nshape = [3]\ndefault = [1.0, -0.5, 0.25]\n{negative}\n\
          [sampling]\nfamily = \"rectified-flow\"\nprediction = \"velocity\"\ntime = \"unit\"\nsteps = 4\n{rest}\n\
          [output]\nkind = \"image\"\n"
-    );
-    Manifest::parse(&text, "fewstep.toml").unwrap_or_else(|error| panic!("{error}:\n{text}"))
+    )
+}
+
+fn manifest_of(text: &str) -> Manifest {
+    Manifest::parse(text, "fewstep.toml").unwrap_or_else(|error| panic!("{error}:\n{text}"))
 }
 
 const ALONE: Settings = Settings { threads: 1, isa: None, max_memory: None };
@@ -370,4 +377,44 @@ fn a_network_that_gives_a_gradient_steers() {
     let shapes = [("z".to_string(), vec![1, 3, 8, 8])].into_iter().collect();
     let blind = Network::new(blind, &shapes, ALONE).expect("a network");
     assert!(Gradient::new(blind, 1.0, Weight::Constant).is_err());
+}
+
+/// The scale goes to the input that the network has for it, as the manifest says.
+#[test]
+fn guidance_that_was_distilled_into_a_network_is_an_input() {
+    let inside = |text: &str| {
+        let roles = text.replace("role = \"condition\"", "role = \"guidance\"\nscale = 0.1");
+        roles.replace("default = [1.0, -0.5, 0.25]", "default = 4.0")
+    };
+    let manifest = manifest_of(&inside(&manifest_text("", "")));
+    let mut session = Session::new(manifest, network(1.0, None), ALONE).expect("a session");
+    let mut plain = Session::new(self::manifest("", ""), network(1.0, None), ALONE).expect("a session");
+    for guidance in [None, Some(7.5)] {
+        session.prepare(&Request { guidance, ..Request::default() }).expect("a request");
+        plain.set_condition("y", &[0.1 * guidance.unwrap_or(4.0)]).expect("a value");
+        assert!(off(&draw(&mut session), &draw(&mut plain)) < 1e-6);
+    }
+    let request = Request { guidance: Some(2.0), guidance_method: Some("apg"), ..Request::default() };
+    let error = session.prepare(&request).expect_err("a method").to_string();
+    assert!(error.contains("has its guidance inside"), "{error}");
+}
+
+/// The network reads the state and the prior together, and samples have it as well: with `F = x + y`, one step from
+/// noise `z` takes `z - (z + 2y) + y`.
+#[test]
+fn samples_are_relative_to_a_prior() {
+    let model = model(
+        vec![node("Add", &["x", "y"], "f")],
+        Vec::new(),
+        vec![port("x", None, &SHAPE), port("t", None, &[]), port("y", None, &SHAPE)],
+        None,
+    );
+    let text = manifest_text("prior = true", "").replace("shape = [3]", "shape = [3, 8, 8]");
+    let text = text.replace("default = [1.0, -0.5, 0.25]", "").replace("steps = 4", "steps = 1");
+    let mut session = Session::new(manifest_of(&text), model, ALONE).expect("a session");
+    let prior: Vec<f64> = reference().into_iter().map(f64::from).collect();
+    session.set_condition("y", &prior).expect("an observation");
+    assert!(draw(&mut session).iter().zip(&prior).all(|(x, y)| (f64::from(*x) + y).abs() < 1e-5));
+    let error = session.set_reference(&reference(), Control::Start).expect_err("a prior").to_string();
+    assert!(error.contains("begin with its prior"), "{error}");
 }

@@ -7,6 +7,7 @@ mod models;
 mod npy;
 mod output;
 mod picture;
+mod progress;
 mod reference;
 mod run;
 mod sample;

@@ -3,6 +3,7 @@
 
 use super::choice::{Choice, SchedulerError};
 use super::npy::{self, Array, Elements, NpyError};
+use super::progress::Progress;
 use super::reference::{ReferenceArgs, ReferenceError};
 use super::sample_file::{FileError, SampleFile};
 use super::{IsaError, PrintError, assignment, count, models, print, settings, time};
@@ -12,17 +13,13 @@ use fewstep::onnx::{Model, OnnxError};
 use fewstep::provider::Settings;
 use fewstep::sampler::{self, GENERATORS, NamedGenerator, Noise};
 use fewstep::session::{self, Flow, Run, Session, SessionError};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A model with so many classes at most shows one sample of each by itself.
 const SHEET_CLASSES: usize = 16;
 /// Samples from one noise to another.
 const BETWEEN: usize = 8;
-/// Work that is done sooner needs no progress bar.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Draw samples: a picture, or an array of numbers.
 ///
@@ -378,41 +375,5 @@ impl Classes {
 
     fn value(&self, sample: usize) -> i64 {
         self.first + (sample % self.count) as i64
-    }
-}
-
-/// A bar on the terminal, once the work has shown that it takes its time.
-struct Progress {
-    begin: Instant,
-    evaluations: usize,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new(evaluations: usize) -> Progress {
-        Progress { begin: Instant::now(), evaluations, bar: None }
-    }
-
-    fn reach(&mut self, done: usize) {
-        if self.bar.is_none() && self.begin.elapsed() > PATIENCE && io::stderr().is_terminal() {
-            let bar =
-                ProgressBar::with_draw_target(Some(self.evaluations as u64), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} evaluations, {eta} left");
-            self.bar = Some(
-                bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-                    .with_elapsed(self.begin.elapsed()),
-            );
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_position(done as u64);
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }

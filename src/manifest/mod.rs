@@ -272,7 +272,8 @@ impl Condition {
 }
 
 impl Sampling {
-    fn grid(&self, steps: usize) -> Grid<'_> {
+    /// The times of so many steps.
+    pub fn grid(&self, steps: usize) -> Grid<'_> {
         let curve = match (&self.times, &self.sigmas) {
             (Some(times), _) if times.len() == steps + 1 => Curve::Times(times),
             (_, Some(sigmas)) if sigmas.len() == steps + 1 => Curve::Sigmas(sigmas),

@@ -9,7 +9,7 @@ import math
 import pathlib
 
 import numpy as np
-from common import START, STEPS, Group, Network, Noise, sample, scheduler, toml
+from common import STEPS, Group, Network, Noise, sample, scheduler, toml
 
 group = Group(pathlib.Path(__file__).with_name("schedulers") / "configs.py")
 
@@ -56,8 +56,7 @@ def even(steps, mu=None):
     return dict(sigmas=np.linspace(1, 1 / steps, steps).tolist(), **({} if mu is None else dict(mu=mu)))
 
 
-def add(label, name, config, network, counts=STEPS, given=lambda steps: dict(num_inference_steps=steps), beside=None,
-        step=None, start=None):
+def add(label, name, config, network, counts=STEPS, given=lambda steps: dict(num_inference_steps=steps), beside=None):
     """Runs the scheduler of a file. The draws of a case are not counted: classes that noise the clean sample again also
     draw after the last step."""
     for steps in counts:
@@ -65,7 +64,7 @@ def add(label, name, config, network, counts=STEPS, given=lambda steps: dict(num
         # From a file, so that keys of other classes are passed over.
         solver = type(scheduler(f"{name}Scheduler", noise)).from_config(config)
         solver.set_timesteps(**given(steps))
-        result = sample(solver, net, start and start(solver), **step or {}).flatten().tolist()
+        result = sample(solver, net).flatten().tolist()
         assert all(map(math.isfinite, result)), (label, result)
         text = json.dumps(dict(_class_name=f"{name}Scheduler", _diffusers_version="0.42.1", **config), indent=2)
         keys = "".join(f"{key} = {toml(value)}\n" for key, value in dict(beside or {}, steps=steps).items())
@@ -110,13 +109,13 @@ add("lms", "LMSDiscrete", XL | dict(prediction_type="v_prediction", use_karras_s
 add("kdpm2", "KDPM2Discrete", XL | dict(prediction_type="v_prediction", use_karras_sigmas=True), V, [4, 8, 20])
 add("kdpm2-ancestral", "KDPM2AncestralDiscrete", XL | dict(prediction_type="v_prediction"), V, [4, 8])
 
-# Noise levels. The class would start a little above its largest.
+# Noise levels.
 playground = dict(num_train_timesteps=1000, prediction_type="epsilon", rho=7.0, sigma_data=0.5, sigma_max=80.0, sigma_min=0.002)
-add("edm-euler", "EDMEuler", playground, EDM | dict(sigma_min=0.002, sigma_max=80.0), start=lambda solver: 80.0 * START)
+add("edm-euler", "EDMEuler", playground, EDM | dict(sigma_min=0.002, sigma_max=80.0))
 dpm = dict(playground, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint", lower_order_final=True,
            euler_at_final=False, final_sigmas_type="zero", sigma_schedule="exponential")
-add("playground-v2.5", "EDMDPMSolverMultistep", dpm, EDM | dict(sigma_min=0.002, sigma_max=80.0),
-    start=lambda solver: 80.0 * START)
+# Its exponential levels of a single step are the smallest one.
+add("playground-v2.5", "EDMDPMSolverMultistep", dpm, EDM | dict(sigma_min=0.002, sigma_max=80.0), several)
 cd = dict(clip_denoised=True, num_train_timesteps=40, rho=7.0, s_noise=1.0, sigma_data=0.5, sigma_max=80.0, sigma_min=0.002)
 add("diffusers-cd_imagenet64_l2", "CMStochasticIterative", cd, CM | dict(sigma_max=80.0))
 

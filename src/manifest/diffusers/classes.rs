@@ -481,7 +481,11 @@ fn edm(config: &mut Config) -> Read<()> {
     config.word("prediction", "edm");
     config.word("time", "log-sigma");
     config.say("time_scale", 0.25);
-    for (key, default) in [("sigma_min", 0.002), ("sigma_max", 80.0), ("sigma_data", 0.5)] {
+    let sigma_max = config.number("sigma_max", 80.0)?;
+    config.say("sigma_max", sigma_max);
+    // The initial state is made as if it had data of deviation 1 as well.
+    config.say("temperature", (1.0 + sigma_max.powi(-2)).sqrt());
+    for (key, default) in [("sigma_min", 0.002), ("sigma_data", 0.5)] {
         let value = config.number(key, default)?;
         config.say(key, value);
     }

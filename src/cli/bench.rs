@@ -79,7 +79,7 @@ pub enum BenchError {
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error("{}: {source}", path.display())]
-    Network { path: PathBuf, source: NetworkError },
+    Network { path: PathBuf, source: Box<NetworkError> },
     #[error("{}: {source}", path.display())]
     Session { path: PathBuf, source: Box<SessionError> },
     #[error(transparent)]
@@ -198,7 +198,7 @@ impl Bench {
     fn network(&self, source: &models::Source, model: Model) -> Result<Network, BenchError> {
         let shapes = shapes::of(source, &model, &self.shapes)?;
         Network::new(model, &shapes, settings(self.threads)?)
-            .map_err(|error| BenchError::Network { path: source.path().into(), source: error })
+            .map_err(|error| BenchError::Network { path: source.path().into(), source: Box::new(error) })
     }
 
     /// One evaluation of the network here and there, in turns, so that the clock's moods meet both.

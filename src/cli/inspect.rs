@@ -48,7 +48,7 @@ pub enum InspectError {
     #[error("{}: {source}; give smaller shapes, or report the model", path.display())]
     Lower { path: PathBuf, source: LowerError },
     #[error("{}: {source}", path.display())]
-    Profile { path: PathBuf, source: ProfileError },
+    Profile { path: PathBuf, source: Box<ProfileError> },
     #[error(transparent)]
     Print(#[from] PrintError),
 }
@@ -74,8 +74,8 @@ impl Inspect {
         let plan = compiled.plan();
         let manifest = source.manifest.as_ref();
         let profile = self.profile.then(|| Profile::measured(&optimized, manifest)).transpose();
-        let profile =
-            profile.map_err(|error| InspectError::Profile { path: source.path().into(), source: error })?;
+        let profile = profile
+            .map_err(|error| InspectError::Profile { path: source.path().into(), source: Box::new(error) })?;
         let report = Report {
             name: source.name.clone(),
             path: source.path().display().to_string(),
@@ -140,7 +140,7 @@ struct Report {
     import_ms: f64,
     /// Optimizing and laying out.
     plan_ms: f64,
-    /// `null` without `--profile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Profile>,
 }
 

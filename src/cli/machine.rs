@@ -164,7 +164,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn what_is_written_is_in_memory() {
-        let written = vec![1u8; 64 << 20];
+        let written = black_box(vec![1u8; 64 << 20]);
         let memory = Memory::now().expect("Linux tells");
         assert!(memory.rss > 60 << 20 && memory.private_dirty > 60 << 20);
         drop(written);

@@ -20,7 +20,7 @@ pub enum ShapeError {
     #[error("{}: input {input} has no fixed size for dimension {axis} ({symbol}); give --shape {input}={example}", path.display())]
     Open { path: PathBuf, input: String, axis: usize, symbol: String, example: String },
     #[error("{}: {source}", path.display())]
-    Wrong { path: PathBuf, source: OnnxError },
+    Wrong { path: PathBuf, source: Box<OnnxError> },
 }
 
 /// `NAME=1x3x64x64`.
@@ -47,7 +47,7 @@ pub fn of(source: &Source, model: &Model, given: &[Given]) -> Result<Shapes, Sha
             let example = example(model, &input);
             Err(ShapeError::Open { path: path(), input, axis, symbol, example })
         }
-        Err(source) => Err(ShapeError::Wrong { path: path(), source }),
+        Err(error) => Err(ShapeError::Wrong { path: path(), source: Box::new(error) }),
     }
 }
 

@@ -130,6 +130,9 @@ fn onnx_runtime_computes_the_same() {
         assert_peer(&report, "onnxruntime");
         assert_eq!(report["peer"]["threads"], 2);
     }
+    let half = networks.join("mlp_fp16/mlp_fp16.onnx").display().to_string();
+    let report = bench(&folder, &format!("{half} --shape x=2x6 --runs 4 --against ort"));
+    assert!(report["peer"]["max_relative_l2"].is_null() && number(&report["peer"]["ratio"]) > 0.0);
 }
 
 #[test]

@@ -274,12 +274,12 @@ fn timed<E>(work: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
-/// The largest, over all f32 outputs, of the distance between ours and the peer's, relative to the peer's norm.
-fn relative_error(network: &mut Network, peer: &dyn Peer) -> Result<f64, BenchError> {
-    let theirs = peer.outputs()?;
+/// The largest, over all f32 outputs, of the distance between ours and the peer's, relative to the peer's norm; `None`
+/// if no output of the peer's is f32.
+fn relative_error(network: &mut Network, peer: &dyn Peer) -> Result<Option<f64>, BenchError> {
     let mut engine = network.engine()?;
-    let mut worst: f64 = 0.0;
-    for (index, theirs) in theirs.iter().enumerate() {
+    let mut worst: Option<f64> = None;
+    for (index, theirs) in peer.outputs()?.iter().enumerate() {
         let Some(theirs) = theirs else { continue };
         let ours = engine.output_f32(index)?;
         let square = |x: f64| x * x;
@@ -288,7 +288,7 @@ fn relative_error(network: &mut Network, peer: &dyn Peer) -> Result<f64, BenchEr
         let same = ours.len() == theirs.len();
         let error = if same { (distance / norm.max(f64::MIN_POSITIVE)).sqrt() } else { f64::INFINITY };
         // Not `max`, which would forget a NaN.
-        worst = if error <= worst { worst } else { error };
+        worst = worst.filter(|&worst| error <= worst || worst.is_nan()).or(Some(error));
     }
     Ok(worst)
 }
@@ -387,7 +387,7 @@ struct Comparison {
     note: Option<&'static str>,
     ours: Vec<f64>,
     theirs: Vec<f64>,
-    error: f64,
+    error: Option<f64>,
 }
 
 impl Comparison {

@@ -45,8 +45,8 @@ pub struct Peer {
     pub own_step_ms: Distribution,
     /// The peer's median over ours: above one, ours is the faster.
     pub ratio: f64,
-    /// Of the f32 outputs; `null` if it is not finite.
-    pub max_relative_l2: f64,
+    /// `null` if there is no f32 output, or it is not finite.
+    pub max_relative_l2: Option<f64>,
 }
 
 /// Milliseconds; percentiles by nearest rank.
@@ -134,16 +134,18 @@ impl Peer {
     const TOLERANCE: f64 = 1e-3;
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let Peer { name, version, threads, ratio, max_relative_l2: error, .. } = self;
-        // A NaN is no agreement.
-        let agrees = *error <= Peer::TOLERANCE;
-        let warning = if agrees { "" } else { "  WARNING: the two do not compute the same" };
+        let Peer { name, version, threads, ratio, .. } = self;
+        let error = match self.max_relative_l2 {
+            None => "none of its outputs is f32: nothing compared".into(),
+            Some(error) if error <= Peer::TOLERANCE => format!("{error:.1e}"),
+            Some(error) => format!("{error:.1e}  WARNING: the two do not compute the same"),
+        };
         let mut rows = vec![
             row(&["against", &format!("{name} {version}, {}", count(*threads, "thread"))]),
             row(&["its step", &self.step_ms.text()]),
             row(&["ours, in turns", &self.own_step_ms.text()]),
             row(&["ratio", &format!("{ratio:.2} (its median over ours, {})", count(self.runs, "run"))]),
-            row(&["relative error", &format!("{error:.1e}{warning}")]),
+            row(&["relative error", &error]),
         ];
         rows.extend(self.note.map(|note| row(&["note", note])));
         rows

@@ -83,7 +83,7 @@ fn main() {
 fn updates() {
     let mut x = vec![0.5f32; ELEMENTS];
     let (f, z) = (vec![0.25f32; ELEMENTS], vec![-0.5f32; ELEMENTS]);
-    let mut report = |label: &str, passes: usize, micros: f64| {
+    let report = |label: &str, passes: usize, micros: f64| {
         let bytes = (4 * passes * ELEMENTS) as f64;
         println!("{label:<40}{micros:>8.0} us {:>8.1} GB/s", bytes / micros / 1e3);
     };
@@ -94,7 +94,9 @@ fn updates() {
         black_box(&x);
     });
     report("plain x = f + a*z", 3, triad);
-    for (name, noise) in [("euler", None), ("euler-ancestral", Some(z.as_slice())), ("dpmpp-2m", None), ("unipc", None)] {
+    for (name, noise) in
+        [("euler", None), ("euler-ancestral", Some(z.as_slice())), ("dpmpp-2m", None), ("unipc", None)]
+    {
         let sampler = find(name).expect("a sampler");
         let table = sampler.table(&TIMESTEPS, &Grid::steps(STEPS), &Options::default()).expect("a table");
         let depth = table.history();

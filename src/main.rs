@@ -1,5 +1,5 @@
 //! `fewstep`, the command line program.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cli;
 

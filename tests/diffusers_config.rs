@@ -51,15 +51,33 @@ fn what_has_no_counterpart_is_named() {
         ("[]", "this is not the JSON object of a scheduler: invalid type"),
         ("{", "this is not the JSON object of a scheduler: EOF"),
         ("{}", "no `_class_name`: it says which scheduler of diffusers this is"),
-        (r#"{"_class_name": "ScoreSdeVeScheduler"}"#, "no sampler is like `ScoreSdeVeScheduler`: there are `DDIM`,"),
+        (
+            r#"{"_class_name": "ScoreSdeVeScheduler"}"#,
+            "no sampler is like `ScoreSdeVeScheduler`: there are `DDIM`,",
+        ),
         (r#"{"_class_name": "DDIMScheduler", "eta": 1}"#, "DDIMScheduler knows no key `eta`"),
         (r#"{"_class_name": "DDIMScheduler", "_other": 1}"#, "DDIMScheduler knows no key `_other`"),
-        (r#"{"_class_name": "DDIMScheduler", "thresholding": true}"#, "`thresholding` of DDIMScheduler is true: clean"),
-        (r#"{"_class_name": "DDIMScheduler", "num_train_timesteps": 50}"#, "is 50: a process has 1000 timesteps"),
-        (r#"{"_class_name": "DDIMScheduler", "trained_betas": [0.1]}"#, "`trained_betas` of DDIMScheduler is [0.1]"),
+        (
+            r#"{"_class_name": "DDIMScheduler", "thresholding": true}"#,
+            "`thresholding` of DDIMScheduler is true: clean",
+        ),
+        (
+            r#"{"_class_name": "DDIMScheduler", "num_train_timesteps": 50}"#,
+            "is 50: a process has 1000 timesteps",
+        ),
+        (
+            r#"{"_class_name": "DDIMScheduler", "trained_betas": [0.1]}"#,
+            "`trained_betas` of DDIMScheduler is [0.1]",
+        ),
         (r#"{"_class_name": "DDIMScheduler", "beta_start": "x"}"#, "is \"x\": it has to be a number"),
-        (r#"{"_class_name": "DDPMScheduler", "beta_schedule": "sigmoid"}"#, "is \"sigmoid\": this has no counterpart"),
-        (r#"{"_class_name": "DDPMScheduler", "variance_type": "learned"}"#, "`variance_type` of DDPMScheduler is"),
+        (
+            r#"{"_class_name": "DDPMScheduler", "beta_schedule": "sigmoid"}"#,
+            "is \"sigmoid\": this has no counterpart",
+        ),
+        (
+            r#"{"_class_name": "DDPMScheduler", "variance_type": "learned"}"#,
+            "`variance_type` of DDPMScheduler is",
+        ),
         (r#"{"_class_name": "PNDMScheduler"}"#, "`skip_prk_steps` of PNDMScheduler is false"),
         (
             r#"{"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": true, "use_beta_sigmas": true}"#,
@@ -140,9 +158,17 @@ fn a_manifest_may_name_the_file() {
     for (json, manifest, expected) in [
         ("{}", MANIFEST.to_string(), "scheduler_config.json: no `_class_name`"),
         (turbo, MANIFEST.replace("scheduler/", "other/"), "No such file"),
-        (turbo, MANIFEST.replace("scheduler/", "../"), "`scheduler`: write a path inside the manifest's folder"),
+        (
+            turbo,
+            MANIFEST.replace("scheduler/", "../"),
+            "`scheduler`: write a path inside the manifest's folder",
+        ),
         (turbo, MANIFEST.replace("\"scheduler/scheduler_config.json\"", "1"), "`scheduler`: write the path"),
-        (r#"{"_class_name": "LCMScheduler", "prediction_type": "sample", "beta_end": 0.7}"#, MANIFEST.into(), "beta_end"),
+        (
+            r#"{"_class_name": "LCMScheduler", "prediction_type": "sample", "beta_end": 0.7}"#,
+            MANIFEST.into(),
+            "beta_end",
+        ),
     ] {
         let error = error(json, &manifest);
         assert!(error.contains(line) && error.contains(expected) && !error.contains('\n'), "{error}");

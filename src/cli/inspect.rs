@@ -1,21 +1,19 @@
 //! `fewstep inspect`: what is in a network, and how it would run.
 #![forbid(unsafe_code)]
 
-use super::{IsaError, PrintError, assignment, columns, count, isa, models, print, print_json};
+use super::profile::{Profile, ProfileError};
+use super::shapes::{self, ShapeError};
+use super::{IsaError, PrintError, columns, count, isa, models, print, print_json, row, scaled};
 use fewstep::graph::{Fact, Graph, Node};
 use fewstep::kernels::{Isa, Kernels, cpu};
 use fewstep::manifest::{Manifest, Role};
-use fewstep::onnx::{Model, OnnxError, Shapes};
+use fewstep::onnx::OnnxError;
 use fewstep::ops::Op;
 use fewstep::plan::{self, LowerError, Placed, lower};
-use fewstep::session::{SessionError, input_shapes};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// Elements of an input.
-const MAX_ELEMENTS: usize = 1 << 31;
 
 /// Say what is in a network and how it would run.
 #[derive(clap::Args, Debug)]
@@ -25,9 +23,12 @@ pub struct Inspect {
     /// Print one object; times are in milliseconds, sizes in bytes
     #[arg(long)]
     json: bool,
+    /// Evaluate the network, and say where its time goes
+    #[arg(long)]
+    profile: bool,
     /// An input's shape, where the file leaves it open [default: the manifest's, with a batch of one]
-    #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shape)]
-    shapes: Vec<(String, Vec<usize>)>,
+    #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
+    shapes: Vec<shapes::Given>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +43,12 @@ pub enum InspectError {
     Onnx(#[from] OnnxError),
     #[error("{}: {source}", path.display())]
     Network { path: PathBuf, source: OnnxError },
-    #[error("{}: {source}", path.display())]
-    Manifest { path: PathBuf, source: Box<SessionError> },
-    #[error("{}: input {input} has no fixed size for dimension {axis} ({symbol}); give --shape {input}={example}", path.display())]
-    Open { path: PathBuf, input: String, axis: usize, symbol: String, example: String },
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     #[error("{}: {source}; give smaller shapes, or report the model", path.display())]
     Lower { path: PathBuf, source: LowerError },
+    #[error("{}: {source}", path.display())]
+    Profile { path: PathBuf, source: Box<ProfileError> },
     #[error(transparent)]
     Print(#[from] PrintError),
 }
@@ -59,15 +60,9 @@ impl Inspect {
         let begin = Instant::now();
         let model = source.read()?;
         let producer = model.producer.clone();
-        let mut shapes = match &source.manifest {
-            Some(manifest) => input_shapes(manifest, &model).map_err(|error| InspectError::Manifest {
-                path: source.path().into(),
-                source: Box::new(error),
-            })?,
-            None => Shapes::new(),
-        };
-        shapes.extend(self.shapes.iter().cloned());
-        let imported = import(&source, model, &shapes)?;
+        let shapes = shapes::of(&source, &model, &self.shapes)?;
+        let network = |error| InspectError::Network { path: source.path().into(), source: error };
+        let imported = model.into_graph(&shapes).map_err(network)?;
         let import_ms = milliseconds(begin.elapsed());
 
         let begin = Instant::now();
@@ -78,6 +73,9 @@ impl Inspect {
 
         let plan = compiled.plan();
         let manifest = source.manifest.as_ref();
+        let profile = self.profile.then(|| Profile::measured(&optimized, manifest)).transpose();
+        let profile = profile
+            .map_err(|error| InspectError::Profile { path: source.path().into(), source: Box::new(error) })?;
         let report = Report {
             name: source.name.clone(),
             path: source.path().display().to_string(),
@@ -97,6 +95,7 @@ impl Inspect {
             host_operators: host_operators(&optimized),
             import_ms,
             plan_ms,
+            profile,
         };
         if self.json {
             print_json(&report)?
@@ -107,39 +106,11 @@ impl Inspect {
     }
 }
 
-/// `NAME=1x3x64x64`.
-fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
-    let (name, sizes) = assignment(text)?;
-    let sizes: Option<Vec<usize>> = sizes.split('x').map(|size| size.parse().ok()).collect();
-    let sizes = sizes.ok_or("write sizes with an x between them, such as 1x3x64x64")?;
-    match sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size)) {
-        Some(1..=MAX_ELEMENTS) => Ok((name, sizes)),
-        _ => Err(format!("a shape has 1 to {MAX_ELEMENTS} elements")),
-    }
-}
-
 fn kernels() -> Result<&'static Kernels, InspectError> {
     match isa()? {
         Some(isa) => cpu::find(isa).ok_or(InspectError::Unsupported(isa)),
         None => Ok(cpu::best()),
     }
-}
-
-fn import(source: &models::Source, model: Model, shapes: &Shapes) -> Result<Graph, InspectError> {
-    let example = |input: &str| {
-        let declared = model.inputs.iter().find(|declared| declared.name == input);
-        let dims =
-            declared.map(|declared| declared.dims.iter().map(|dim| format!("{dim}"))).into_iter().flatten();
-        dims.map(|dim| if dim.parse::<usize>().is_ok() { dim } else { "1".into() })
-            .collect::<Vec<_>>()
-            .join("x")
-    };
-    let path = || source.path().to_path_buf();
-    if let Err(OnnxError::MissingShape { input, axis, symbol }) = model.input_shapes(shapes) {
-        let example = example(&input);
-        return Err(InspectError::Open { path: path(), input, axis, symbol, example });
-    }
-    model.into_graph(shapes).map_err(|error| InspectError::Network { path: path(), source: error })
 }
 
 /// What `--json` prints: keys stay, new ones may come.
@@ -169,6 +140,8 @@ struct Report {
     import_ms: f64,
     /// Optimizing and laying out.
     plan_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
 }
 
 #[derive(Serialize)]
@@ -298,7 +271,9 @@ impl Report {
             row(&["host", &self.host()]),
             row(&["opening", &format!("import {:.1} ms, plan {:.1} ms", self.import_ms, self.plan_ms)]),
         ]);
-        format!("{}\n{}\n{}", columns(&rows), self.picture(), columns(&self.operators.rows()))
+        let profile =
+            self.profile.as_ref().map(|profile| format!("\n{}", profile.text())).unwrap_or_default();
+        format!("{}\n{}\n{}{profile}", columns(&rows), self.picture(), columns(&self.operators.rows()))
     }
 
     /// The arena over the run: instructions from left to right, addresses from bottom to top, darker where more is in use.
@@ -356,10 +331,6 @@ impl Operators {
     }
 }
 
-fn row(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|&cell| cell.into()).collect()
-}
-
 /// A line for each port, the title on the first.
 fn ports<'a>(title: &'a str, ports: &'a [Port]) -> impl Iterator<Item = Vec<String>> + 'a {
     let titles = std::iter::once(title).chain(std::iter::repeat(""));
@@ -368,27 +339,4 @@ fn ports<'a>(title: &'a str, ports: &'a [Port]) -> impl Iterator<Item = Vec<Stri
         let role = role.map(|role| format!("  {role}")).unwrap_or_default();
         row(&[title, &format!("{name:width$}  {type}{shape:?}{role}")])
     })
-}
-
-/// Three decimals and a prefix.
-fn scaled(number: f64) -> String {
-    let prefixes = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
-    match prefixes.into_iter().find(|&(size, _)| number >= size) {
-        Some((size, prefix)) => format!("{:.3} {prefix}", number / size),
-        None => format!("{number} "),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shapes_are_parsed() {
-        assert_eq!(shape("x=1x3x64x64"), Ok(("x".into(), vec![1, 3, 64, 64])));
-        assert_eq!(shape("a=b=2"), Err("write sizes with an x between them, such as 1x3x64x64".into()));
-        for wrong in ["x", "x=", "=1", "x=1x", "x=-1", "x=0", "x=99999999999x99999999999"] {
-            assert!(shape(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -1,17 +1,26 @@
 //! The command line: its arguments, its commands one file each, and what these share.
 
+mod allocations;
+mod bench;
+mod bench_report;
 mod choice;
+mod first_step;
 mod inspect;
 mod list;
+mod machine;
 mod models;
 mod npy;
+mod onnxruntime;
 mod output;
+mod peer;
 mod picture;
+mod profile;
 mod progress;
 mod reference;
 mod run;
 mod sample;
 mod sample_file;
+mod shapes;
 
 use clap::{Parser, Subcommand};
 use fewstep::kernels::{Isa, cpu::UnknownIsa};
@@ -41,11 +50,10 @@ enum Command {
     Sample(sample::Sample),
     Run(run::Run),
     Inspect(inspect::Inspect),
+    Bench(bench::Bench),
     List(list::List),
     /// Make a plan file of a model (not there yet)
     Compile(Later),
-    /// Measure a model (not there yet)
-    Bench(Later),
     /// Compare the engine with a reference, layer by layer (not there yet)
     Verify(Later),
 }
@@ -63,9 +71,9 @@ impl Args {
             Command::Sample(sample) => Ok(sample.run()?),
             Command::Run(run) => Ok(run.run()?),
             Command::Inspect(inspect) => Ok(inspect.run()?),
+            Command::Bench(bench) => Ok(bench.run()?),
             Command::List(list) => Ok(list.run()?),
             Command::Compile(_) => Err(Error::Later { command: "compile" }),
-            Command::Bench(_) => Err(Error::Later { command: "bench" }),
             Command::Verify(_) => Err(Error::Later { command: "verify" }),
         }
     }
@@ -81,8 +89,10 @@ pub enum Error {
     #[error(transparent)]
     Inspect(#[from] inspect::InspectError),
     #[error(transparent)]
+    Bench(#[from] bench::BenchError),
+    #[error(transparent)]
     List(#[from] list::ListError),
-    #[error("`{command}` is not there yet; there are sample, run, inspect and list")]
+    #[error("`{command}` is not there yet; there are sample, run, inspect, bench and list")]
     Later { command: &'static str },
 }
 
@@ -121,6 +131,11 @@ fn columns(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A row of [`columns`].
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|&cell| cell.into()).collect()
 }
 
 /// `FEWSTEP_ISA` is not the name of an instruction set.
@@ -170,6 +185,15 @@ fn time(duration: Duration) -> String {
         seconds if seconds < 0.01 => format!("{:.2} ms", seconds * 1e3),
         seconds if seconds < 1.0 => format!("{:.0} ms", seconds * 1e3),
         seconds => format!("{seconds:.2} s"),
+    }
+}
+
+/// Three decimals and a prefix.
+fn scaled(number: f64) -> String {
+    let prefixes = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match prefixes.into_iter().find(|&(size, _)| number >= size) {
+        Some((size, prefix)) => format!("{:.3} {prefix}", number / size),
+        None => format!("{number} "),
     }
 }
 

@@ -124,6 +124,14 @@ impl Source {
         }
     }
 
+    /// The bytes of an embedded network; `None` if it is the file at [`Source::path`].
+    pub fn embedded(&self) -> Option<&'static [u8]> {
+        match &self.network {
+            Network::Embedded(model) => Some(model.network),
+            Network::File(_) => None,
+        }
+    }
+
     /// Reads the network.
     pub fn read(&self) -> Result<Model, OnnxError> {
         if let Some(model) = self.read.take() {

@@ -7,7 +7,8 @@ use super::{Error, Sampler, positive};
 pub struct Options {
     /// Clamp every clean estimate to `[-limit, limit]`, for data that is known to lie there.
     pub clamp: Option<f64>,
-    /// How much of the noise is drawn anew in each step, 0 (none) to 1 (all): DDIM's eta, the gamma of TCD and CTM.
+    /// How much of the noise is drawn anew in each step, 0 (none) to 1 (all): DDIM's eta, the gamma of TCD and CTM,
+    /// the signal-to-noise ratio of a Langevin corrector.
     pub eta: Option<f64>,
     /// Order of the solver, where it has several.
     pub order: Option<u8>,

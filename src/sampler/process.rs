@@ -24,7 +24,7 @@ pub enum Process {
     /// `x = cos(t) * data + sin(t) * sigma_data * noise`, `t` from a quarter turn to 0. TrigFlow.
     Trigonometric { sigma_data: f64 },
     /// `x = exp(-theta * t) * data + deviation(t) * noise`, `t` from 1 to 0, with both relative to an observation, which the
-    /// noise leads to. SGMSE's OUVE (Richter et al. 2022, arXiv 2208.05830, equations 5 to 7).
+    /// noise leads to. SGMSE's OUVE (Richter et al. 2022, arXiv 2208.05830).
     MeanReverting { theta: f64, sigma_min: f64, sigma_max: f64 },
 }
 
@@ -416,6 +416,20 @@ mod tests {
         let ratio = |t| betas.level(t).ratio();
         assert!((ratio(749.25) - (0.75 * ratio(749.0) + 0.25 * ratio(750.0))).abs() < 1e-12);
         assert_eq!(betas.level(-1.0), Level::DATA);
+    }
+
+    /// sp-uhh/sgmse `OUVESDE(theta=1.5, sigma_min=0.05, sigma_max=0.5)._std` at 1 and 0.03, in NumPy.
+    #[test]
+    fn noise_around_an_observation_is_that_of_sgmse() {
+        let process = Process::MeanReverting { theta: 1.5, sigma_min: 0.05, sigma_max: 0.5 };
+        for (t, deviation) in [(1.0, 0.38898265820667516), (0.03, 0.018830099937796434)] {
+            let level = process.level(t);
+            assert!((level.sigma - deviation).abs() < 1e-15 && level.alpha == libm::exp(-1.5 * t));
+            assert!((process.knot_of_ratio(level.ratio()).t - t).abs() < 1e-14);
+        }
+        assert_eq!((process.level(0.0), process.end()), (Level::DATA, 0.0));
+        let bad = Process::MeanReverting { theta: 0.0, sigma_min: 0.05, sigma_max: 0.5 };
+        assert!(matches!(bad.check(), Err(Error::BadSetting { name: "theta", .. })));
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub const SAMPLERS: &[Sampler] = &[
         aliases: &["consistency-policy"],
         families: &[Family::FlowMap],
         stochastic: true,
-        paper: "Prasad et al. 2024, Consistency Policy, arXiv 2405.07503, section IV-C",
+        paper: "Prasad et al. 2024, Consistency Policy, arXiv 2405.07503",
         reference: "Aaditya-Prasad/consistency-policy student/ctm_policy.py conditional_sample",
         rows: trajectory::chain_table,
         ..PLAIN
@@ -140,7 +140,7 @@ pub const SAMPLERS: &[Sampler] = &[
         name: "pi-flow",
         aliases: &["piflow"],
         families: &[Family::RectifiedFlow],
-        paper: "Chen et al. 2025, pi-Flow: Policy-Based Few-Step Generation, arXiv 2510.14974, algorithm 1",
+        paper: "Chen et al. 2025, pi-Flow: Policy-Based Few-Step Generation, arXiv 2510.14974",
         reference: "diffusers PiflowScheduler",
         rows: policy::table,
         ..PLAIN
@@ -451,7 +451,7 @@ pub const SAMPLERS: &[Sampler] = &[
         aliases: &["sgmse"],
         families: &[Family::Diffusion],
         stochastic: true,
-        paper: "Richter et al. 2022, Speech Enhancement and Dereverberation with Diffusion Models, arXiv 2208.05830",
+        paper: "Richter et al. 2022, Speech Enhancement and Dereverberation with Diffusion-based Generative Models, arXiv 2208.05830",
         reference: "sp-uhh/sgmse sampling/predictors.py ReverseDiffusionPredictor",
         rows: reverse::table,
         ..PLAIN
@@ -463,7 +463,7 @@ pub const SAMPLERS: &[Sampler] = &[
         evaluations_per_step: 2,
         stochastic: true,
         eta: Some(0.5),
-        paper: "Song et al. 2020, arXiv 2011.13456, algorithm 2, as in Richter et al. 2022, arXiv 2208.05830, algorithm 1",
+        paper: "Song et al. 2020, arXiv 2011.13456, predictor-corrector sampling, as in Richter et al. 2022, arXiv 2208.05830",
         reference: "sp-uhh/sgmse sampling/__init__.py get_pc_sampler, with ReverseDiffusionPredictor and AnnealedLangevinDynamics",
         rows: reverse::corrected_table,
         ..PLAIN

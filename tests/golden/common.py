@@ -121,7 +121,7 @@ class Network(torch.nn.Module):
         if self.kind == "unit":
             return 1 - t, t
         if self.kind == "mean-reverting":
-            # Richter et al. 2022, arXiv 2208.05830, equations 6 and 7.
+            # Richter et al. 2022, arXiv 2208.05830; sp-uhh/sgmse sdes.py OUVESDE.
             low, high, theta = (self.sampling[key] for key in ("sigma_min", "sigma_max", "theta"))
             growth = math.log(high / low)
             variance = low**2 * ((high / low) ** (2 * t) - torch.exp(-2 * theta * t)) * growth / (theta + growth)

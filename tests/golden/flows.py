@@ -65,7 +65,7 @@ for label, points, ts in [
 
 
 def ctm_jump(net, x, t, s, end=SIGMA_MIN, scale=0.25):
-    """CTM's `G`, arXiv 2310.02279, equation 5."""
+    """CTM's `G`: sony/ctm code/cm/karras_diffusion.py get_denoised_and_G."""
     above, norm = t - end, math.hypot(t, SIGMA_DATA)
     f = net(x / norm, scale * math.log(t), scale * math.log(s))
     inner = SIGMA_DATA**2 / (above**2 + SIGMA_DATA**2) * x + above * SIGMA_DATA / norm * f

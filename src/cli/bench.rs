@@ -1,0 +1,409 @@
+//! `fewstep bench`: how long a model takes, and what it takes of the machine.
+#![forbid(unsafe_code)]
+
+use super::bench_report::{self, Distribution, Report, round};
+use super::first_step::{self, Input};
+use super::machine::{self, Machine, Memory};
+use super::output::{self, OutputError};
+use super::peer::{self, Peer, PeerError};
+use super::shapes::{self, ShapeError};
+use super::{IsaError, PrintError, allocations, columns, models, print, settings};
+use clap::ValueEnum;
+use fewstep::engine::EngineError;
+use fewstep::manifest::{Manifest, Request, RequestError};
+use fewstep::onnx::{Declared, Model, OnnxError};
+use fewstep::provider::{Network, NetworkError};
+use fewstep::sampler::{Noise, TorchCpu};
+use fewstep::session::{Flow, Progress, Run, Session, SessionError};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long the timed runs are to take together, and how many they are at least and at most.
+const PATIENCE: Duration = Duration::from_secs(3);
+const RUNS: [usize; 2] = [5, 200];
+/// Untimed runs, in which caches fill and threads settle.
+const WARM_UP: usize = 3;
+
+/// Measure a model: samples if it has a manifest, evaluations of the network if not.
+///
+/// docs/bench.md says how everything is measured.
+#[derive(clap::Args, Debug)]
+pub struct Bench {
+    /// An embedded model's name, a folder with a fewstep.toml, that file, or an .onnx file
+    model: PathBuf,
+    /// Measure one evaluation of the network against another runtime, in turns
+    #[arg(long, value_enum)]
+    against: Option<peer::Kind>,
+    /// Write one object; times are in milliseconds, sizes in bytes
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Threads to use [default: one a core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: Precision,
+    /// Network evaluations a sample [default: the manifest's]
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Timed samples, or evaluations [default: what fits into three seconds, 5 to 200]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
+    /// An input's shape, where the file leaves it open [default: the manifest's, with a batch of one]
+    #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
+    shapes: Vec<shapes::Given>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Precision {
+    Auto,
+    F32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("{}: --steps needs a fewstep.toml that says how this network is sampled; leave it out", .0.display())]
+    Steps(PathBuf),
+    #[error("{}: --shape is for networks without a fewstep.toml; leave it out, or name an .onnx file elsewhere", .0.display())]
+    Shapes(PathBuf),
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("{}: {source}", path.display())]
+    Network { path: PathBuf, source: Box<NetworkError> },
+    #[error("{}: {source}", path.display())]
+    Session { path: PathBuf, source: Box<SessionError> },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error(transparent)]
+    Print(#[from] PrintError),
+}
+
+impl Bench {
+    pub fn run(&self) -> Result<(), BenchError> {
+        for file in [&self.json, &self.html].into_iter().flatten() {
+            output::check(file)?;
+        }
+        let source = models::find(&self.model)?;
+        let own = match &source.manifest {
+            Some(manifest) => self.samples(&source, manifest)?,
+            None => self.evaluations(&source)?,
+        };
+        let comparison = match self.against {
+            Some(kind) => Some(self.compare(&source, kind)?),
+            None => None,
+        };
+        let report = self.report(&source, &own, comparison.as_ref());
+        print(&columns(&report.table()))?;
+        if let Some(file) = &self.json {
+            output::write_atomically(file, |out| {
+                serde_json::to_writer_pretty(&mut *out, &report)?;
+                out.write_all(b"\n")
+            })?;
+        }
+        if let Some(file) = &self.html {
+            let page = match &comparison {
+                Some(found) => report.page(&[("fewstep", &found.ours), (found.name, &found.theirs)]),
+                None => report.page(&[("fewstep", &own.steps)]),
+            };
+            output::write_atomically(file, |out| out.write_all(page.as_bytes()))?;
+        }
+        Ok(())
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request { steps: self.steps, ..Request::default() }
+    }
+
+    fn threads(&self) -> usize {
+        self.threads.map_or_else(machine::cores, usize::from)
+    }
+
+    /// How many timed runs there are, given how long one takes.
+    fn runs(&self, one: Duration) -> usize {
+        let fitting = (PATIENCE.as_secs_f64() / one.as_secs_f64()) as usize;
+        self.runs.map_or(fitting.clamp(RUNS[0], RUNS[1]), |runs| runs as usize)
+    }
+
+    /// Whole samples, as `fewstep sample` draws them.
+    fn samples(&self, source: &models::Source, manifest: &Manifest) -> Result<Measured, BenchError> {
+        if !self.shapes.is_empty() {
+            return Err(BenchError::Shapes(source.path().into()));
+        }
+        let wrap = |error| BenchError::Session { path: source.path().into(), source: Box::new(error) };
+        let begin = Instant::now();
+        let mut session =
+            Session::new(manifest.clone(), source.read()?, settings(self.threads)?).map_err(wrap)?;
+        session.prepare(&self.request()).map_err(wrap)?;
+        let open = begin.elapsed();
+        for (name, condition) in manifest.conditions() {
+            session.set_condition(name, &first_step::condition_values(condition)).map_err(wrap)?;
+        }
+        let mut sampling = Sampling::new(&session);
+        sampling.draw(&mut session).map_err(wrap)?;
+        let first = sampling.samples[0];
+        for _ in 1..WARM_UP {
+            sampling.draw(&mut session).map_err(wrap)?;
+        }
+        let runs = self.runs(Duration::from_secs_f64(sampling.samples[WARM_UP - 1] / 1e3));
+        sampling.clear();
+        for _ in 0..runs {
+            sampling.draw(&mut session).map_err(wrap)?;
+        }
+        let Sampling { samples, steps, allocated, .. } = sampling;
+        Ok(Measured {
+            samples,
+            steps,
+            allocated,
+            ..Measured::of(session.network(), open, first, session.steps())
+        })
+    }
+
+    /// Single evaluations of a network of which nothing says how it is sampled.
+    fn evaluations(&self, source: &models::Source) -> Result<Measured, BenchError> {
+        if self.steps.is_some() {
+            return Err(BenchError::Steps(source.path().into()));
+        }
+        let begin = Instant::now();
+        let mut network = self.network(source, source.read()?)?;
+        let open = begin.elapsed();
+        let inputs = first_step::inputs(&network, None, &self.request())?;
+        first_step::write(&mut network, &inputs)?;
+        let mut evaluate = || timed(|| first_step::evaluate(&mut network));
+        let first = evaluate()?;
+        (2..WARM_UP).try_for_each(|_| evaluate().map(drop))?;
+        let runs = self.runs(Duration::from_secs_f64(evaluate()? / 1e3));
+        let mut steps = Vec::with_capacity(runs);
+        let before = allocations::count();
+        for _ in 0..runs {
+            steps.push(evaluate()?);
+        }
+        let allocated = allocations::count() - before;
+        Ok(Measured { steps, allocated, ..Measured::of(&network, open, first, 1) })
+    }
+
+    fn network(&self, source: &models::Source, model: Model) -> Result<Network, BenchError> {
+        let shapes = shapes::of(source, &model, &self.shapes)?;
+        Network::new(model, &shapes, settings(self.threads)?)
+            .map_err(|error| BenchError::Network { path: source.path().into(), source: Box::new(error) })
+    }
+
+    /// One evaluation of the network here and there, in turns, so that the clock's moods meet both.
+    fn compare(&self, source: &models::Source, kind: peer::Kind) -> Result<Comparison, BenchError> {
+        let model = source.read()?;
+        let declared = model.inputs.clone();
+        let mut network = self.network(source, model)?;
+        let inputs = first_step::inputs(&network, source.manifest.as_ref(), &self.request())?;
+        first_step::write(&mut network, &inputs)?;
+        let mut peer = self.open(source, kind, &network, &inputs, &declared)?;
+        for _ in 0..WARM_UP {
+            first_step::evaluate(&mut network)?;
+            peer.run()?;
+        }
+        let error = relative_error(&mut network, &*peer)?;
+        let one = timed(|| first_step::evaluate(&mut network))? + timed(|| peer.run())?;
+        let runs = self.runs(Duration::from_secs_f64(one / 1e3));
+        let (mut ours, mut theirs) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
+        for _ in 0..runs {
+            ours.push(timed(|| first_step::evaluate(&mut network))?);
+            theirs.push(timed(|| peer.run())?);
+        }
+        let (version, threads, note) = (peer.version().to_string(), peer.threads(), peer.note());
+        Ok(Comparison { name: peer.name(), version, threads, note, ours, theirs, error })
+    }
+
+    fn open(
+        &self,
+        source: &models::Source,
+        kind: peer::Kind,
+        network: &Network,
+        inputs: &[Input],
+        declared: &[Declared],
+    ) -> Result<Box<dyn Peer>, PeerError> {
+        let of = |input: &Input| declared.iter().find(|declared| declared.name == input.name).cloned();
+        let declared: Vec<_> = inputs.iter().filter_map(of).collect();
+        let outputs: Vec<_> = network.outputs().map(|(name, _)| name.to_string()).collect();
+        let threads = self.threads();
+        peer::open(kind, &peer::Request { source, declared: &declared, inputs, outputs: &outputs, threads })
+    }
+
+    fn report(&self, source: &models::Source, own: &Measured, comparison: Option<&Comparison>) -> Report {
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            machine: Machine::measured(),
+            model: source.name.clone(),
+            provider: "cpu",
+            instruction_set: own.isa,
+            precision: match self.precision {
+                Precision::Auto | Precision::F32 => "f32",
+            },
+            threads: self.threads(),
+            steps: own.evaluations,
+            runs: own.steps.len() / own.evaluations,
+            open_ms: round(own.open.as_secs_f64() * 1e3),
+            first_sample_ms: round(own.first),
+            step_ms: Distribution::of(&own.steps),
+            sample_ms: Some(&own.samples).filter(|samples| !samples.is_empty()).map(|s| Distribution::of(s)),
+            allocations_per_step: own.allocated as f64 / own.steps.len() as f64,
+            arena_bytes: own.arena_bytes,
+            weights_bytes: own.weights_bytes,
+            rss_bytes: own.memory.map(|memory| memory.rss),
+            private_dirty_bytes: own.memory.map(|memory| memory.private_dirty),
+            peer: comparison.map(Comparison::report),
+        }
+    }
+}
+
+/// Milliseconds that some work takes.
+fn timed<E>(work: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
+    let begin = Instant::now();
+    work()?;
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
+}
+
+/// The largest, over all f32 outputs, of the distance between ours and the peer's, relative to the peer's norm; `None`
+/// if no output of the peer's is f32.
+fn relative_error(network: &mut Network, peer: &dyn Peer) -> Result<Option<f64>, BenchError> {
+    let mut engine = network.engine()?;
+    let mut worst: Option<f64> = None;
+    for (index, theirs) in peer.outputs()?.iter().enumerate() {
+        let Some(theirs) = theirs else { continue };
+        let ours = engine.output_f32(index)?;
+        let square = |x: f64| x * x;
+        let distance: f64 = ours.iter().zip(theirs).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+        let norm: f64 = theirs.iter().map(|&b| square(f64::from(b))).sum();
+        let same = ours.len() == theirs.len();
+        let error = if same { (distance / norm.max(f64::MIN_POSITIVE)).sqrt() } else { f64::INFINITY };
+        // Not `max`, which would forget a NaN.
+        worst = worst.filter(|&worst| error <= worst || worst.is_nan()).or(Some(error));
+    }
+    Ok(worst)
+}
+
+/// Drawing samples and taking the time, in milliseconds.
+struct Sampling {
+    samples: Vec<f64>,
+    /// One evaluation and the update that follows it, each.
+    steps: Vec<f64>,
+    allocated: usize,
+    seed: u64,
+    noise: Vec<f32>,
+    out: Vec<f32>,
+    ends: Vec<Instant>,
+}
+
+impl Sampling {
+    fn new(session: &Session) -> Sampling {
+        let (noise, out) = (vec![0.0; session.elements()], vec![0.0; session.elements()]);
+        let ends = Vec::with_capacity(session.steps());
+        Sampling { samples: Vec::new(), steps: Vec::new(), allocated: 0, seed: 0, noise, out, ends }
+    }
+
+    fn clear(&mut self) {
+        self.samples.clear();
+        self.steps.clear();
+        self.allocated = 0;
+    }
+
+    fn draw(&mut self, session: &mut Session) -> Result<(), SessionError> {
+        let Sampling { noise, out, ends, .. } = self;
+        let mut generator = TorchCpu::new(self.seed);
+        self.seed += 1;
+        ends.clear();
+        let before = allocations::count();
+        let begin = Instant::now();
+        // Drawn here and not in the session, so that the first step is as long as the others.
+        generator.fill_normal(noise);
+        let mut start = Instant::now();
+        let mut after = |_: Progress<'_>| {
+            ends.push(Instant::now());
+            Flow::Continue
+        };
+        let run = Run { initial: Some(noise), after: Some(&mut after), ..Run::default() };
+        session.sample_with(run, &mut generator, out)?;
+        let sample = begin.elapsed();
+        self.allocated += allocations::count() - before;
+        self.samples.push(sample.as_secs_f64() * 1e3);
+        for &end in ends.iter() {
+            self.steps.push((end - start).as_secs_f64() * 1e3);
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+/// What was found of our own; times in milliseconds.
+struct Measured {
+    open: Duration,
+    first: f64,
+    samples: Vec<f64>,
+    steps: Vec<f64>,
+    /// During all steps.
+    allocated: usize,
+    /// Of one sample.
+    evaluations: usize,
+    isa: &'static str,
+    arena_bytes: usize,
+    weights_bytes: usize,
+    memory: Option<Memory>,
+}
+
+impl Measured {
+    /// Nothing timed yet but opening and the first run.
+    fn of(network: &Network, open: Duration, first: f64, evaluations: usize) -> Measured {
+        let plan = network.plan().plan();
+        Measured {
+            open,
+            first,
+            samples: Vec::new(),
+            steps: Vec::new(),
+            allocated: 0,
+            evaluations,
+            isa: plan.isa().name(),
+            arena_bytes: plan.arena_bytes(),
+            weights_bytes: plan.weights().len(),
+            memory: Memory::now(),
+        }
+    }
+}
+
+/// Evaluations in turns; times in milliseconds.
+struct Comparison {
+    name: &'static str,
+    version: String,
+    threads: usize,
+    note: Option<&'static str>,
+    ours: Vec<f64>,
+    theirs: Vec<f64>,
+    error: Option<f64>,
+}
+
+impl Comparison {
+    fn report(&self) -> bench_report::Peer {
+        let [step_ms, own_step_ms] = [&self.theirs, &self.ours].map(|times| Distribution::of(times));
+        bench_report::Peer {
+            name: self.name,
+            version: self.version.clone(),
+            threads: self.threads,
+            note: self.note,
+            runs: self.ours.len(),
+            step_ms,
+            own_step_ms,
+            ratio: step_ms.p50 / own_step_ms.p50,
+            max_relative_l2: self.error,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a network reads in the first step of a run, for those who measure one evaluation.
+//!
+//! Made-up numbers would do for a network's time if they were harmless; but some networks take the logarithm of their
+//! time, or look up what an input counts.
+#![forbid(unsafe_code)]
+
+use fewstep::engine::EngineError;
+use fewstep::graph::{Data, Fact};
+use fewstep::kernels::DType;
+use fewstep::manifest::{Condition, Manifest, Request, RequestError, Role};
+use fewstep::provider::Network;
+use fewstep::sampler::{self, Noise, Table, TorchCpu};
+
+/// A network's input and what it holds.
+pub struct Input {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub data: Data,
+}
+
+/// The inputs of the first step. Without a manifest: unit normal noise, zeros for whole numbers and truth values.
+///
+/// # Errors
+/// If the model does not allow what is asked for.
+pub fn inputs(
+    network: &Network,
+    manifest: Option<&Manifest>,
+    request: &Request,
+) -> Result<Vec<Input>, RequestError> {
+    let table = manifest.map(|manifest| manifest.table(request)).transpose()?;
+    let input = |(name, fact): (&str, Fact)| {
+        let role = manifest.and_then(|manifest| manifest.inputs.iter().find(|input| input.name == name));
+        let values = match (&table, role) {
+            (Some(table), Some(input)) => values(table, &input.role, fact.len())?,
+            _ if fact.dtype == DType::F32 => noise(fact.len()),
+            _ => vec![0.0; fact.len()],
+        };
+        let data = match fact.dtype {
+            DType::F32 => Data::F32(values),
+            DType::I64 => Data::I64(values.into_iter().map(|value| value.round_ties_even() as i64).collect()),
+            DType::Bool => Data::Bool(values.into_iter().map(|value| value != 0.0).collect()),
+        };
+        Ok(Input { name: name.into(), shape: fact.shape, data })
+    };
+    network.inputs().map(input).collect()
+}
+
+fn values(table: &Table, role: &Role, len: usize) -> Result<Vec<f32>, RequestError> {
+    let row = &table.rows[0];
+    Ok(match role {
+        Role::State { .. } => {
+            let mut state = noise(len);
+            let mut fed = vec![0.0; len];
+            sampler::start(table, &mut state, Some(&noise(len)))?;
+            sampler::feed(row, &state, &mut fed)?;
+            fed
+        }
+        Role::Time => vec![row.inputs.t as f32; len],
+        Role::Target => vec![row.inputs.s as f32; len],
+        Role::Duration => vec![row.inputs.h as f32; len],
+        Role::Step => vec![0.0; len],
+        Role::Steps => vec![table.rows.len() as f32; len],
+        Role::Condition(condition) => {
+            condition_values(condition).iter().map(|&value| value as f32).cycle().take(len).collect()
+        }
+    })
+}
+
+/// A condition's default; for one that has none, a value that it takes.
+pub fn condition_values(condition: &Condition) -> Vec<f64> {
+    let lowest = || vec![condition.range.map_or(0.0, |[low, _]| low)];
+    condition.default.clone().unwrap_or_else(lowest)
+}
+
+fn noise(len: usize) -> Vec<f32> {
+    let mut values = vec![0.0; len];
+    TorchCpu::new(0).fill_normal(&mut values);
+    values
+}
+
+/// Writes the inputs, which are in the network's order.
+///
+/// # Errors
+/// If the network has others.
+pub fn write(network: &mut Network, inputs: &[Input]) -> Result<(), EngineError> {
+    let mut engine = network.engine()?;
+    for (index, input) in inputs.iter().enumerate() {
+        match &input.data {
+            Data::F32(values) => engine.input_f32(index)?.copy_from_slice(values),
+            Data::I64(values) => engine.input_i64(index)?.copy_from_slice(values),
+            Data::Bool(values) => {
+                let bytes = engine.input_bool(index)?.iter_mut().zip(values);
+                bytes.for_each(|(byte, value)| *byte = u8::from(*value));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Evaluates the network once: one hand-over to its pool, as a session's step.
+///
+/// # Errors
+/// If an operator of the host fails.
+pub fn evaluate(network: &mut Network) -> Result<(), EngineError> {
+    let pool = network.pool();
+    let mut engine = network.engine()?;
+    match pool {
+        Some(pool) => pool.install(|| engine.run()),
+        None => engine.run(),
+    }
+}

@@ -7,7 +7,7 @@ Each measurement is a process of its own, one at a time, so that no engine's idl
 turns, round after round. A time is the median over the rounds of each round's median. Peers' outputs are compared with ONNX
 Runtime's, and times of wrong results are not counted. Writes DATE-CPU.json, .md and .png to the folder of records.
 
-Engines are left out if their package is missing. rten has none for Python (July 2026).
+Engines are left out if their package is missing. rten has none for Python (looked up November 2026).
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from common import ROOT, add_arguments, command, distance, folders, inputs, network, ort_session
 
-SECONDS, WARM_UP, LEAST = 0.3, 3, 10
+SECONDS, WARM_UP, LEAST = 2.0, 3, 10
 # Relative L2 error up to which a result is right, by the precision that the engine was asked for.
 BOUNDS = {"f32": 1e-4, "f16": 2e-2, "bf16": 5e-2}
 
@@ -47,7 +47,12 @@ def openvino_evaluate(folder, threads, precision):
     model = core.read_model(network(folder))
     model.reshape({name: list(array.shape) for name, array in feeds.items()})
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    compiled = core.compile_model(model, "CPU", settings)
+    # The hint is taken as one: without fp16 arithmetic, f16 becomes bf16, which would be timed under the wrong name.
+    taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if taken != precision:
+        raise RuntimeError(f"no {precision} on this CPU, it takes {taken}")
+    request = compiled.create_infer_request()
 
     def evaluate():
         return request.infer(feeds, share_inputs=True, share_outputs=True).to_tuple()
@@ -200,7 +205,7 @@ def cell(row):
         return ""
     if "problem" not in row:
         return f"{row['step_ms']:.3g}"
-    return "wrong" if row["problem"].startswith("wrong") else "failed"
+    return "wrong" if row["problem"].startswith("wrong") else "none"
 
 
 def table(record):
@@ -274,6 +279,6 @@ if __name__ == "__main__":
         try:
             measure(package, precision, int(threads), Path(folder), outputs)
         except Exception as error:  # each engine has its own; the caller wants one line
-            sys.exit(f"{type(error).__name__}: {error}".splitlines()[0])
+            sys.exit(str(error).splitlines()[0] or type(error).__name__)
     else:
         main()

@@ -32,7 +32,7 @@ def verify(program, folder):
     wanted = dict(zip(names, session.run(None, inputs(folder))))
     with tempfile.TemporaryDirectory() as out:
         found = run(program, folder, out)
-        command(program, "sample", folder, "--threads", 2, "-o", Path(out) / "sample.npy")
+        command(program, "sample", folder, "--steps", 1, "--threads", 2, "-o", Path(out) / "sample.npy")
     errors = {name: distance(found[name], wanted[name]) for name in names}
     report = json.loads(command(program, "inspect", folder, "--json"))
     host = [f"{operator['operator']} ({operator['node']})" for operator in report["host_operators"]]

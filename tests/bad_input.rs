@@ -122,7 +122,6 @@ const ROWS: &[Row] = &[
     row("sample --provider ort:cuda", &["ort:cuda is not there yet"]),
     row("sample --provider tpu", &["no provider `tpu`", "cpu"]),
     row("compile digits -o digits.fsp --bake", &["`compile` is not there yet"]),
-    row("bench digits --against ort", &["`bench` is not there yet"]),
     row("verify digits", &["`verify` is not there yet"]),
     Row { isa: "z80", ..row("sample", &["FEWSTEP_ISA=z80", "known are portable"]) },
     Row { isa: FOREIGN, ..row("sample", &["this CPU lacks", FOREIGN, "portable"]) },

@@ -263,21 +263,24 @@ unsafe fn backward<V: Simd>(
         let left = columns - v;
         // SAFETY: all places of the patch; rows x pixels of C, bias and residual.
         unsafe {
-            let mut half = [[V::splat(0.0); IN]; OUT];
-            for j in 0..IN {
+            // Column by column, then row by row.
+            let mut half = [[V::splat(0.0); OUT]; IN];
+            for (j, column) in half.iter_mut().enumerate() {
                 let mut m = [V::splat(0.0); IN];
                 for (i, m) in m.iter_mut().enumerate() {
                     *m = V::load(from.add((i * IN + j) * step + v));
                 }
-                for (i, v) in out_of_places(m).into_iter().enumerate() {
-                    half[i][j] = v;
-                }
+                *column = out_of_places(m);
             }
             let bias = match args.bias.is_null() {
                 true => V::splat(0.0),
                 false => V::load_upto(args.bias.add(column + v), left),
             };
-            for (i, row) in half.into_iter().enumerate().take(rows) {
+            for i in 0..rows {
+                let mut row = [V::splat(0.0); IN];
+                for (value, column) in row.iter_mut().zip(&half) {
+                    *value = column[i];
+                }
                 let to = args.c.offset(at(i, args.c_stride)).add(v);
                 for (j, sum) in out_of_places(row).into_iter().enumerate().take(pixels) {
                     let mut sum = sum.add(bias);

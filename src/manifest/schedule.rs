@@ -77,6 +77,7 @@ impl RawSampling {
             (RawTime::Timestep, Family::Consistency) => "origin",
             (RawTime::Timestep, _) => "trailing",
             (RawTime::Unit, _) if *self.prediction.get_ref() == RawPrediction::WindowedNoise => "windows",
+            (RawTime::Unit, _) if *self.prediction.get_ref() == RawPrediction::VelocityGrid => "half-last",
             (RawTime::Unit, _) => "uniform",
             (RawTime::Angle | RawTime::AngleShare | RawTime::MeanReverting, _) => return None,
         })

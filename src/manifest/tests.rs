@@ -107,7 +107,12 @@ fn the_reference_page_tells_the_truth() {
     let sampling = CONSISTENCY.find("[sampling]").unwrap()..CONSISTENCY.find("[output]").unwrap();
     parse(&CONSISTENCY.replace(&CONSISTENCY[sampling.clone()], &examples[2]));
     parse(&CONSISTENCY.replace(&CONSISTENCY[sampling], &examples[3]));
-    assert_eq!(examples.len(), 4);
+    // The last names a file, as tests/diffusers_config.rs does.
+    assert_eq!(examples.len(), 6);
+    for schedule in sampler::SCHEDULES {
+        let name = format!("`{}`", schedule.name);
+        assert!(page.lines().any(|line| line.starts_with("| `") && line.contains(&name)), "{name}");
+    }
 }
 
 #[test]
@@ -512,6 +517,9 @@ fn a_flow_may_stop_early_if_its_list_does() {
     assert!(error(&with(early)).contains("which is not yet data"));
     let table = parse(&with(&format!("{early}\nstop = \"sigma-min\""))).table(&Request::default()).unwrap();
     assert_eq!((table.rows[1].inputs.t, table.rows[1].inputs.h), (0.5, 0.47));
+    let noised = Request { sampler: Some("renoise"), ..Request::default() };
+    let last = parse(&with(&format!("{early}\nstop = \"sigma-min\""))).table(&noised).unwrap().rows[1];
+    assert_eq!((last.update.x, last.update.y), (0.0, 0.97));
     assert!(error(&with("stop = \"sigma-min\"")).contains("`stop` has no meaning here"));
 }
 

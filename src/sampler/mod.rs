@@ -39,6 +39,7 @@
 //! To add a sampler, write a file with one function and add its row to [`SAMPLERS`].
 
 mod adams;
+mod betas;
 mod churn;
 mod consistency;
 mod control;
@@ -78,6 +79,7 @@ mod trajectory;
 mod unipc;
 mod update;
 
+pub use betas::Betas;
 pub use control::{Edit, add_noise, interpolate, keep, slerp};
 pub use conversions::{Parameterisation, Prediction, Time};
 pub use curves::{Aligned, Spread, karras};
@@ -87,7 +89,7 @@ pub use guidance::{Guidance, Interval, Method, Pass, Start};
 pub use options::{Churn, Options};
 pub use parallel::Parallel;
 pub use policy::{MAX_VELOCITIES, Policy, Weights, combine};
-pub use process::{Betas, Level, Process};
+pub use process::{Level, Process};
 pub use random::{
     GENERATORS, Generator, Gpu, Jax, NamedGenerator, Noise, Numpy, NumpyLegacy, Philox, TorchCpu, TorchCuda,
 };

@@ -4,22 +4,10 @@ use core::cmp::Ordering;
 
 use super::{
     Error, Knot, MAX_STEPS, Process,
-    curves::{self, Aligned, Spread, karras, linspace, shifted},
+    curves::{Aligned, Spread, shifted},
     positive,
-    process::{QUARTER_TURN, TIMESTEPS},
+    process::TIMESTEPS,
 };
-
-/// The exponent that EDM and the consistency models use.
-pub(super) const KARRAS_RHO: f64 = 7.0;
-
-/// The two steps that SANA-Sprint was made for, as diffusers' `SCMScheduler` takes them.
-const TWO_ANGLES: [f64; 3] = [QUARTER_TURN, 1.3, 0.0];
-
-/// The smallest time of a rectified flow that is trained in whole timesteps.
-const FIRST_TIMESTEP: f64 = 1.0 / TIMESTEPS as f64;
-
-/// The last moment before the data that speech enhancement visits: `t_eps` of SGMSE.
-const LAST_OF_SPEECH: f64 = 0.03;
 
 /// Which moments a run visits, from noise to data.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,6 +64,8 @@ pub enum Curve<'a> {
     Origin { points: usize },
     /// PeRFlow: steps in each of four windows of a rectified flow, in whole thousandths; more of them in the first.
     Windows,
+    /// A rectified flow's times, even but for the last step, which is half as long: pi-Flow.
+    HalfLast,
     /// A rectified flow's times, even from 0.999: `use_flow_sigmas` of diffusers' DPM-Solver.
     FlowSigmas,
     /// A rectified flow's times, first even and short and then along a parabola: Mochi 1, Movie Gen (Polyak et al. 2024,
@@ -258,144 +248,6 @@ impl Rounding {
             Rounding::Nearest => libm::rint(t),
             Rounding::Down => libm::floor(t),
         }
-    }
-}
-
-impl Curve<'_> {
-    /// The same curve with another exponent, if it has one.
-    pub fn with_rho(self, rho: f64) -> Option<Self> {
-        Some(match self {
-            Curve::Karras { .. } => Curve::Karras { rho },
-            Curve::KarrasStrides { points, .. } => Curve::KarrasStrides { points, rho },
-            Curve::Levels { spread: Spread::Karras { .. }, within } => {
-                Curve::Levels { spread: Spread::Karras { rho }, within }
-            }
-            Curve::Levels { spread: Spread::Polyexponential { .. }, within } => {
-                Curve::Levels { spread: Spread::Polyexponential { rho }, within }
-            }
-            _ => return None,
-        })
-    }
-
-    /// Time number `i` of `steps`, the noisiest first, before any shift.
-    fn time(self, i: usize, steps: usize, shift: f64, process: Process) -> f64 {
-        let (start, end) = (process.start(), process.end());
-        let (flow, ascending) = (process == Process::RectifiedFlow, steps - 1 - i.min(steps - 1));
-        match self {
-            Curve::Usual => match process {
-                Process::Exploding { .. } => Curve::Karras { rho: KARRAS_RHO }.time(i, steps, shift, process),
-                Process::Trigonometric { .. } if steps == 2 => TWO_ANGLES[i],
-                Process::RectifiedFlow | Process::Trigonometric { .. } => {
-                    Curve::Uniform.time(i, steps, shift, process)
-                }
-                Process::Preserving { .. } => Curve::Trailing.time(i, steps, shift, process),
-                Process::MeanReverting { .. } if i == steps => end,
-                Process::MeanReverting { .. } => linspace(start, LAST_OF_SPEECH, i, steps - 1),
-            },
-            Curve::Uniform => start + i as f64 / steps as f64 * (end - start),
-            Curve::Karras { rho } => karras(i as f64 / steps as f64, start, end, rho),
-            Curve::KarrasPoints { indices, points, rho } => {
-                // At least 1: a grid of one point has no interval.
-                let last = points.saturating_sub(1).max(1);
-                karras(indices[i] as f64 / last as f64, start, end, rho)
-            }
-            Curve::Times(list) | Curve::Sigmas(list) => list[i],
-            _ if i == steps => end,
-            Curve::KarrasStrides { points, rho } => {
-                let last = points.saturating_sub(1).max(1);
-                karras((i * (points / steps)) as f64 / last as f64, start, end, rho)
-            }
-            Curve::Leading { offset } => ascending as f64 * (TIMESTEPS / steps) as f64 + f64::from(offset),
-            Curve::LeadingOpen { offset } => {
-                (ascending + 1) as f64 * (TIMESTEPS / (steps + 1)) as f64 + f64::from(offset)
-            }
-            Curve::Linspace if flow => linspace(1.0, shifted(FIRST_TIMESTEP, shift), i, steps - 1),
-            Curve::Linspace => linspace(0.0, start, ascending, steps - 1),
-            Curve::LinspaceOpen if flow => linspace(1.0, FIRST_TIMESTEP, i, steps),
-            Curve::LinspaceOpen => libm::rint(linspace(0.0, start, steps - i, steps)),
-            Curve::SgmUniform if flow => linspace(1.0, shifted(FIRST_TIMESTEP, shift), i, steps),
-            Curve::SgmUniform => linspace(start, 0.0, i, steps),
-            Curve::Simple => {
-                let left = TIMESTEPS as f64 - libm::floor(i as f64 * (TIMESTEPS as f64 / steps as f64));
-                if flow { left / TIMESTEPS as f64 } else { left - 1.0 }
-            }
-            Curve::Origin { points } => curves::origin(i, steps, points),
-            Curve::Windows => curves::windowed(i, steps),
-            Curve::FlowSigmas => 1.0 - linspace(1.0, FIRST_TIMESTEP, steps - i, steps),
-            Curve::LinearQuadratic => curves::linear_quadratic(i, steps),
-            Curve::Sway { coefficient } => curves::swayed(linspace(1.0, 0.0, i, steps), coefficient),
-            // Curves over noise levels have no times.
-            Curve::Trailing | Curve::Levels { .. } | Curve::Aligned(_) => curves::trailing(i, steps),
-        }
-    }
-
-    /// Refuses a curve that is made for another kind of time, and settings that make no curve.
-    fn check(self, steps: usize, process: Process) -> Result<(), Error> {
-        let timesteps = matches!(process, Process::Preserving { .. });
-        let noise_levels = matches!(process, Process::Exploding { .. });
-        let flow = process == Process::RectifiedFlow;
-        let (fits, accepts) = match self {
-            Curve::Usual => (true, ""),
-            Curve::Times(list) => return in_reach(list, process.end()),
-            Curve::Origin { points } if timesteps && (steps > points || points > TIMESTEPS) => {
-                return Err(Error::OutsideGrid { index: steps, points });
-            }
-            Curve::KarrasStrides { points, .. } if steps > points => {
-                return Err(Error::OutsideGrid { index: steps, points });
-            }
-            Curve::KarrasPoints { indices, points, .. } if indices.iter().any(|&index| index >= points) => {
-                let index = indices.iter().copied().max().unwrap_or_default();
-                return Err(Error::OutsideGrid { index, points });
-            }
-            Curve::Sigmas(_)
-            | Curve::Leading { .. }
-            | Curve::LeadingOpen { .. }
-            | Curve::Trailing
-            | Curve::Origin { .. }
-            | Curve::Aligned(Aligned::StableDiffusion15 | Aligned::StableDiffusionXl)
-            | Curve::Levels { within: Within::Leading { .. } | Within::Trailing, .. } => {
-                (timesteps, "a process of 1000 timesteps")
-            }
-            Curve::Linspace
-            | Curve::LinspaceOpen
-            | Curve::SgmUniform
-            | Curve::Simple
-            | Curve::Levels { within: Within::Linspace, .. } => {
-                (timesteps || flow, "a process of 1000 timesteps or a rectified flow")
-            }
-            Curve::Windows | Curve::FlowSigmas | Curve::LinearQuadratic | Curve::Sway { .. } => {
-                (flow, "a rectified flow")
-            }
-            Curve::Uniform | Curve::Karras { .. } | Curve::KarrasPoints { .. } => {
-                (!timesteps, "leading, trailing, linspace or origin")
-            }
-            Curve::Levels { within: Within::All, .. } => {
-                (timesteps || noise_levels || flow, "uniform: it is made for noise levels")
-            }
-            Curve::KarrasStrides { .. } | Curve::Aligned(Aligned::StableVideoDiffusion) => {
-                (noise_levels, "a noise level as time")
-            }
-        };
-        if !fits {
-            return Err(Error::BadGrid { what: process.what(), accepts });
-        }
-        match self {
-            Curve::Karras { rho }
-            | Curve::KarrasPoints { rho, .. }
-            | Curve::KarrasStrides { rho, .. }
-            | Curve::Levels { spread: Spread::Karras { rho } | Spread::Polyexponential { rho }, .. } => {
-                positive("rho", rho)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Refuses times that no process has.
-fn in_reach(times: &[f64], end: f64) -> Result<(), Error> {
-    match times.iter().enumerate().find(|(_, t)| !(t.is_finite() && **t >= end.min(0.0))) {
-        Some((index, &value)) => Err(Error::BadTime { index, value }),
-        None => Ok(()),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Every schedule there is, by the words that users say.
 
-use super::{Aligned, Curve, Process, Spread, Within, error::shorten};
-use super::{Error, schedule::KARRAS_RHO};
+use super::{Aligned, Curve, Error, Process, Spread, Within, curves::KARRAS_RHO, error::shorten};
 
 /// One row of [`SCHEDULES`].
 #[derive(Debug)]
@@ -260,6 +259,13 @@ pub const SCHEDULES: &[Schedule] = &[
         reference: "magic-research/piecewise-rectified-flow src/scheduler_perflow.py",
         curve: |_, _| Curve::Windows,
     },
+    Schedule {
+        name: "half-last",
+        on: FLOW,
+        takes: &[],
+        reference: "diffusers PiflowScheduler",
+        curve: |_, _| Curve::HalfLast,
+    },
 ];
 
 /// How many timesteps LCM and TCD networks were distilled at.
@@ -300,7 +306,7 @@ mod tests {
         ] {
             let process = process.with_a_trace_of_data();
             for row in SCHEDULES {
-                for steps in [1, 2, 3, 4, 8, 13, 40] {
+                for steps in [1, 2, 3, 4, 8, 13, 20] {
                     let grid = Grid::new(row.curve(process, &Parameters::default()), steps);
                     let knots = grid.knots(process);
                     let fits = row.on.contains(&times(process));

@@ -209,8 +209,6 @@ for steps in STEPS:
 # pi-Flow, with the last step half as long as the others, before the shift.
 for steps in STEPS:
     for points, shift in [(10, 5.0), (2, 1.0)]:
-        times = [shift * t / (1 + (shift - 1) * t) for t in (1 - i / (steps - 0.5) for i in range(steps))]
-
         def piflow(net, noise):
             flow = scheduler("PiflowScheduler", noise, n_grid=points, shift=shift)
             flow.set_timesteps(steps)
@@ -218,7 +216,7 @@ for steps in STEPS:
 
         group.add(f"pi-flow-{points}-{steps}", "diffusers PiflowScheduler", piflow, family="rectified-flow",
                   sampler="pi-flow", prediction="velocity-grid", points=points, time="unit", time_scale=1000,
-                  shift=shift, times=times + [0.0])
+                  shift=shift, steps=steps)
 
 
 # Inductive moment matching, lumalabs/imm: noise has the deviation of the data.

@@ -4,6 +4,9 @@
 
 mod classes;
 mod config;
+mod flows;
+mod multistep;
+mod shared;
 
 use core::ops::Range;
 use std::string::{String, ToString};

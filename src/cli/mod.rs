@@ -47,7 +47,7 @@ FEWSTEP_ISA=NAME chooses the instruction set (see `fewstep list targets`), which
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Sample(sample::Sample),
+    Sample(Box<sample::Sample>),
     Run(run::Run),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),

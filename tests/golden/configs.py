@@ -9,7 +9,8 @@ import math
 import pathlib
 
 import numpy as np
-from common import STEPS, Group, Network, Noise, sample, scheduler, toml
+import torch
+from common import START, STEPS, Group, Network, Noise, sample, scheduler, toml
 
 group = Group(pathlib.Path(__file__).with_name("schedulers") / "configs.py")
 
@@ -56,7 +57,8 @@ def even(steps, mu=None):
     return dict(sigmas=np.linspace(1, 1 / steps, steps).tolist(), **({} if mu is None else dict(mu=mu)))
 
 
-def add(label, name, config, network, counts=STEPS, given=lambda steps: dict(num_inference_steps=steps), beside=None):
+def add(label, name, config, network, counts=STEPS, given=lambda steps: dict(num_inference_steps=steps), beside=None,
+        loop=sample):
     """Runs the scheduler of a file. The draws of a case are not counted: classes that noise the clean sample again also
     draw after the last step."""
     for steps in counts:
@@ -64,7 +66,7 @@ def add(label, name, config, network, counts=STEPS, given=lambda steps: dict(num
         # From a file, so that keys of other classes are passed over.
         solver = type(scheduler(f"{name}Scheduler", noise)).from_config(config)
         solver.set_timesteps(**given(steps))
-        result = sample(solver, net).flatten().tolist()
+        result = loop(solver, net).flatten().tolist()
         assert all(map(math.isfinite, result)), (label, result)
         text = json.dumps(dict(_class_name=f"{name}Scheduler", _diffusers_version="0.42.1", **config), indent=2)
         keys = "".join(f"{key} = {toml(value)}\n" for key, value in dict(beside or {}, steps=steps).items())
@@ -118,6 +120,25 @@ dpm = dict(playground, algorithm_type="dpmsolver++", solver_order=2, solver_type
 add("playground-v2.5", "EDMDPMSolverMultistep", dpm, EDM | dict(sigma_min=0.002, sigma_max=80.0), several)
 cd = dict(clip_denoised=True, num_train_timesteps=40, rho=7.0, s_noise=1.0, sigma_data=0.5, sigma_max=80.0, sigma_min=0.002)
 add("diffusers-cd_imagenet64_l2", "CMStochasticIterative", cd, CM | dict(sigma_max=80.0))
+
+
+
+def sprint(solver, net):
+    """diffusers pipelines/sana/pipeline_sana_sprint.py."""
+    deviation, x = solver.config.sigma_data, START * solver.config.sigma_data
+    for t in solver.timesteps[:-1]:
+        share = torch.sin(t) / (torch.sin(t) + torch.cos(t))
+        norm = torch.sqrt(share**2 + (1 - share) ** 2)
+        fed = x / deviation * norm
+        output = ((1 - 2 * share) * fed + (1 - 2 * share + 2 * share**2) * net(fed, share)) / norm * deviation
+        x = solver.step(output, t, x).prev_sample
+    return x
+
+
+add("Sana_Sprint_1.6B_1024px", "SCM", dict(num_train_timesteps=1000, prediction_type="trigflow", sigma_data=0.5),
+    dict(time="angle-share", prediction="velocity", sigma_data=0.5), loop=sprint,
+    # The class has its times in single precision.
+    given=lambda steps: dict(num_inference_steps=steps, intermediate_timesteps=1.3 if steps == 2 else None))
 
 # Rectified flows.
 add("stable-diffusion-3-medium", "FlowMatchEulerDiscrete", dict(num_train_timesteps=1000, shift=3.0), FLOW)

@@ -126,6 +126,9 @@ add("diffusers-cd_imagenet64_l2", "CMStochasticIterative", cd, CM | dict(sigma_m
 def sprint(solver, net):
     """diffusers pipelines/sana/pipeline_sana_sprint.py."""
     deviation, x = solver.config.sigma_data, START * solver.config.sigma_data
+    # The class has its times in single precision.
+    steps = len(solver.timesteps) - 1
+    solver.timesteps = torch.tensor([1.5708, 1.3, 0.0]) if steps == 2 else torch.linspace(1.5708, 0, steps + 1)
     for t in solver.timesteps[:-1]:
         share = torch.sin(t) / (torch.sin(t) + torch.cos(t))
         norm = torch.sqrt(share**2 + (1 - share) ** 2)
@@ -137,7 +140,6 @@ def sprint(solver, net):
 
 add("Sana_Sprint_1.6B_1024px", "SCM", dict(num_train_timesteps=1000, prediction_type="trigflow", sigma_data=0.5),
     dict(time="angle-share", prediction="velocity", sigma_data=0.5), loop=sprint,
-    # The class has its times in single precision.
     given=lambda steps: dict(num_inference_steps=steps, intermediate_timesteps=1.3 if steps == 2 else None))
 
 # Rectified flows.

@@ -99,17 +99,22 @@ fn kernel<const DEPTH: usize>(
     let z = if c == 0.0 { None } else { Some(z.ok_or(Error::MissingNoise)?) };
     z.map_or(Ok(()), |z| same_length("the noise", z, x))?;
     let z = z.map(|z| &z[..x.len()]);
-    match (e == 0.0, z) {
-        (true, None) => pass::<DEPTH>(row, x, f, earlier, |_, next| next),
-        (true, Some(z)) => pass::<DEPTH>(row, x, f, earlier, |i, next| next + c * z[i]),
-        (false, None) => pass::<DEPTH>(row, x, f, earlier, |i, next| next + e * f[i]),
-        (false, Some(z)) => pass::<DEPTH>(row, x, f, earlier, |i, next| next + e * f[i] + c * z[i]),
+    // What most rows do not have costs them nothing: the loop is compute-bound without wide vectors.
+    match (row.limit.is_some(), e == 0.0, z) {
+        (false, true, None) => pass::<DEPTH, false>(row, x, f, earlier, |_, next| next),
+        (false, true, Some(z)) => pass::<DEPTH, false>(row, x, f, earlier, |i, next| next + c * z[i]),
+        (_, true, None) => pass::<DEPTH, true>(row, x, f, earlier, |_, next| next),
+        (_, true, Some(z)) => pass::<DEPTH, true>(row, x, f, earlier, |i, next| next + c * z[i]),
+        (_, false, None) => pass::<DEPTH, true>(row, x, f, earlier, |i, next| next + e * f[i]),
+        (_, false, Some(z)) => {
+            pass::<DEPTH, true>(row, x, f, earlier, |i, next| next + e * f[i] + c * z[i]);
+        }
     }
     Ok(())
 }
 
 #[inline(always)]
-fn pass<const DEPTH: usize>(
+fn pass<const DEPTH: usize, const CLAMPS: bool>(
     row: &Row,
     x: &mut [f32],
     f: &[f32],
@@ -127,7 +132,7 @@ fn pass<const DEPTH: usize>(
     }
     for i in 0..n {
         let before = x[i];
-        let y = estimate.at(before, f[i]);
+        let y = if CLAMPS { estimate.at(before, f[i]) } else { estimate.free(before, f[i]) };
         let mut next = a * before + b * y;
         for k in 0..DEPTH {
             next += d[k] * earlier[k][i];
@@ -176,8 +181,13 @@ impl Estimate {
     }
 
     #[inline(always)]
+    fn free(self, x: f32, f: f32) -> f32 {
+        self.x * x + self.f * f
+    }
+
+    #[inline(always)]
     fn at(self, x: f32, f: f32) -> f32 {
-        let y = self.x * x + self.f * f;
+        let y = self.free(x, f);
         // Not min and max: they would turn a NaN into a limit and hide a network that failed.
         if y > self.limit {
             self.limit

@@ -66,8 +66,7 @@ fn run(
     x: &mut [f32; LEN],
     mut network: impl FnMut(&sampler::Row, &[f32; LEN], &mut [f32; LEN]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let table: Table =
-        sampler::find("meanflow")?.table(&DIGITS, &Grid::steps(2), &Options::default())?;
+    let table: Table = sampler::find("meanflow")?.table(&DIGITS, &Grid::steps(2), &Options::default())?;
     let (mut f, mut z) = ([0.0; LEN], [0.0; LEN]);
     let mut noise = Philox::new(42, 0);
     noise.fill_normal(x);

@@ -2,8 +2,10 @@
 #![cfg(feature = "cli")]
 
 mod common;
+mod program;
 
 use common::path;
+use program::{fewstep, try_fewstep};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
@@ -11,21 +13,6 @@ use tempfile::TempDir;
 
 /// Two runtimes that compute the same in another order.
 const TOLERANCE: f64 = 1e-4;
-
-/// Runs the program in a folder with arguments that are split at spaces; its exit code and what it prints.
-fn try_fewstep(folder: &TempDir, arguments: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
-    let output =
-        command.args(arguments.split_whitespace()).current_dir(folder.path()).output().expect("a run");
-    let printed = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(printed).expect("text"))
-}
-
-fn fewstep(folder: &TempDir, arguments: &str) -> String {
-    let (code, printed) = try_fewstep(folder, arguments);
-    assert_eq!(code, Some(0), "{arguments}: {printed}");
-    printed
-}
 
 fn bench(folder: &TempDir, arguments: &str) -> Value {
     fewstep(folder, &format!("bench {arguments} --json bench.json"));

@@ -2,32 +2,18 @@
 #![cfg(feature = "cli")]
 
 mod common;
+mod program;
 
 use common::{distance, npy_file, path};
 use fewstep::graph::Tensor;
+use program::{fewstep, try_fewstep};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use tempfile::TempDir;
 
 /// Relative to the largest magnitude of an output.
 const TOLERANCE: f64 = 2e-5;
-
-/// Runs the program in a folder with arguments that are split at spaces; its exit code and what it prints.
-fn try_fewstep(folder: &TempDir, arguments: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
-    let output =
-        command.args(arguments.split_whitespace()).current_dir(folder.path()).output().expect("a run");
-    let printed = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(printed).expect("text"))
-}
-
-fn fewstep(folder: &TempDir, arguments: &str) -> String {
-    let (code, printed) = try_fewstep(folder, arguments);
-    assert_eq!(code, Some(0), "{arguments}: {printed}");
-    printed
-}
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")

@@ -127,14 +127,8 @@ impl Engine<'_> {
             let at = |operand: &Operand| offset(operand, &index);
             let mut panels = floats(&packed);
             if let Some(matrix) = &matrix {
-                let strides = [matrix.layout.stride(rank - 2), matrix.layout.stride(rank - 1)];
                 panels = panels.wrapping_add(i * size);
-                let args = PackArgs { ptr: at(matrix), strides, k, n, packed: panels };
-                let args = Shared(args);
-                // SAFETY: see `tasks`.
-                self.tasks(self.kernels.pack_tasks(&args.0), |task| unsafe {
-                    (self.kernels.pack)(args.get(), task)
-                })?;
+                self.pack(matrix, &index, panels)?;
             }
             let (residual, residual_stride) = match residual {
                 Some(r) => r.map(|r| (at(&r).cast_const(), r.layout.stride(rank - 2)))?,
@@ -162,6 +156,20 @@ impl Engine<'_> {
         Some(())
     }
 
+    /// Packs the matrix of a stack at the given leading indices.
+    fn pack(&self, stack: &Operand, index: &[usize; MAX_RANK], packed: *mut f32) -> Option<()> {
+        let [row, column] = [stack.layout.rank() - 2, stack.layout.rank() - 1];
+        let args = Shared(PackArgs {
+            ptr: offset(stack, index),
+            strides: [stack.layout.stride(row), stack.layout.stride(column)],
+            k: stack.layout.dim(row),
+            n: stack.layout.dim(column),
+            packed,
+        });
+        // SAFETY: see `tasks`.
+        self.tasks(self.kernels.pack_tasks(&args.0), |task| unsafe { (self.kernels.pack)(args.get(), task) })
+    }
+
     fn attention(&mut self, ids: [ViewId; 5], scale: f32) -> Option<()> {
         let [q, k, v, scratch, y] = ids.map(|id| self.operand(id));
         let (q, k, v, scratch, y) = (q?, k?, v?, floats(&scratch?), y?);
@@ -172,14 +180,8 @@ impl Engine<'_> {
         let packed = [scratch, scratch.wrapping_add(keys)];
         let scores = packed[1].wrapping_add(self.kernels.packed_len(n, values));
         for index in Batches::of(&y.layout) {
-            for (matrix, packed, k, n) in [(&k, packed[0], depth, n), (&v, packed[1], n, values)] {
-                let strides = [matrix.layout.stride(rank - 2), matrix.layout.stride(rank - 1)];
-                let args = Shared(PackArgs { ptr: offset(matrix, &index), strides, k, n, packed });
-                // SAFETY: see `tasks`.
-                self.tasks(self.kernels.pack_tasks(&args.0), |task| unsafe {
-                    (self.kernels.pack)(args.get(), task)
-                })?;
-            }
+            self.pack(&k, &index, packed[0])?;
+            self.pack(&v, &index, packed[1])?;
             let args = Shared(AttentionArgs {
                 m,
                 n,

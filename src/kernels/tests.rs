@@ -331,12 +331,19 @@ mod gemm {
             a: &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0),
             b: &|tap, i, n_| b[(tap * k + i) * n + n_],
         };
-        let args = GemmArgs {
+        let args = of_image(image, &zeros, n, &mut panels);
+        let case = case(random);
+        check(row, random, &case, args, &oracle);
+    }
+
+    /// A convolution of an image; the check adds what a case has.
+    fn of_image(image: &Image, zeros: &[f32], n: usize, panels: &mut Aligned) -> GemmArgs {
+        GemmArgs {
             m: image.pixels(),
             n,
-            k,
-            taps,
-            a: Rows::Patches(image.patches(&zeros)),
+            k: image.channels,
+            taps: image.kernel[0] * image.kernel[1],
+            a: Rows::Patches(image.patches(zeros)),
             b: panels.ptr(),
             bias: core::ptr::null(),
             residual: core::ptr::null(),
@@ -344,9 +351,7 @@ mod gemm {
             activation: Activation::None,
             c: core::ptr::null_mut(),
             c_stride: 0,
-        };
-        let case = case(random);
-        check(row, random, &case, args, &oracle);
+        }
     }
 
     #[test]
@@ -383,20 +388,7 @@ mod gemm {
             a: &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0),
             b: &|tap, i, n_| b[(tap * k + i) * n + n_],
         };
-        let args = GemmArgs {
-            m: image.pixels(),
-            n,
-            k,
-            taps: 9,
-            a: Rows::Patches(image.patches(&zeros)),
-            b: panels.ptr(),
-            bias: core::ptr::null(),
-            residual: core::ptr::null(),
-            residual_stride: 0,
-            activation: Activation::None,
-            c: core::ptr::null_mut(),
-            c_stride: 0,
-        };
+        let args = of_image(image, &zeros, n, &mut panels);
         let floats = winograd_scratch(image.n, image.output, k, row.nr);
         let filter = |args: &GemmArgs, backwards| {
             let mut scratch = vec![f32::NAN; floats];

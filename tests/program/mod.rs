@@ -1,0 +1,20 @@
+//! Running the program, for the tests that need it built.
+
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Runs the program in a folder with arguments that are split at spaces; its exit code and what it prints.
+pub fn try_fewstep(folder: &TempDir, arguments: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
+    let output =
+        command.args(arguments.split_whitespace()).current_dir(folder.path()).output().expect("a run");
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(printed).expect("text"))
+}
+
+/// What the program prints when it succeeds, as it has to.
+pub fn fewstep(folder: &TempDir, arguments: &str) -> String {
+    let (code, printed) = try_fewstep(folder, arguments);
+    assert_eq!(code, Some(0), "{arguments}: {printed}");
+    printed
+}

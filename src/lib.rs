@@ -37,6 +37,9 @@ pub mod kernels;
 
 pub mod engine;
 
+#[cfg(feature = "std")]
+pub mod peaks;
+
 pub mod sampler;
 
 #[cfg(feature = "std")]

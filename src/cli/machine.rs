@@ -1,17 +1,16 @@
 //! The machine that a measurement is from: what it is, what its cores reach, and what this process takes of its memory.
-#![allow(unsafe_code)]
+#![forbid(unsafe_code)]
 
-use fewstep::kernels::{Isa, cpu};
+use fewstep::engine::Serial;
+use fewstep::kernels::cpu;
+use fewstep::peaks::{self, Reading};
 use serde::Serialize;
 use std::fs;
-use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long each peak is looked for. The clock takes a while to rise.
 const PATIENCE: Duration = Duration::from_millis(150);
-/// Beyond the caches of any one core.
-const READ_BYTES: usize = 256 << 20;
 
 #[derive(Serialize)]
 pub struct Machine {
@@ -58,74 +57,24 @@ fn cpu_name() -> String {
     }
 }
 
-/// The largest of `work`'s amounts per second, in 10^9.
-fn best(mut work: impl FnMut() -> f64) -> f64 {
+/// The most of many measurements.
+fn best(mut measure: impl FnMut() -> f64) -> f64 {
     let begin = Instant::now();
-    let mut best: f64 = 0.0;
-    while best == 0.0 || begin.elapsed() < PATIENCE {
-        let start = Instant::now();
-        let amount = work();
-        best = best.max(amount / start.elapsed().as_secs_f64() / 1e9);
+    let mut best = measure();
+    while begin.elapsed() < PATIENCE {
+        best = best.max(measure());
     }
     best
 }
 
 /// f32 multiply-adds in registers, on this core, with the instruction set that the kernels would use.
 pub fn peak_gflops() -> f64 {
-    let multiply_adds: fn(usize) -> f64 = match cpu::best().isa {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `best` has found the instruction set on this CPU.
-        Isa::X86Avx512 => |rounds| unsafe { avx512(rounds) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Isa::X86Avx2 => |rounds| unsafe { avx2(rounds) },
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: as above.
-        Isa::ArmNeon => |rounds| unsafe { neon(rounds) },
-        _ => portable,
-    };
-    best(|| multiply_adds(10_000))
+    best(|| peaks::gflops(cpu::best().isa, &Serial, 1).unwrap_or_default())
 }
-
-/// A function that takes so many rounds of dependent multiply-adds on vectors, and returns the operations done. There are
-/// enough chains to hide the latency of one, and few enough to stay in registers.
-macro_rules! multiply_adds {
-    ($(#[$enable:meta])? $name:ident, $chains:literal chains of $lanes:literal, $splat:path, $multiply_add:expr) => {
-        $(#[$enable])?
-        fn $name(rounds: usize) -> f64 {
-            let (mut sums, [scale, shift]) = ([$splat(0.0); $chains], black_box([$splat(0.5), $splat(0.25)]));
-            for _ in 0..rounds {
-                for sum in &mut sums {
-                    *sum = $multiply_add(*sum, scale, shift);
-                }
-            }
-            black_box(sums);
-            (2 * rounds * $lanes * $chains) as f64
-        }
-    };
-}
-
-#[cfg(target_arch = "aarch64")]
-use core::arch::aarch64 as arch;
-#[cfg(target_arch = "x86_64")]
-use core::arch::x86_64 as arch;
-
-#[cfg(target_arch = "x86_64")]
-multiply_adds!(#[target_feature(enable = "avx512f")] avx512, 20 chains of 16, arch::_mm512_set1_ps, arch::_mm512_fmadd_ps);
-#[cfg(target_arch = "x86_64")]
-multiply_adds!(#[target_feature(enable = "avx,fma")] avx2, 12 chains of 8, arch::_mm256_set1_ps, arch::_mm256_fmadd_ps);
-#[cfg(target_arch = "aarch64")]
-multiply_adds!(#[target_feature(enable = "neon")] neon, 20 chains of 4, arch::vdupq_n_f32, |sum, scale, shift| {
-    arch::vfmaq_f32(shift, sum, scale)
-});
-multiply_adds!(portable, 12 chains of 1, f32::from, |sum, scale, shift| sum * scale + shift);
 
 fn read_gb_per_s() -> f64 {
-    let memory = vec![1u64; READ_BYTES / 8];
-    best(|| {
-        black_box(black_box(&memory).iter().fold(0, |sum: u64, &word| sum.wrapping_add(word)));
-        READ_BYTES as f64
-    })
+    let mut memory = Reading::beyond_caches();
+    best(|| memory.gb_per_s(&Serial))
 }
 
 /// What this process has of the system's memory, in bytes.
@@ -150,6 +99,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hint::black_box;
 
     #[test]
     fn a_machine_computes_and_reads() {

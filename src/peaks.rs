@@ -1,0 +1,146 @@
+//! The most that this machine does: multiply-adds in registers, and reading from beyond the caches. What is measured of
+//! kernels is told as a part of these.
+//!
+//! Each function measures once, for a few milliseconds. Machines are shared and clocks change, so whoever compares with a
+//! peak measures it in turns with the rest.
+
+extern crate std;
+
+use crate::engine::Threads;
+use crate::kernels::Isa;
+use core::array::from_fn;
+use core::hint::black_box;
+use std::time::Instant;
+use std::{vec, vec::Vec};
+
+/// Rounds of one task, and tasks of one thread: small enough for idle threads to take over what others have left.
+const ROUNDS: usize = 2_000;
+const TASKS: usize = 64;
+/// Beyond the caches of any one core.
+const READ_BYTES: usize = 256 << 20;
+/// What is read at once, and by one task.
+const READ_PART: usize = 32 << 20;
+const READ_TASK: usize = 1 << 20;
+
+/// 10^9 of whatever `amount` counts, a second.
+fn rate(amount: f64, work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    amount / start.elapsed().as_secs_f64() / 1e9
+}
+
+/// f32 multiply-adds in registers by `count` threads with an instruction set, in 10^9 operations a second, a multiply-add
+/// counted as two. `None` if the CPU lacks the instruction set.
+pub fn gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
+    if !isa.supported() {
+        return None;
+    }
+    let multiply_adds: fn(usize) -> f64 = match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the CPU has the instruction set.
+        Isa::X86Avx512 => |rounds| unsafe { avx512(rounds) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::X86Avx2 => |rounds| unsafe { avx2(rounds) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::ArmNeon => |rounds| unsafe { neon(rounds) },
+        _ => portable,
+    };
+    let tasks = TASKS * count;
+    let operations = multiply_adds(1) * (ROUNDS * tasks) as f64;
+    Some(rate(operations, || {
+        threads.run(tasks, &|_| {
+            multiply_adds(black_box(ROUNDS));
+        })
+    }))
+}
+
+/// A function that takes so many rounds of dependent multiply-adds on vectors, and returns the operations done. There are
+/// enough chains to hide the latency of one, and few enough to stay in registers.
+macro_rules! multiply_adds {
+    ($(#[$enable:meta])? $name:ident, $chains:literal chains of $lanes:literal, $splat:path, $multiply_add:expr) => {
+        $(#[$enable])?
+        fn $name(rounds: usize) -> f64 {
+            let (mut sums, [scale, shift]) = ([$splat(0.0); $chains], black_box([$splat(0.5), $splat(0.25)]));
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = $multiply_add(*sum, scale, shift);
+                }
+            }
+            black_box(sums);
+            (2 * rounds * $lanes * $chains) as f64
+        }
+    };
+}
+
+#[cfg(target_arch = "aarch64")]
+use core::arch::aarch64 as arch;
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64 as arch;
+
+#[cfg(target_arch = "x86_64")]
+multiply_adds!(#[target_feature(enable = "avx512f")] avx512, 20 chains of 16, arch::_mm512_set1_ps, arch::_mm512_fmadd_ps);
+#[cfg(target_arch = "x86_64")]
+multiply_adds!(#[target_feature(enable = "avx,fma")] avx2, 12 chains of 8, arch::_mm256_set1_ps, arch::_mm256_fmadd_ps);
+#[cfg(target_arch = "aarch64")]
+multiply_adds!(#[target_feature(enable = "neon")] neon, 20 chains of 4, arch::vdupq_n_f32, |sum, scale, shift| {
+    arch::vfmaq_f32(shift, sum, scale)
+});
+multiply_adds!(portable, 12 chains of 4, four, |sum: [f32; 4], scale: [f32; 4], shift: [f32; 4]| {
+    from_fn(|i| sum[i] * scale[i] + shift[i])
+});
+
+fn four(value: f32) -> [f32; 4] {
+    [value; 4]
+}
+
+/// Memory that no cache holds.
+pub struct Reading {
+    memory: Vec<u64>,
+    next: usize,
+}
+
+impl Reading {
+    pub fn beyond_caches() -> Reading {
+        Reading { memory: vec![1; READ_BYTES / 8], next: 0 }
+    }
+
+    /// Reading the next part on these threads, in 10^9 bytes a second.
+    pub fn gb_per_s(&mut self, threads: &dyn Threads) -> f64 {
+        let part = &self.memory[self.next..self.next + READ_PART / 8];
+        self.next = (self.next + READ_PART / 8) % self.memory.len();
+        let words = READ_TASK / 8;
+        rate(READ_PART as f64, || {
+            threads.run(READ_PART / READ_TASK, &|task| {
+                let words = black_box(&part[task * words..(task + 1) * words]);
+                black_box(sum(words));
+            })
+        })
+    }
+}
+
+/// Four places at a time: one stream alone does not keep the memory busy.
+fn sum(words: &[u64]) -> u64 {
+    let (left, right) = words.split_at(words.len() / 2);
+    let ((a, b), (c, d)) = (left.split_at(left.len() / 2), right.split_at(right.len() / 2));
+    a.iter().zip(b).zip(c.iter().zip(d)).fold(0, |sum, ((a, b), (c, d))| sum ^ a ^ b ^ c ^ d)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Serial;
+
+    #[test]
+    fn every_instruction_set_computes_and_memory_is_read() {
+        for isa in Isa::ALL {
+            let found = gflops(isa, &Serial, 1);
+            assert_eq!(found.is_some(), isa.supported(), "{isa}");
+            // A microcontroller does more, and no core does so much.
+            assert!(found.is_none_or(|found| (0.01..1e4).contains(&found)), "{isa}: {found:?}");
+        }
+        let found = Reading::beyond_caches().gb_per_s(&Serial);
+        assert!((0.01..1e4).contains(&found), "{found}");
+    }
+}

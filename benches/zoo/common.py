@@ -38,11 +38,19 @@ def inputs(folder):
 
 
 def command(*words):
-    """A program's standard output; an error is a RuntimeError with its last line."""
+    """A program's standard output; an error is a RuntimeError with the line that says so, or else the last."""
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
     if done.returncode != 0:
-        raise RuntimeError((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
+        lines = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()
+        raise RuntimeError(next((line for line in lines if line.startswith("error")), lines[-1]))
     return done.stdout
+
+
+def own_outputs(program, folder, out, threads, *options):
+    """Outputs of one evaluation by fewstep, by name; `out` is an empty folder."""
+    given = (word for path in sorted((folder / "in").glob("*.npy")) for word in ("--input", f"{path.stem}={path}"))
+    command(program, "run", network(folder), *given, "-o", out, "--threads", threads, *options)
+    return {path.stem: np.load(path) for path in Path(out).glob("*.npy")}
 
 
 def ort_session(folder, threads):

@@ -4,13 +4,15 @@
                                 [--records benches/records] [NAME ...]
 
 Each measurement is a process of its own, one at a time, so that no engine's idle threads disturb another; the engines take
-turns, round after round. A time is the median over the rounds of each round's median. Peers' outputs are compared with ONNX
+turns, round after round. A time is the median over the rounds of each round's median. Outputs are compared with ONNX
 Runtime's, and times of wrong results are not counted. Writes DATE-CPU.json, .md and .png to the folder of records.
 
-Engines are left out if their package is missing. rten has none for Python (looked up November 2026).
+Engines are left out if their package is missing. rten has none for Python (looked up November 2026): cargo builds a small
+program, in benches/zoo/rten.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -21,15 +23,18 @@ import statistics
 import sys
 import tempfile
 import time
+import tomllib
 from datetime import date
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, add_arguments, command, distance, folders, inputs, network, ort_session
+from common import ROOT, add_arguments, command, distance, folders, inputs, network, ort_session, own_outputs
 
 SECONDS, WARM_UP, LEAST = 2.0, 3, 10
 # Relative L2 error up to which a result is right, by the precision that the engine was asked for.
 BOUNDS = {"f32": 1e-4, "f16": 2e-2, "bf16": 5e-2}
+# How many times as fast as the fastest right peer fewstep is to be, by its precision and the number of threads.
+TARGETS = {("f32", 1): 1.0, ("f32", 2): 1.0, ("f16", 1): 1.0, ("f16", 2): 1.0}
 
 
 # --- one measurement, in a process of its own -----------------------------
@@ -77,7 +82,17 @@ def tract_evaluate(folder, _threads, _precision):
 
 PACKAGES = {"onnxruntime": onnxruntime_evaluate, "openvino": openvino_evaluate, "tract": tract_evaluate}
 # (package, precision, thread counts or None for any)
-PEERS = [("onnxruntime", "f32", None), ("openvino", "f32", None), ("openvino", "f16", None), ("openvino", "bf16", None), ("tract", "f32", {1})]
+PEERS = [
+    ("onnxruntime", "f32", None),
+    ("openvino", "f32", None),
+    ("openvino", "f16", None),
+    ("openvino", "bf16", None),
+    ("tract", "f32", {1}),
+    ("rten", "f32", None),
+]
+OWN = [("fewstep", "f32", None), ("fewstep", "f16", None)]
+RTEN = ROOT / "benches" / "zoo" / "rten" / "Cargo.toml"
+RTEN_BUILT = ROOT / "target" / "rten"
 
 
 def measure(package, precision, threads, folder, outputs):
@@ -115,18 +130,35 @@ class Case:
                 self.outputs = [arrays[name] for name in arrays.files]
         return json.loads(printed.splitlines()[-1])
 
+    def rten_round(self):
+        with tempfile.TemporaryDirectory() as out:
+            words = [network(self.folder), self.folder / "in", out, self.threads, SECONDS, WARM_UP, LEAST]
+            printed = command(RTEN_BUILT / "release" / "rten-peer", *words)
+            self.outputs = [np.load(Path(out) / f"{i}.npy") for i in range(len(list(Path(out).iterdir())))]
+        return json.loads(printed)
+
     def own_round(self, program):
+        precision = ["--precision", self.precision] if self.precision != "f32" else []
         with tempfile.TemporaryDirectory() as work:
+            if self.outputs is None:
+                found = own_outputs(program, self.folder, Path(work) / "out", self.threads, *precision)
+                self.outputs = [found[name] for name in output_names(self.folder)]
             saved = Path(work) / "bench.json"
-            command(program, "bench", self.folder, "--threads", self.threads, "--json", saved)
+            command(program, "bench", self.folder, "--threads", self.threads, "--json", saved, *precision)
             report = json.loads(saved.read_text())
         return {"open_ms": report["open_ms"], "step_ms": report["step_ms"]["p50"], "rss_bytes": report["rss_bytes"]}
+
+    def measured(self, program):
+        """One round's measurement."""
+        if self.engine == "fewstep":
+            return self.own_round(program)
+        return self.rten_round() if self.engine == "rten" else self.peer_round()
 
     def round(self, program):
         """One round; a problem ends the case."""
         if self.problem is None:
             try:
-                self.rounds.append(self.own_round(program) if self.engine == "fewstep" else self.peer_round())
+                self.rounds.append(self.measured(program))
             except RuntimeError as error:
                 self.problem = str(error)
 
@@ -144,13 +176,31 @@ class Case:
         return row | {key: statistics.median(found[key] for found in self.rounds) for key in self.rounds[0]}
 
 
-def installed(package):
-    return importlib.util.find_spec(package) is not None
+def output_names(folder):
+    """In the network's order, which is that of every peer's outputs."""
+    import onnx
+
+    return [output.name for output in onnx.load(network(folder), load_external_data=False).graph.output]
+
+
+@functools.cache
+def rten_built():
+    """Whether the program that runs rten is there, or can be built."""
+    try:
+        command("cargo", "build", "--release", "--locked", "--manifest-path", RTEN, "--target-dir", RTEN_BUILT)
+        return True
+    except (OSError, RuntimeError) as error:
+        print(f"rten is left out: {error}", file=sys.stderr)
+        return False
+
+
+def installed(engine):
+    return rten_built() if engine == "rten" else importlib.util.find_spec(engine) is not None
 
 
 def bench(folder, args):
     """All rows of a model."""
-    engines = [("fewstep", "f32", None), *(peer for peer in PEERS if installed(peer[0]))]
+    engines = [*OWN, *(peer for peer in PEERS if installed(peer[0]))]
     rows = []
     for threads in args.threads:
         cases = [Case(engine, precision, threads, folder) for engine, precision, only in engines if not only or threads in only]
@@ -185,6 +235,9 @@ def machine():
 
 def versions(program):
     found = {package: importlib.metadata.version(package) for package in PACKAGES if installed(package)}
+    if installed("rten"):
+        locked = tomllib.loads(RTEN.with_name("Cargo.lock").read_text())["package"]
+        found["rten"] = next(package["version"] for package in locked if package["name"] == "rten")
     commit = command("git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude", "*").strip()
     return {"fewstep": f"{command(program, '--version').split()[-1]} ({commit})", **found}
 
@@ -208,21 +261,36 @@ def cell(row):
     return "wrong" if row["problem"].startswith("wrong") else "none"
 
 
+def compared(found, precision, threads):
+    """How many times as fast as the fastest right peer fewstep is, who that is, and what is asked for."""
+    own = found.get("fewstep" if precision == "f32" else f"fewstep {precision}")
+    peers = [row for row in found.values() if row["engine"] != "fewstep" and "problem" not in row]
+    if own is None or "problem" in own or not peers:
+        return ""
+    best = min(peers, key=lambda row: row["step_ms"])
+    target = TARGETS.get((precision, threads))
+    asked = f" (of {target:g})" if target else ""
+    return f"{best['step_ms'] / own['step_ms']:.2f}{asked}, {title(best)}"
+
+
 def table(record):
     """Markdown: a line for each model and number of threads."""
     rows, names = record["results"], columns(record["results"])
+    precisions = [precision for _, precision, _ in OWN]
+    ratios = [f"{precision} against the fastest peer" for precision in precisions]
     engines = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     facts = record["machine"]
     lines = [
         f"Median milliseconds an evaluation, batch 1, {record['rounds']} rounds, {record['date']}.",
         f"{facts['cpu']}, {facts['cores']} cores, {' '.join(facts.get('features', []))}. {engines}.",
         "",
-        f"| model | threads | {' | '.join(names)} |",
-        "|---|---|" + "---|" * len(names),
+        f"| model | threads | {' | '.join(names + ratios)} |",
+        "|---|---|" + "---|" * len(names + ratios),
     ]
     for model, threads in dict.fromkeys((row["model"], row["threads"]) for row in rows):
         found = {title(row): row for row in rows if (row["model"], row["threads"]) == (model, threads)}
-        lines.append(f"| {model} | {threads} | {' | '.join(cell(found.get(name)) for name in names)} |")
+        cells = [cell(found.get(name)) for name in names] + [compared(found, precision, threads) for precision in precisions]
+        lines.append(f"| {model} | {threads} | {' | '.join(cells)} |")
     problems = dict.fromkeys(f"{row['model']}, {title(row)}: {row['problem']}" for row in rows if "problem" in row)
     return "\n".join([*lines, "", *(f"- {problem}" for problem in problems)]).rstrip() + "\n"
 

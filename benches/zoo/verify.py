@@ -13,16 +13,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import add_arguments, command, distance, folders, inputs, network, ort_session
+from common import add_arguments, command, distance, folders, inputs, ort_session, own_outputs
 
 BOUND = 1e-5
-
-
-def run(program, folder, out):
-    """Outputs of one evaluation by fewstep, by name."""
-    given = (word for path in sorted((folder / "in").glob("*.npy")) for word in ("--input", f"{path.stem}={path}"))
-    command(program, "run", network(folder), *given, "-o", out, "--threads", 2)
-    return {path.stem: np.load(path) for path in Path(out).glob("*.npy")}
 
 
 def verify(program, folder):
@@ -31,7 +24,7 @@ def verify(program, folder):
     names = [output.name for output in session.get_outputs()]
     wanted = dict(zip(names, session.run(None, inputs(folder))))
     with tempfile.TemporaryDirectory() as out:
-        found = run(program, folder, out)
+        found = own_outputs(program, folder, out, 2)
         command(program, "sample", folder, "--steps", 1, "--threads", 2, "-o", Path(out) / "sample.npy")
     errors = {name: distance(found[name], wanted[name]) for name in names}
     report = json.loads(command(program, "inspect", folder, "--json"))

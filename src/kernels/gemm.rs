@@ -196,7 +196,20 @@ pub(super) unsafe fn tile<V: Simd, const R: usize, const NV: usize>(t: &Tile) {
         let mut b = t.b;
         for rows in t.table {
             let rows: &[*const f32; MAX_MR] = rows;
-            for k in 0..t.k {
+            // One load of a row for four steps. Loads of single values would be too many for a core that issues in order.
+            let by_lane = if V::BY_LANE { t.k / 4 * 4 } else { 0 };
+            for k in (0..by_lane).step_by(4) {
+                let mut values = [V::splat(0.0); R];
+                unroll!(ROW, R, {
+                    values[ROW] = V::load(rows[ROW].add(k));
+                });
+                step::<V, 0, R, NV>(&mut acc, &values, b);
+                step::<V, 1, R, NV>(&mut acc, &values, b.add(t.nr));
+                step::<V, 2, R, NV>(&mut acc, &values, b.add(2 * t.nr));
+                step::<V, 3, R, NV>(&mut acc, &values, b.add(3 * t.nr));
+                b = b.add(4 * t.nr);
+            }
+            for k in by_lane..t.k {
                 let mut bs = [V::splat(0.0); NV];
                 for (v, bs) in bs.iter_mut().enumerate() {
                     *bs = V::load(b.add(v * V::LANES));
@@ -216,6 +229,25 @@ pub(super) unsafe fn tile<V: Simd, const R: usize, const NV: usize>(t: &Tile) {
             }
         });
     }
+}
+
+/// Adds the products of one lane of each row's values with a row of B.
+///
+/// # Safety
+/// `b` is readable for NV vectors.
+#[inline(always)]
+unsafe fn step<V: Simd, const LANE: i32, const R: usize, const NV: usize>(
+    acc: &mut [[V; NV]; R],
+    values: &[V; R],
+    b: *const f32,
+) {
+    unroll!(ROW, R, {
+        for (v, acc) in acc[ROW].iter_mut().enumerate() {
+            // SAFETY: the caller's contract.
+            let b = unsafe { V::load(b.add(v * V::LANES)) };
+            *acc = values[ROW].mul_add_lane::<LANE>(b, *acc);
+        }
+    });
 }
 
 /// Adds what belongs to a tile before the first block of the depth (bias and residual) or what earlier blocks left in

@@ -15,6 +15,8 @@ pub trait Simd: Copy {
     /// A multiple of four.
     const LANES: usize;
     type Mask: Copy;
+    /// Whether [`Simd::mul_add_lane`] is one instruction.
+    const BY_LANE: bool = false;
 
     /// # Safety
     /// The CPU has the instruction set of this type.
@@ -32,6 +34,11 @@ pub trait Simd: Copy {
     fn div(self, b: Self) -> Self;
     /// `self * b + c`, in one rounding where the CPU has it and in two where not.
     fn mul_add(self, b: Self, c: Self) -> Self;
+    /// Lane LANE, one of the first four, of `self` in every lane, times `b`, plus `c`.
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(self, b: Self, c: Self) -> Self {
+        self.like(self.to_array()[LANE as usize]).mul_add(b, c)
+    }
     /// NaN if `b` is; unspecified if only `self` is.
     fn min(self, b: Self) -> Self;
     /// NaN if `b` is; unspecified if only `self` is.

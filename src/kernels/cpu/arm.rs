@@ -20,6 +20,7 @@ macro_rules! operations {
 impl Simd for Neon {
     const LANES: usize = 4;
     type Mask = uint32x4_t;
+    const BY_LANE: bool = true;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -37,6 +38,12 @@ impl Simd for Neon {
     unsafe fn store(self, ptr: *mut f32) {
         // SAFETY: the caller vouches for four values.
         unsafe { vst1q_f32(ptr, self.0) }
+    }
+
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(self, b: Self, c: Self) -> Self {
+        // SAFETY: as for `operations`.
+        Neon(unsafe { vfmaq_laneq_f32::<LANE>(c.0, b.0, self.0) })
     }
 
     operations! {

@@ -288,7 +288,7 @@ pub static ROWS: &[Kernels] = &[
     #[cfg(target_arch = "aarch64")]
     row!(
         Isa::ArmNeon, arm::Neon, #[target_feature(enable = "neon")],
-        nv = [1, 2], tiles = [1, 2, 3, 4, 6, 6, 8, 8, 10, 10, 12, 12]
+        nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6, 7, 8]
     ),
     row!(Isa::Portable, portable::Portable, nv = [1, 2], tiles = [1, 2, 3, 4]),
 ];

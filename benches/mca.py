@@ -3,7 +3,7 @@
 The peak is what the core has by Arm's optimization guides, or what llvm-mca reaches on nothing but independent FMLAs if
 that is less: LLVM takes Cortex-A57's timing for Cortex-A76, which has half of its pipes. Neoverse N1 is the same core as
 Cortex-A76 and has timing of its own. For Cortex-A55, whose pipes are 64 bits wide, LLVM believes in two 128-bit FMLAs a
-cycle; the guide's one counts.
+cycle; the guide's one counts as the peak, but the cycles are LLVM's and so too few: what a loop waits for loads, it makes good.
 """
 
 import argparse

@@ -3,6 +3,10 @@
 /// The widest vector, in lanes; what stack buffers for one vector are sized by.
 pub const MAX_LANES: usize = 16;
 
+/// Added to a value of small magnitude, it rounds that to an integer n, and leaves n + 127 in the low bits: what the
+/// exponent of 2^n is in memory.
+pub const POW2_BIAS: f32 = 12_582_912.0 + 127.0;
+
 /// The numbers of the lanes.
 const LANE: [f32; MAX_LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 
@@ -51,7 +55,8 @@ pub trait Simd: Copy {
     fn neg(self) -> Self;
     /// The magnitude of `self` with the sign of `sign`.
     fn copysign(self, sign: Self) -> Self;
-    /// 2 to the power of an integral value in -126..=127; unspecified for any other.
+    /// 2 to the power of n, for n + [`POW2_BIAS`] and an integral n in -127..=128, whose powers are 0 and infinity;
+    /// unspecified for any other.
     fn pow2(self) -> Self;
     fn lt(self, b: Self) -> Self::Mask;
     fn le(self, b: Self) -> Self::Mask;
@@ -157,6 +162,32 @@ pub trait Simd: Copy {
         // SAFETY: `self` proves the instruction set; there are MAX_LANES lane numbers.
         let lane = unsafe { Self::load(LANE.as_ptr()) };
         Self::select(lane.lt(self.like(count as f32)), self, other)
+    }
+
+    /// 1 / self to about a unit in the last place, for normal values whose reciprocals are normal: exact for powers of
+    /// two, NaN of NaN, unspecified for any other. Where division is slow, this is not.
+    #[inline(always)]
+    fn reciprocal(self) -> Self {
+        self.like(1.0).div(self)
+    }
+
+    /// The sum of all lanes.
+    #[inline(always)]
+    fn total(self) -> f32 {
+        let mut lanes = self.to_array();
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+        }
+        lanes[0]
+    }
+
+    /// The largest lane; unspecified if a lane is NaN.
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let larger = |a, b| if a > b { a } else { b };
+        self.to_array()[..Self::LANES].iter().copied().fold(f32::NEG_INFINITY, larger)
     }
 
     /// The sum of all lanes in f64.

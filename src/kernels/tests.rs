@@ -99,6 +99,29 @@ fn close(got: f32, want: f64, tolerance: f64, what: &dyn core::fmt::Debug) {
     assert!(same, "got {got}, want {want}, tolerance {tolerance}: {what:?}");
 }
 
+/// Fails if the CPU met a denormal operand or result in any step of what runs here. x86-64 keeps flags of that.
+#[track_caller]
+fn without_denormals(what: &dyn core::fmt::Debug, kernel: impl FnOnce()) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        const DENORMAL_OPERAND: u32 = 1 << 1;
+        const UNDERFLOW: u32 = 1 << 4;
+        const MASKED_AND_CLEAR: u32 = 0x1f80;
+        let mut flags = MASKED_AND_CLEAR;
+        // SAFETY: the state that a program begins with.
+        unsafe { core::arch::asm!("ldmxcsr [{}]", in(reg) &flags, options(nostack, readonly)) };
+        kernel();
+        // SAFETY: it writes the four bytes that it is given.
+        unsafe { core::arch::asm!("stmxcsr [{}]", in(reg) &mut flags, options(nostack)) };
+        assert_eq!(flags & (DENORMAL_OPERAND | UNDERFLOW), 0, "met a denormal: {what:?}");
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = what;
+        kernel();
+    }
+}
+
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + libm::exp(-x))
 }
@@ -775,6 +798,26 @@ mod softmax {
     }
 
     #[test]
+    fn small_weights() {
+        for row in rows() {
+            for n in [2, 17, 4099] {
+                let x: Vec<f32> = (0..n).map(|i| i as f32 * -90.0 / (n - 1) as f32).collect();
+                let mut y = vec![f32::NAN; n];
+                let stride = n as isize;
+                let (x, to) = (x.as_ptr(), y.as_mut_ptr());
+                let args =
+                    SoftmaxArgs { rows: 1, n, scale: 1.0, x, x_stride: stride, y: to, y_stride: stride };
+                without_denormals(&(row.isa, n), || {
+                    // SAFETY: a row of n values.
+                    run(row.softmax_tasks(&args), false, |task| unsafe { (row.softmax)(&args, task) });
+                });
+                assert!(y.iter().all(|y| *y == 0.0 || y.is_normal()), "{}", row.isa);
+                assert!(y[0] > 0.0 && y[n - 1] == 0.0, "{} {y:?}", row.isa);
+            }
+        }
+    }
+
+    #[test]
     fn infinities() {
         let (inf, nan) = (f32::INFINITY, f32::NAN);
         for row in rows() {
@@ -1358,6 +1401,42 @@ mod map {
         }
     }
 
+    /// The results of an operation of one operand.
+    fn unary(row: &Kernels, code: MapCode, x: &[f32]) -> Vec<f32> {
+        let mut y = vec![f32::NAN; x.len()];
+        let layout = Layout::new(&[x.len()], &[1]).unwrap();
+        let operand = |ptr: *mut f32| Operand { ptr: ptr.cast(), dtype: DType::F32, layout };
+        let args = MapArgs {
+            steps: &[one(code, 1)],
+            inputs: &[operand(x.as_ptr().cast_mut())],
+            output: operand(y.as_mut_ptr()),
+        };
+        // SAFETY: both vectors are of the layout's length; the input is only read.
+        run(row.map_tasks(&args), false, |task| unsafe { (row.map)(&args, task) });
+        y
+    }
+
+    #[test]
+    fn activations_without_denormals() {
+        for row in rows() {
+            // Products that are not fused with a sum are denormal for a small x.
+            let small = if row.isa == Isa::Portable { 1e-10 } else { 1e-30 };
+            let all = (-30_000..=30_000).map(|i| i as f32 * 0.01).chain([-1e30, 1e30, small, -small]);
+            let x: Vec<f32> = all.collect();
+            for code in [Sigmoid, Tanh, Silu, Mish, Gelu, GeluTanh, Erf] {
+                let mut y = Vec::new();
+                without_denormals(&(row.isa, code), || y = unary(row, code, &x));
+                assert!(y.iter().all(|y| *y == 0.0 || y.is_normal()), "{} {code:?}", row.isa);
+            }
+            let [low, high] = [-100.0, 30.0];
+            let ends = |code| unary(row, code, &[low, high]);
+            for (code, want) in [(Sigmoid, [0.0, 1.0]), (Silu, [0.0, high]), (Tanh, [-1.0, 1.0])] {
+                assert_eq!(ends(code), want, "{} {code:?}", row.isa);
+            }
+            assert_eq!(unary(row, Exp, &[f32::NEG_INFINITY, -103.0]), [0.0, f32::from_bits(1)]);
+        }
+    }
+
     /// Every 1009th float there is, of either sign.
     const SWEEP_STEP: usize = 1009;
 
@@ -1366,16 +1445,7 @@ mod map {
     fn sweep(row: &Kernels, code: MapCode, floor: f64) -> f64 {
         let mut x: Vec<f32> = (0..=u32::MAX).step_by(SWEEP_STEP).map(f32::from_bits).collect();
         x.retain(|x| x.is_finite());
-        let mut y = vec![0.0f32; x.len()];
-        let layout = Layout::new(&[x.len()], &[1]).unwrap();
-        let operand = |ptr: *mut f32| Operand { ptr: ptr.cast(), dtype: DType::F32, layout };
-        let args = MapArgs {
-            steps: &[one(code, 1)],
-            inputs: &[operand(x.as_mut_ptr())],
-            output: operand(y.as_mut_ptr()),
-        };
-        // SAFETY: both vectors are of the layout's length.
-        run(row.map_tasks(&args), false, |task| unsafe { (row.map)(&args, task) });
+        let y = unary(row, code, &x);
         let mut worst = 0.0f64;
         for (&x, &y) in x.iter().zip(&y) {
             let want = oracle(code, f64::from(x), 0.0, 0.0);

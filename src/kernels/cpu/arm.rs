@@ -60,10 +60,10 @@ impl Simd for Neon {
         abs(self: Self) -> Self = Neon(vabsq_f32(self.0));
         neg(self: Self) -> Self = Neon(vnegq_f32(self.0));
         copysign(self: Self, sign: Self) -> Self = Neon(vbslq_f32(vdupq_n_u32(1 << 31), sign.0, self.0));
-        pow2(self: Self) -> Self = {
-            let biased = vaddq_s32(vcvtq_s32_f32(self.0), vdupq_n_s32(127));
-            Neon(vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
-        };
+        pow2(self: Self) -> Self =
+            Neon(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(self.0))));
+        total(self: Self) -> f32 = vaddvq_f32(self.0);
+        largest(self: Self) -> f32 = vmaxvq_f32(self.0);
         lt(self: Self, b: Self) -> uint32x4_t = vcltq_f32(self.0, b.0);
         le(self: Self, b: Self) -> uint32x4_t = vcleq_f32(self.0, b.0);
         eq(self: Self, b: Self) -> uint32x4_t = vceqq_f32(self.0, b.0);

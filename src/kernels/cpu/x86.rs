@@ -73,9 +73,17 @@ impl Simd for Avx2 {
             let bit = _mm256_set1_ps(-0.0);
             Avx2(_mm256_or_ps(_mm256_andnot_ps(bit, self.0), _mm256_and_ps(bit, sign.0)))
         };
-        pow2(self: Self) -> Self = {
-            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
-            Avx2(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+        pow2(self: Self) -> Self =
+            Avx2(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(self.0))));
+        total(self: Self) -> f32 = {
+            let x = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+        };
+        largest(self: Self) -> f32 = {
+            let x = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
         };
         lt(self: Self, b: Self) -> __m256 = _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, b.0);
         le(self: Self, b: Self) -> __m256 = _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, b.0);
@@ -137,10 +145,16 @@ impl Simd for Avx512 {
             let bit = _mm512_set1_ps(-0.0);
             Avx512(_mm512_or_ps(_mm512_andnot_ps(bit, self.0), _mm512_and_ps(bit, sign.0)))
         };
-        pow2(self: Self) -> Self = {
-            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
-            Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+        pow2(self: Self) -> Self =
+            Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))));
+        // Fourteen bits, and Newton's step to all of them; a division keeps the divider busy three times as long.
+        reciprocal(self: Self) -> Self = {
+            let near = _mm512_rcp14_ps(self.0);
+            let off = _mm512_fnmadd_ps(self.0, near, _mm512_set1_ps(1.0));
+            Avx512(_mm512_fmadd_ps(near, off, near))
         };
+        total(self: Self) -> f32 = _mm512_reduce_add_ps(self.0);
+        largest(self: Self) -> f32 = _mm512_reduce_max_ps(self.0);
         lt(self: Self, b: Self) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, b.0);
         le(self: Self, b: Self) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, b.0);
         eq(self: Self, b: Self) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, b.0);

@@ -1,7 +1,8 @@
 //! Group, instance, layer and RMS normalisation.
 //!
 //! A mean far from zero must cost no digits. So each chunk of rows, which the first-level cache holds, is read twice: for
-//! its mean, as distance from a pivot (the first row), and for the squares about that mean. Chunks are combined in f64
+//! its center, by distances from a pivot (the first row), and for distances from that center and their squares, of which
+//! the first correct what rounding has left of the mean. Chunks are combined in f64
 //! (Chan, Golub and LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances).
 //! Small problems of one group go row by row in one phase; others in three, see [`tasks`].
 
@@ -65,16 +66,14 @@ pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize) {
     unsafe {
         if direct(args.s, args.c, args.groups) {
             let step = image_step(args);
-            for image in task * step..((task + 1) * step).min(args.n) {
-                math::by_activation!(args.activation, direct_image::<V>(args, image));
-            }
-            return;
+            let images = task * step..((task + 1) * step).min(args.n);
+            return math::by_activation!(args.activation, direct_images::<V>(args, images));
         }
         let scratch = Scratch::new(args);
         if phase == 1 {
             let step = group_step(args);
             for group in task * step..((task + 1) * step).min(args.n * args.groups) {
-                scales(args, &scratch, group);
+                scales::<V>(args, &scratch, group);
             }
             return;
         }
@@ -91,9 +90,9 @@ pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize) {
 /// Where intermediate results lie.
 struct Scratch {
     chunks: usize,
-    /// [n][chunks][c] each: sums of distances from the pivot; the center, and sums of squares about it.
-    sums: *mut f32,
+    /// [n][chunks][c] each: a center near the mean, sums of distances from it and of their squares.
     centers: *mut f32,
+    sums: *mut f32,
     squares: *mut f32,
     /// [n][c] each: y = (x - mean) * scale + shift.
     mean: *mut f32,
@@ -109,8 +108,8 @@ impl Scratch {
         let part = |i: usize| unsafe { args.scratch.add(i * chunks * nc) };
         // SAFETY: as above.
         let row = |i: usize| unsafe { part(3).add(i * nc) };
-        let (sums, centers, squares) = (part(0), part(1), part(2));
-        Scratch { chunks, sums, centers, squares, mean: row(0), scale: row(1), shift: row(2) }
+        let (centers, sums, squares) = (part(0), part(1), part(2));
+        Scratch { chunks, centers, sums, squares, mean: row(0), scale: row(1), shift: row(2) }
     }
 }
 
@@ -152,23 +151,22 @@ unsafe fn partial_block<V: Simd, const NV: usize>(
     let left = args.c - c;
     // SAFETY: channels from c on of the chunk's rows and of its sums.
     unsafe {
-        let zero = V::splat(0.0);
         let image = args.x.offset(image as isize * args.x_image).add(c);
-        let mut centers = [zero; NV];
+        let mut centers = [V::splat(0.0); NV];
         if args.center {
             let pivots = load::<V, NV>(image, left);
-            let sums = strands::<V, false, NV>(args, image, rows.clone(), left, pivots);
+            let sums = moments::<V, false, NV>(args, image, rows.clone(), left, pivots);
+            let share = V::splat(1.0 / rows.len() as f32);
             for v in 0..NV {
-                let at = chunk * args.c + c + v * V::LANES;
-                sums[v].store_upto(scratch.sums.add(at), left - v * V::LANES);
-                centers[v] = sums[v].mul_add(V::splat(1.0 / rows.len() as f32), pivots[v]);
+                centers[v] = sums[v].sum.mul_add(share, pivots[v]);
             }
         }
-        let squares = strands::<V, true, NV>(args, image, rows, left, centers);
+        let moments = moments::<V, true, NV>(args, image, rows, left, centers);
         for v in 0..NV {
-            let at = chunk * args.c + c + v * V::LANES;
-            centers[v].store_upto(scratch.centers.add(at), left - v * V::LANES);
-            squares[v].store_upto(scratch.squares.add(at), left - v * V::LANES);
+            let (at, left) = (chunk * args.c + c + v * V::LANES, left - v * V::LANES);
+            centers[v].store_upto(scratch.centers.add(at), left);
+            moments[v].sum.store_upto(scratch.sums.add(at), left);
+            moments[v].squares.store_upto(scratch.squares.add(at), left);
         }
     }
 }
@@ -185,66 +183,68 @@ unsafe fn load<V: Simd, const NV: usize>(ptr: *const f32, left: usize) -> [V; NV
     }
 }
 
-/// Sums over rows of an image: of distances from the centers, or of their squares.
+/// Sums over rows of an image.
 #[inline(always)]
-unsafe fn strands<V: Simd, const SQUARES: bool, const NV: usize>(
+unsafe fn moments<V: Simd, const SQUARES: bool, const NV: usize>(
     args: &NormArgs,
     image: *const f32,
     rows: core::ops::Range<usize>,
     left: usize,
     centers: [V; NV],
-) -> [V; NV] {
+) -> [Moments<V, SQUARES>; NV] {
     // SAFETY: the caller vouches for the rows.
     unsafe {
-        let mut sums = [[Sum::<V, SQUARES>::new(V::splat(0.0)); NV]; STRANDS];
+        let mut sums = [[Moments::new(V::splat(0.0)); NV]; STRANDS];
         let whole = rows.start + rows.len() / STRANDS * STRANDS;
         for row in (rows.start..whole).step_by(STRANDS) {
             for (strand, sums) in sums.iter_mut().enumerate() {
                 let x = load::<V, NV>(image.offset((row + strand) as isize * args.x_row), left);
                 for v in 0..NV {
-                    sums[v].add(x[v], centers[v]);
+                    sums[v].add(x[v].sub(centers[v]));
                 }
             }
         }
         for row in whole..rows.end {
             let x = load::<V, NV>(image.offset(row as isize * args.x_row), left);
             for v in 0..NV {
-                sums[0][v].add(x[v], centers[v]);
+                sums[0][v].add(x[v].sub(centers[v]));
             }
         }
-        let mut total = [V::splat(0.0); NV];
+        let mut total = sums[0];
         for (v, total) in total.iter_mut().enumerate() {
-            let [a, b, c, d] = [sums[0][v].sum, sums[1][v].sum, sums[2][v].sum, sums[3][v].sum];
-            *total = a.add(b).add(c.add(d));
+            *total = Moments::joined([sums[0][v], sums[1][v], sums[2][v], sums[3][v]]);
         }
         total
     }
 }
 
-/// A sum of distances from a center, with what rounding has cut off so far (Kahan), or of their squares.
+/// The sum of distances from a center, and of their squares if asked for.
 #[derive(Clone, Copy)]
-struct Sum<V, const SQUARES: bool> {
+struct Moments<V, const SQUARES: bool> {
     sum: V,
-    excess: V,
+    squares: V,
 }
 
-impl<V: Simd, const SQUARES: bool> Sum<V, SQUARES> {
+impl<V: Simd, const SQUARES: bool> Moments<V, SQUARES> {
     #[inline(always)]
     fn new(zero: V) -> Self {
-        Sum { sum: zero, excess: zero }
+        Moments { sum: zero, squares: zero }
     }
 
     #[inline(always)]
-    fn add(&mut self, x: V, center: V) {
-        let d = x.sub(center);
+    fn add(&mut self, distance: V) {
+        self.sum = self.sum.add(distance);
         if SQUARES {
-            self.sum = d.mul_add(d, self.sum);
-            return;
+            self.squares = distance.mul_add(distance, self.squares);
         }
-        let d = d.sub(self.excess);
-        let sum = self.sum.add(d);
-        self.excess = sum.sub(self.sum).sub(d);
-        self.sum = sum;
+    }
+
+    #[inline(always)]
+    fn joined([a, b, c, d]: [Self; STRANDS]) -> Self {
+        Moments {
+            sum: a.sum.add(b.sum).add(c.sum.add(d.sum)),
+            squares: a.squares.add(b.squares).add(c.squares.add(d.squares)),
+        }
     }
 }
 
@@ -257,57 +257,64 @@ fn group_channels(args: &NormArgs, group: usize) -> (usize, core::ops::Range<usi
 
 /// Writes a group's means, scales and shifts.
 #[inline(always)]
-unsafe fn scales(args: &NormArgs, scratch: &Scratch, group: usize) {
+unsafe fn scales<V: Simd>(args: &NormArgs, scratch: &Scratch, group: usize) {
     let (image, channels) = group_channels(args, group);
-    // Rows, center, sum of distances from the pivot and of squares of one channel in one chunk.
+    let last = scratch.chunks - 1;
+    let rows = [CHUNK as f64, (args.s - last * CHUNK) as f64];
+    let shares = rows.map(|rows| 1.0 / rows);
+    // Rows, center, distance of the mean from it, and squares about it of one channel in one chunk.
     // SAFETY: sums of the image's chunks.
-    let sums = |c: usize, chunk: usize| unsafe {
+    let chunk = |c: usize, chunk: usize| unsafe {
         let at = (image * scratch.chunks + chunk) * args.c + c;
-        let rows = CHUNK.min(args.s - chunk * CHUNK) as f64;
-        let sum = if args.center { f64::from(*scratch.sums.add(at)) } else { 0.0 };
-        (rows, f64::from(*scratch.centers.add(at)), sum, f64::from(*scratch.squares.add(at)))
+        let end = usize::from(chunk == last);
+        let off = if args.center { f64::from(*scratch.sums.add(at)) * shares[end] } else { 0.0 };
+        (rows[end], f64::from(*scratch.centers.add(at)), off, f64::from(*scratch.squares.add(at)))
     };
+    let count = args.s * channels.len();
+    let mut mean = 0.0;
+    if args.center {
+        for c in channels.clone() {
+            for i in 0..scratch.chunks {
+                let (rows, center, off, _) = chunk(c, i);
+                mean += rows * (center + off);
+            }
+        }
+        mean /= count as f64;
+    }
+    let mut squares = 0.0;
+    for c in channels.clone() {
+        for i in 0..scratch.chunks {
+            // From squares about the center to squares about the mean of all.
+            let (rows, center, off, about_center) = chunk(c, i);
+            let far = center + off - mean;
+            squares += about_center + rows * (far * far - off * off);
+        }
+    }
     // SAFETY: channels of the image.
     unsafe {
-        let pivot = |c: usize| f64::from(*args.x.offset(image as isize * args.x_image).add(c));
-        let mut mean = 0.0;
-        if args.center {
-            for c in channels.clone() {
-                let sum: f64 = (0..scratch.chunks).map(|chunk| sums(c, chunk).2).sum();
-                mean += pivot(c) + sum / args.s as f64;
-            }
-            mean /= channels.len() as f64;
-        }
-        let mut squares = 0.0;
-        for c in channels.clone() {
-            for chunk in 0..scratch.chunks {
-                let (rows, center, sum, about_center) = sums(c, chunk);
-                if args.center {
-                    // From squares about the center, which is rounded, to squares about the mean of all.
-                    let own = pivot(c) + sum / rows;
-                    squares -= rows * (own - center) * (own - center);
-                    squares += rows * (own - mean) * (own - mean);
-                }
-                squares += about_center;
-            }
-        }
-        let inverse = inverse_deviation(args, squares, args.s * channels.len());
+        let inverse = f64::from(inverse_deviation::<V>(args, squares / count as f64));
+        // What rounding has cut off of the mean.
+        let low = mean - f64::from(mean as f32);
         for c in channels {
             let at = image * args.c + c;
             let (gamma, beta) = parameters(args, c);
             *scratch.mean.add(at) = mean as f32;
             *scratch.scale.add(at) = (inverse * gamma) as f32;
-            // What rounding has cut off of the mean.
-            let low = mean - f64::from(mean as f32);
             *scratch.shift.add(at) = (beta - low * inverse * gamma) as f32;
         }
     }
 }
 
 /// 1 / sqrt(variance + epsilon).
-fn inverse_deviation(args: &NormArgs, squares: f64, count: usize) -> f64 {
-    let squares = if squares < 0.0 { 0.0 } else { squares };
-    1.0 / libm::sqrt(squares / count as f64 + f64::from(args.epsilon))
+///
+/// # Safety
+/// The CPU has V's instruction set.
+#[inline(always)]
+unsafe fn inverse_deviation<V: Simd>(args: &NormArgs, variance: f64) -> f32 {
+    let variance = if variance < 0.0 { 0.0 } else { variance };
+    // SAFETY: the caller's contract.
+    let deviation = unsafe { V::splat((variance + f64::from(args.epsilon)) as f32) }.sqrt();
+    1.0 / deviation.to_array()[0]
 }
 
 /// gamma and beta of a channel.
@@ -341,67 +348,90 @@ unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, 
     }
 }
 
-/// An image of one group in one go.
+/// Images of one group, each in one go.
 #[inline(always)]
-unsafe fn direct_image<V: Simd, const A: u8>(args: &NormArgs, image: usize) {
-    let count = args.s * args.c;
-    // SAFETY: rows of x and y.
-    unsafe {
-        let x = args.x.offset(image as isize * args.x_image);
-        let mut mean = 0.0;
-        if args.center {
-            let pivot = *x;
-            mean = f64::from(pivot) + direct_sum::<V, false>(args, x, pivot) / count as f64;
+unsafe fn direct_images<V: Simd, const A: u8>(args: &NormArgs, images: core::ops::Range<usize>) {
+    let share = 1.0 / (args.s * args.c) as f64;
+    for image in images {
+        // SAFETY: rows of x and y.
+        unsafe {
+            let x = args.x.offset(image as isize * args.x_image);
+            let (mut center, mut off) = (0.0, 0.0);
+            if args.center {
+                center = *x + (direct_moments::<V, false>(args, x, *x)[0] * share) as f32;
+            }
+            let [sum, squares] = direct_moments::<V, true>(args, x, center);
+            if args.center {
+                off = sum * share;
+            }
+            let inverse = inverse_deviation::<V>(args, squares * share - off * off);
+            let rest = (-off * f64::from(inverse)) as f32;
+            direct_apply::<V, A>(args, image, [center, inverse, rest].map(|x| V::splat(x)));
         }
-        let low = mean - f64::from(mean as f32);
-        let squares = direct_sum::<V, true>(args, x, mean as f32);
-        let inverse = inverse_deviation(args, squares - count as f64 * low * low, count);
-        let (center, scale, rest) =
-            (V::splat(mean as f32), V::splat(inverse as f32), V::splat((-low * inverse) as f32));
-        for row in 0..args.s {
-            let x = x.offset(row as isize * args.x_row);
+    }
+}
+
+/// Writes `((x - center) * inverse + rest) * gamma + beta`.
+#[inline(always)]
+unsafe fn direct_apply<V: Simd, const A: u8>(args: &NormArgs, image: usize, [center, inverse, rest]: [V; 3]) {
+    for row in 0..args.s {
+        // SAFETY: rows of x and y.
+        unsafe {
+            let x = args.x.offset(image as isize * args.x_image + row as isize * args.x_row);
             let y = args.y.offset(image as isize * args.y_image + row as isize * args.y_row);
             for c in (0..args.c).step_by(V::LANES) {
                 let left = args.c - c;
-                let mut v = V::load_upto(x.add(c), left).sub(center).mul_add(scale, rest);
-                let gamma =
-                    if args.gamma.is_null() { V::splat(1.0) } else { V::load_upto(args.gamma.add(c), left) };
-                v = if args.beta.is_null() {
-                    v.mul(gamma)
-                } else {
-                    v.mul_add(gamma, V::load_upto(args.beta.add(c), left))
-                };
+                let mut v = V::load_upto(x.add(c), left).sub(center).mul_add(inverse, rest);
+                if !args.gamma.is_null() {
+                    v = v.mul(V::load_upto(args.gamma.add(c), left));
+                }
+                if !args.beta.is_null() {
+                    v = v.add(V::load_upto(args.beta.add(c), left));
+                }
                 math::activated::<V, A>(v).store_upto(y.add(c), left);
             }
         }
     }
 }
 
-/// The sum over an image of the distance from a center, or of its square; f32 within a row, f64 beyond.
+/// Values that are added up in f32 before f64 goes on, at least a row.
+const SUMMED: usize = 2048;
+
+/// The sums over an image of the distances from a center, and of their squares.
 #[inline(always)]
-unsafe fn direct_sum<V: Simd, const SQUARES: bool>(args: &NormArgs, x: *const f32, center: f32) -> f64 {
-    let mut total = 0.0;
-    // SAFETY: rows of x.
-    unsafe {
-        let center_v = V::splat(center);
-        let whole = args.c / V::LANES * V::LANES;
-        let blocks = args.c / (4 * V::LANES) * 4 * V::LANES;
-        for row in 0..args.s {
-            let x = x.offset(row as isize * args.x_row);
-            let mut sums = [Sum::<V, SQUARES>::new(V::splat(0.0)); 4];
-            for c in (0..blocks).step_by(4 * V::LANES) {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    sum.add(V::load(x.add(c + v * V::LANES)), center_v);
+unsafe fn direct_moments<V: Simd, const SQUARES: bool>(
+    args: &NormArgs,
+    x: *const f32,
+    center: f32,
+) -> [f64; 2] {
+    let mut total = [0.0; 2];
+    let whole = args.c / V::LANES * V::LANES;
+    let blocks = args.c / (STRANDS * V::LANES) * STRANDS * V::LANES;
+    let step = (SUMMED / args.c).max(1);
+    for first in (0..args.s).step_by(step) {
+        // SAFETY: rows of x.
+        unsafe {
+            let (center, zero) = (V::splat(center), V::splat(0.0));
+            let mut sums = [Moments::<V, SQUARES>::new(zero); STRANDS];
+            for row in first..(first + step).min(args.s) {
+                let x = x.offset(row as isize * args.x_row);
+                for c in (0..blocks).step_by(STRANDS * V::LANES) {
+                    for (v, sums) in sums.iter_mut().enumerate() {
+                        sums.add(V::load(x.add(c + v * V::LANES)).sub(center));
+                    }
+                }
+                for c in (blocks..whole).step_by(V::LANES) {
+                    sums[0].add(V::load(x.add(c)).sub(center));
+                }
+                if whole < args.c {
+                    let left = args.c - whole;
+                    sums[1].add(V::load_first(x.add(whole), left).sub(center).keep(left, zero));
                 }
             }
-            for c in (blocks..whole).step_by(V::LANES) {
-                sums[0].add(V::load(x.add(c)), center_v);
-            }
-            let [a, b, c, d] = sums;
-            total += a.sum.add(b.sum).add(c.sum.add(d.sum)).sum();
-            for c in whole..args.c {
-                let d = f64::from(*x.add(c) - center);
-                total += if SQUARES { d * d } else { d };
+            let joined = Moments::joined(sums);
+            total[0] += f64::from(joined.sum.total());
+            if SQUARES {
+                total[1] += f64::from(joined.squares.total());
             }
         }
     }

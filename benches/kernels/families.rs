@@ -329,30 +329,33 @@ fn depthwise(kernels: &'static Kernels) -> Cases {
 /// `[tokens, channels of a head]`.
 fn attention(kernels: &'static Kernels) -> Cases {
     each(kernels, &[[1024, 32], [256, 64], [1024, 8]], |kernels, [n, depth]| {
-        let (mut q, mut y) = (Floats::new(n * depth), Floats::new(n * depth));
-        let (mut k, mut v) =
-            (Floats::new(kernels.packed_len(depth, n)), Floats::new(kernels.packed_len(n, depth)));
-        let mut scores = Floats::new(attention_scores(n, n, kernels.nr));
+        let [mut q, mut k, mut v, mut y] = std::array::from_fn(|_| Floats::new(n * depth));
+        let shape = AttentionShape { heads: 1, m: n, n, depth, values: depth };
+        let mut scratch = Floats::new(attention_scratch(&shape, kernels.nr).expect("a size"));
+        let operand = move |floats: &mut Floats, dims: [usize; 2], strides: [usize; 2]| {
+            let layout = Layout::new(&dims, &strides.map(|stride| stride as isize)).expect("two dimensions");
+            Operand { ptr: floats.next().cast(), dtype: DType::F32, layout }
+        };
         Case {
             shape: format!("{n}x{n}x{depth}"),
             flops: Some((4 * n * n * depth) as f64),
             bytes: None,
             call: Box::new(move |threads| {
                 let args = AttentionArgs {
-                    m: n,
-                    n,
-                    depth,
-                    values: depth,
                     scale: 1.0 / (depth as f32).sqrt(),
-                    q: q.next(),
-                    q_stride: depth as isize,
-                    k: k.next(),
-                    v: v.next(),
-                    scores: scores.next(),
-                    y: y.next(),
-                    y_stride: depth as isize,
+                    q: operand(&mut q, [n, depth], [depth, 1]),
+                    k: operand(&mut k, [depth, n], [1, depth]),
+                    v: operand(&mut v, [n, depth], [depth, 1]),
+                    y: operand(&mut y, [n, depth], [depth, 1]),
+                    scratch: scratch.next(),
                 };
-                run(threads, kernels.attention_tasks(&args), kernels.attention, &args);
+                let args = Shared(&args);
+                for phase in 0..kernels.attention_phases(args.get()) {
+                    threads.run(kernels.attention_tasks(args.get(), phase), &|task| {
+                        // SAFETY: as for `run`; phases begin when the one before has ended.
+                        unsafe { (kernels.attention)(args.get(), phase, task) }
+                    });
+                }
             }),
         }
     })

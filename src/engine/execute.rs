@@ -172,33 +172,12 @@ impl Engine<'_> {
 
     fn attention(&mut self, ids: [ViewId; 5], scale: f32) -> Option<()> {
         let [q, k, v, scratch, y] = ids.map(|id| self.operand(id));
-        let (q, k, v, scratch, y) = (q?, k?, v?, floats(&scratch?), y?);
-        let rank = y.layout.rank();
-        let (m, values) = (y.layout.dim(rank - 2), y.layout.dim(rank - 1));
-        let (depth, n) = (k.layout.dim(rank - 2), k.layout.dim(rank - 1));
-        let keys = self.kernels.packed_len(depth, n);
-        let packed = [scratch, scratch.wrapping_add(keys)];
-        let scores = packed[1].wrapping_add(self.kernels.packed_len(n, values));
-        for index in Batches::of(&y.layout) {
-            self.pack(&k, &index, packed[0])?;
-            self.pack(&v, &index, packed[1])?;
-            let args = Shared(AttentionArgs {
-                m,
-                n,
-                depth,
-                values,
-                scale,
-                q: offset(&q, &index),
-                q_stride: q.layout.stride(rank - 2),
-                k: packed[0],
-                v: packed[1],
-                scores,
-                y: offset(&y, &index),
-                y_stride: y.layout.stride(rank - 2),
-            });
+        let scratch = floats(&scratch?);
+        let args = Shared(AttentionArgs { scale, q: q?, k: k?, v: v?, y: y?, scratch });
+        for phase in 0..self.kernels.attention_phases(&args.0) {
             // SAFETY: see `tasks`.
-            self.tasks(self.kernels.attention_tasks(&args.0), |task| unsafe {
-                (self.kernels.attention)(args.get(), task)
+            self.tasks(self.kernels.attention_tasks(&args.0, phase), |task| unsafe {
+                (self.kernels.attention)(args.get(), phase, task)
             })?;
         }
         Some(())

@@ -219,23 +219,17 @@ pub struct WinogradArgs {
     pub scratch: *mut f32,
 }
 
-/// `Y[m, values] = softmax(scale * Q[m, depth] K[depth, n]) V[n, values]`, the softmax along a row, `scale` above 0.
+/// `Y[.., m, values] = softmax(scale * Q[.., m, depth] K[.., depth, n]) V[.., n, values]`, the softmax along a row, `scale`
+/// above 0, n too. The operands have the same leading dimensions; columns of Q and Y have stride 1.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionArgs {
-    pub m: usize,
-    pub n: usize,
-    pub depth: usize,
-    pub values: usize,
     pub scale: f32,
-    pub q: *const f32,
-    pub q_stride: isize,
-    /// K and V in panels, see [`GemmArgs::b`].
-    pub k: *const f32,
-    pub v: *const f32,
-    /// [`attention_scores`](super::attention_scores) floats.
-    pub scores: *mut f32,
-    pub y: *mut f32,
-    pub y_stride: isize,
+    pub q: Operand,
+    pub k: Operand,
+    pub v: Operand,
+    pub y: Operand,
+    /// [`attention_scratch`](super::attention_scratch) floats, 64-byte aligned.
+    pub scratch: *mut f32,
 }
 
 /// Packs `B[k, n]` (element at `ptr + k*strides[0] + n*strides[1]`) into the panels of [`GemmArgs::b`].

@@ -1,93 +1,309 @@
-//! Attention: `Y = softmax(scale * Q K) V`, block of rows by block of rows.
+//! Attention: `Y = softmax(scale * Q K) V`, block of rows by block of keys.
 //!
-//! A task computes the scores of a few dozen rows with all keys, which stay in the cache of the second level, takes their
-//! softmax there and multiplies it with the values: the matrix of all scores never exists. A row's sum divides the
-//! product, and not each of its weights.
+//! Keys and values of a few heads are packed first. Then a task goes through blocks of keys with some dozens of rows: a
+//! tile's scores with a block stay in the cache of the first level, where they become weights and are multiplied with
+//! the values; the matrix of all scores never exists. A row's largest score so far is what its weights refer to; where a
+//! block of keys has a larger one, what is there already shrinks (Milakov and Gimelshein 2018, Online normalizer
+//! calculation for softmax). A row's sum divides the product, and not each of its weights.
 
-use super::args::AttentionArgs;
-use super::gemm::{MAX_MR, MAX_NR, Tile, TileFns};
-use super::math;
+use super::args::{AttentionArgs, Operand, PackArgs};
+use super::gemm::{self, MAX_MR, MAX_NR, Tile, TileFns};
+use super::math::Decay;
 use super::simd::Simd;
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
-/// Floats of scores that a block may have.
-const SCORES: usize = 32 << 10;
+/// Keys of a block, whole panels.
+const KEYS: usize = 512;
+/// The most panels of keys whose weights one tile kernel sums up.
+const PANELS: usize = 16;
 /// Rows of a block come in multiples of this: whole tiles, whose rows are 4, 6 or 12.
 const UNIT: usize = 12;
-/// The most areas for scores, and so tasks.
-const SLOTS: usize = 16;
-/// The most panels of keys whose weights one tile kernel sums up.
-const PANELS: usize = 32;
+/// The most rows of a block.
+const ROWS: usize = 4 * UNIT;
+/// Tasks that are enough, and the most that there are: each has scores of its own.
+const ENOUGH_TASKS: usize = 16;
+const SLOTS: usize = 32;
+/// Floats of keys and values that are packed at once, unless a single head has more.
+const PACKED: usize = 1 << 18;
+/// Values of a head whose product with the weights is taken key by key in the lanes of a vector, if it has at least
+/// twice as many lanes: value by value it would use few of them.
+const NARROW: usize = 8;
+/// Keys from which on that pays for the sums over the lanes.
+const NARROW_KEYS: usize = 64;
+/// Weights below 2^(DROP - 125) are 0, so that products with values are not denormal.
+const DROP: i32 = 26;
 
-/// How the rows are split, by shape alone.
-struct Split {
-    /// Rows of a block.
-    rows: usize,
-    blocks: usize,
-    tasks: usize,
+/// What an attention is computed of.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    pub heads: usize,
+    pub m: usize,
+    pub n: usize,
+    pub depth: usize,
+    pub values: usize,
 }
 
-impl Split {
-    fn new(m: usize, n: usize, nr: usize) -> Split {
-        let most = (SCORES / n.next_multiple_of(nr).max(1) / UNIT * UNIT).clamp(UNIT, 4 * UNIT);
-        let rows = most.min(m.div_ceil(4).next_multiple_of(UNIT));
-        let blocks = m.div_ceil(rows.max(1));
-        Split { rows, blocks, tasks: blocks.min(SLOTS) }
+impl AttentionShape {
+    /// Whether the values of a head are packed transposed.
+    fn narrow(&self, nr: usize) -> bool {
+        self.values == NARROW && nr >= 4 * NARROW && self.n >= NARROW_KEYS
     }
 }
 
-/// Floats of [`AttentionArgs::scores`]: queries, keys, columns of a panel.
-pub fn attention_scores(m: usize, n: usize, nr: usize) -> usize {
-    let split = Split::new(m, n, nr);
-    split.tasks * (split.rows + MAX_MR) * n.next_multiple_of(nr)
+/// How the work is split, by shape alone.
+struct Split {
+    /// Floats of a head's packed keys and values.
+    keys: usize,
+    values: usize,
+    /// Heads that are packed at once.
+    group: usize,
+    /// Rows of a block, blocks of a head.
+    rows: usize,
+    blocks: usize,
 }
 
-pub(super) fn tasks(args: &AttentionArgs, nr: usize) -> usize {
-    if args.m * args.values == 0 { 0 } else { Split::new(args.m, args.n, nr).tasks }
+impl Split {
+    fn new(shape: &AttentionShape, nr: usize) -> Option<Split> {
+        let &AttentionShape { heads, m, n, depth, values } = shape;
+        let keys = n.checked_next_multiple_of(nr)?.checked_mul(depth)?;
+        let values = if shape.narrow(nr) {
+            n.checked_next_multiple_of(nr)?.checked_mul(values)?
+        } else {
+            values.checked_next_multiple_of(nr)?.checked_mul(n)?
+        };
+        let group = (PACKED / keys.checked_add(values)?.max(1)).clamp(1, heads.max(1));
+        let rows = group.checked_mul(m)?.div_ceil(ENOUGH_TASKS).next_multiple_of(UNIT).clamp(UNIT, ROWS);
+        Some(Split { keys, values, group, rows, blocks: m.div_ceil(rows) })
+    }
+
+    /// Tasks that a group of so many heads has.
+    fn tasks(&self, heads: usize) -> usize {
+        heads.saturating_mul(self.blocks).min(SLOTS)
+    }
+}
+
+/// Floats of a task's scores, a tile with a block of keys.
+fn score_floats(n: usize, nr: usize) -> usize {
+    MAX_MR * KEYS.min(n).next_multiple_of(nr)
+}
+
+/// Floats of [`AttentionArgs::scratch`] for panels of `nr` columns; `None` if they can not be counted.
+pub fn attention_scratch(shape: &AttentionShape, nr: usize) -> Option<usize> {
+    let split = Split::new(shape, nr)?;
+    let packed = split.group.checked_mul(split.keys.checked_add(split.values)?)?;
+    packed.checked_add(split.tasks(split.group) * score_floats(shape.n, nr))
+}
+
+fn shape(args: &AttentionArgs) -> AttentionShape {
+    let (y, k) = (&args.y.layout, &args.k.layout);
+    let rank = y.rank();
+    AttentionShape {
+        heads: (0..rank - 2).map(|axis| y.dim(axis)).product(),
+        m: y.dim(rank - 2),
+        n: k.dim(rank - 1),
+        depth: k.dim(rank - 2),
+        values: y.dim(rank - 1),
+    }
+}
+
+/// The work of a phase: to pack keys and values, or to attend with them.
+struct Phase {
+    shape: AttentionShape,
+    split: Split,
+    packs: bool,
+    heads: Range<usize>,
+}
+
+impl Phase {
+    fn new(args: &AttentionArgs, phase: usize, nr: usize) -> Option<Phase> {
+        let shape = shape(args);
+        let split = Split::new(&shape, nr)?;
+        let first = (phase / 2 * split.group).min(shape.heads);
+        let heads = first..(first + split.group).min(shape.heads);
+        Some(Phase { shape, split, packs: phase.is_multiple_of(2), heads })
+    }
+
+    /// Where keys and values of a head are packed.
+    fn packed(&self, args: &AttentionArgs, head: usize) -> [*mut f32; 2] {
+        let size = self.split.keys + self.split.values;
+        let keys = args.scratch.wrapping_add((head - self.heads.start) * size);
+        [keys, keys.wrapping_add(self.split.keys)]
+    }
+
+    /// A task's own scores.
+    fn scores(&self, args: &AttentionArgs, task: usize, nr: usize) -> *mut f32 {
+        let packed = self.split.group * (self.split.keys + self.split.values);
+        args.scratch.wrapping_add(packed + task * score_floats(self.shape.n, nr))
+    }
+
+    /// What packs a head's keys and values.
+    fn packing(&self, args: &AttentionArgs, head: usize, nr: usize) -> [PackArgs; 2] {
+        let AttentionShape { n, depth, values, .. } = self.shape;
+        let (k, v, [keys, panels]) =
+            (Matrix::of(&args.k, head), Matrix::of(&args.v, head), self.packed(args, head));
+        let [row, column] = v.strides;
+        let (strides, rows, columns) =
+            if self.shape.narrow(nr) { ([column, row], values, n) } else { ([row, column], n, values) };
+        [
+            PackArgs { ptr: k.ptr, strides: k.strides, k: depth, n, packed: keys },
+            PackArgs { ptr: v.ptr, strides, k: rows, n: columns, packed: panels },
+        ]
+    }
+
+    /// Tasks that pack one head's keys, and its values.
+    fn pack_tasks(&self, args: &AttentionArgs, nr: usize) -> [usize; 2] {
+        self.packing(args, self.heads.start, nr).map(|pack| gemm::pack_tasks(&pack, nr))
+    }
+}
+
+/// A head's matrix of an operand.
+struct Matrix {
+    ptr: *mut f32,
+    /// Of rows and columns.
+    strides: [isize; 2],
+}
+
+impl Matrix {
+    fn of(operand: &Operand, head: usize) -> Matrix {
+        let layout = &operand.layout;
+        let lead = layout.rank() - 2;
+        let (mut at, mut rest) = (0, head);
+        for axis in (0..lead).rev() {
+            at += (rest % layout.dim(axis)) as isize * layout.stride(axis);
+            rest /= layout.dim(axis);
+        }
+        Matrix {
+            ptr: operand.ptr.cast::<f32>().wrapping_offset(at),
+            strides: [layout.stride(lead), layout.stride(lead + 1)],
+        }
+    }
+}
+
+pub(super) fn phases(args: &AttentionArgs, nr: usize) -> usize {
+    let shape = shape(args);
+    Split::new(&shape, nr).map_or(0, |split| 2 * shape.heads.div_ceil(split.group))
+}
+
+pub(super) fn tasks(args: &AttentionArgs, phase: usize, nr: usize) -> usize {
+    let Some(phase) = Phase::new(args, phase, nr) else { return 0 };
+    if phase.shape.m * phase.shape.values == 0 || phase.heads.is_empty() {
+        return 0;
+    }
+    if phase.packs {
+        let [keys, values] = phase.pack_tasks(args, nr);
+        return phase.heads.len() * (keys + values);
+    }
+    phase.split.tasks(phase.heads.len())
 }
 
 /// # Safety
-/// The CPU has V's instruction set, the rest is the contract of [`AttentionArgs`].
+/// The CPU has V's instruction set, earlier phases have ended; the contract of [`AttentionArgs`].
 #[inline(always)]
 pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     args: &AttentionArgs,
+    phase: usize,
     task: usize,
     tiles: &TileFns<MR, NV>,
 ) {
     let nr = NV * V::LANES;
-    let split = Split::new(args.m, args.n, nr);
-    // The innermost kernel may compute rows beyond the last.
-    let step = (split.rows + MAX_MR) * nr;
-    let panels = args.n.div_ceil(nr);
-    for block in task * split.blocks / split.tasks..(task + 1) * split.blocks / split.tasks {
-        let first = block * split.rows;
-        let count = split.rows.min(args.m - first);
-        // SAFETY: the task's own scores, see `attention_scores`; rows of Q and Y.
-        unsafe {
-            let scores = args.scores.add(task * panels * step);
-            for panel in 0..panels {
-                let b = args.k.add(panel * args.depth * nr);
-                for row in (0..count).step_by(MR) {
-                    let rows = MR.min(count - row);
-                    let table =
-                        [pointers::<MR>(rows, |r| args.q.offset((first + row + r) as isize * args.q_stride))];
-                    let acc = scores.add(panel * step + row * nr);
-                    tiles[NV - 1][rows - 1](&Tile { table: &table, k: args.depth, b, nr, acc });
-                }
-            }
-            for row in (0..count).step_by(MR) {
-                let rows = MR.min(count - row);
-                let mut inverse = [0.0; MAX_MR];
-                for (r, inverse) in inverse[..rows].iter_mut().enumerate() {
-                    *inverse = weigh::<V>(args, scores.add((row + r) * nr), step, nr);
-                }
-                mix::<V, MR, NV>(args, scores.add(row * nr), step, [first + row, rows], &inverse, tiles);
+    let Some(phase) = Phase::new(args, phase, nr) else { return };
+    if phase.packs {
+        let [keys, values] = phase.pack_tasks(args, nr);
+        let (head, task) = (phase.heads.start + task / (keys + values), task % (keys + values));
+        let packing = phase.packing(args, head, nr);
+        let (pack, task) = if task < keys { (&packing[0], task) } else { (&packing[1], task - keys) };
+        // SAFETY: the head's keys or values, and their place in the scratch.
+        return unsafe { gemm::pack(pack, task, nr) };
+    }
+    let (blocks, tasks) = (phase.split.blocks, phase.split.tasks(phase.heads.len()));
+    let all = phase.heads.len() * blocks;
+    for block in task * all / tasks..(task + 1) * all / tasks {
+        let head = phase.heads.start + block / blocks;
+        let first = block % blocks * phase.split.rows;
+        let [k, v] = phase.packed(args, head);
+        let (q, y) = (Matrix::of(&args.q, head), Matrix::of(&args.y, head));
+        let block = Block {
+            shape: phase.shape,
+            scale: args.scale,
+            rows: phase.split.rows.min(phase.shape.m - first),
+            q: q.ptr.wrapping_offset(first as isize * q.strides[0]),
+            q_stride: q.strides[0],
+            k,
+            v,
+            scores: phase.scores(args, task, nr),
+            y: y.ptr.wrapping_offset(first as isize * y.strides[0]),
+            y_stride: y.strides[0],
+        };
+        // SAFETY: rows of the head, its packed keys and values, and the task's own scores.
+        unsafe { attend::<V, MR, NV>(&block, tiles) };
+    }
+}
+
+/// Some rows of a head.
+struct Block {
+    shape: AttentionShape,
+    scale: f32,
+    rows: usize,
+    q: *const f32,
+    q_stride: isize,
+    /// Packed.
+    k: *const f32,
+    v: *const f32,
+    scores: *mut f32,
+    y: *mut f32,
+    y_stride: isize,
+}
+
+impl Block {
+    unsafe fn y_row(&self, row: usize) -> *mut f32 {
+        // SAFETY: the caller's row is one of the block.
+        unsafe { self.y.offset(row as isize * self.y_stride) }
+    }
+}
+
+/// A block of keys.
+#[derive(Clone, Copy)]
+struct Keys {
+    first: usize,
+    count: usize,
+    /// Whether no more follow.
+    last: bool,
+}
+
+/// Of a row, as far as keys have been seen: the largest score and the sum of weights, which refer to it.
+#[derive(Clone, Copy)]
+struct Row {
+    top: f32,
+    sum: f32,
+}
+
+/// `y = (y * old + part) * new` is how a block's part joins a row of the result.
+#[derive(Clone, Copy)]
+struct Factors {
+    old: f32,
+    new: f32,
+}
+
+#[inline(always)]
+unsafe fn attend<V: Simd, const MR: usize, const NV: usize>(block: &Block, tiles: &TileFns<MR, NV>) {
+    let n = block.shape.n;
+    let mut state = [Row { top: f32::NEG_INFINITY, sum: 0.0 }; ROWS];
+    for first in (0..n).step_by(KEYS) {
+        let keys = Keys { first, count: KEYS.min(n - first), last: first + KEYS >= n };
+        for row in (0..block.rows).step_by(MR) {
+            let rows = [row, MR.min(block.rows - row)];
+            // SAFETY: rows of the block, at most a tile.
+            unsafe {
+                score::<V, MR, NV>(block, keys, rows, tiles);
+                weigh::<V, MR, NV>(block, keys, rows, &mut state[row..], tiles);
             }
         }
     }
 }
 
 /// Pointers to rows; those beyond the last point to the first.
+#[inline(always)]
 fn pointers<const MR: usize>(rows: usize, row: impl Fn(usize) -> *const f32) -> [*const f32; MAX_MR] {
     let mut pointers = [core::ptr::null(); MAX_MR];
     for (r, pointer) in pointers[..MR].iter_mut().enumerate() {
@@ -96,83 +312,270 @@ fn pointers<const MR: usize>(rows: usize, row: impl Fn(usize) -> *const f32) -> 
     pointers
 }
 
-/// Turns a row of scores, nr of them every `step`, into weights, and returns the inverse of their sum.
+/// Scores of a tile's rows, panel by panel.
 #[inline(always)]
-unsafe fn weigh<V: Simd>(args: &AttentionArgs, row: *mut f32, step: usize, nr: usize) -> f32 {
-    // SAFETY: the caller vouches for n scores, in whole panels.
-    unsafe {
-        let (lowest, zero) = (V::splat(f32::NEG_INFINITY), V::splat(0.0));
-        let mut top = lowest;
-        let mut first = 0;
-        while first < args.n {
-            let panel = row.add(first / nr * step);
-            for i in (0..nr.min(args.n - first)).step_by(V::LANES) {
-                top = top.max(V::load(panel.add(i)).keep(args.n - first - i, lowest));
-            }
-            first += nr;
-        }
-        let mut largest = f32::NEG_INFINITY;
-        for &v in &top.to_array()[..V::LANES] {
-            largest = if v > largest { v } else { largest };
-        }
-        let (scale, largest) = (V::splat(args.scale), V::splat(largest));
-        let (mut sum, mut first) = (zero, 0);
-        while first < args.n {
-            let panel = row.add(first / nr * step);
-            for i in (0..nr.min(args.n - first)).step_by(V::LANES) {
-                let e = math::exp(V::load(panel.add(i)).sub(largest).mul(scale));
-                sum = sum.add(e.keep(args.n - first - i, zero));
-                e.store(panel.add(i));
-            }
-            first += nr;
-        }
-        (1.0 / sum.sum()) as f32
-    }
-}
-
-/// The product of some rows of weights with the values.
-#[inline(always)]
-unsafe fn mix<V: Simd, const MR: usize, const NV: usize>(
-    args: &AttentionArgs,
-    weights: *const f32,
-    step: usize,
+unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
+    block: &Block,
+    keys: Keys,
     [first, rows]: [usize; 2],
-    inverse: &[f32; MAX_MR],
     tiles: &TileFns<MR, NV>,
 ) {
     let nr = NV * V::LANES;
-    let (whole, rest) = (args.n / nr, args.n % nr);
+    let k = block.shape.depth;
+    let q = |r: usize| block.q.wrapping_offset((first + r) as isize * block.q_stride);
+    let table = [pointers::<MR>(rows, q)];
+    for key in (0..keys.count).step_by(nr) {
+        let vectors = nr.min(keys.count - key).div_ceil(V::LANES);
+        // SAFETY: a panel of keys, and one of scores.
+        unsafe {
+            let (b, acc) = (block.k.add((keys.first + key) * k), block.scores.add(key * MR));
+            tiles[vectors - 1][rows - 1](&Tile { table: &table, k, b, nr, acc });
+        }
+    }
+}
+
+/// Turns the scores of a tile's rows into weights, and adds the values by these to the result.
+#[inline(always)]
+unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
+    block: &Block,
+    keys: Keys,
+    [first, rows]: [usize; 2],
+    state: &mut [Row],
+    tiles: &TileFns<MR, NV>,
+) {
+    let nr = NV * V::LANES;
+    let narrow = block.shape.narrow(nr);
+    let mut factors = [Factors { old: 0.0, new: 1.0 }; MAX_MR];
+    // SAFETY: the tile's scores are there; rows of the result.
+    unsafe {
+        let decay = Decay::<V, DROP>::new(V::splat(0.0), block.scale);
+        let tops = tops::<V, MR, NV>(block.scores, rows, keys.count);
+        for (r, (row, factors)) in state.iter_mut().zip(&mut factors).take(rows).enumerate() {
+            // Minus infinity stays out of differences: a row of nothing else has weights of 0.
+            let top = larger(tops[r], larger(row.top, f32::MIN));
+            if keys.first > 0 {
+                factors.old = decay.of(V::splat(row.top - top)).to_array()[0];
+            }
+            row.top = top;
+            let (scores, top) = (block.scores.add(r * nr), V::splat(top));
+            let mut products = [0.0; NARROW];
+            let sum = if narrow {
+                let values = block.v.add(keys.first * NARROW);
+                products_narrow::<V, MR, NV>(scores, keys.count, &decay, top, values, &mut products)
+            } else {
+                weights::<V, MR, NV>(scores, keys.count, &decay, top)
+            };
+            row.sum = row.sum * factors.old + sum;
+            if keys.last {
+                factors.new = 1.0 / row.sum;
+            }
+            if narrow {
+                join::<V>(block.y_row(first + r), products.as_ptr(), NARROW, *factors);
+            }
+        }
+        if !narrow {
+            mix::<V, MR, NV>(block, keys, [first, rows], &factors, tiles);
+        }
+    }
+}
+
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// Rows whose largest scores are found at once, so that none waits for the one before it.
+const STRANDS: usize = 4;
+
+/// The largest score of each row.
+#[inline(always)]
+unsafe fn tops<V: Simd, const MR: usize, const NV: usize>(
+    scores: *const f32,
+    rows: usize,
+    keys: usize,
+) -> [f32; MAX_MR] {
+    let mut tops = [f32::NEG_INFINITY; MAX_MR];
+    let mut first = 0;
+    // SAFETY: the caller's scores.
+    unsafe {
+        while first + STRANDS <= rows {
+            let some = tops_of::<V, STRANDS, MR, NV>(scores.add(first * NV * V::LANES), keys);
+            tops[first..first + STRANDS].copy_from_slice(&some);
+            first += STRANDS;
+        }
+        while first < rows {
+            [tops[first]] = tops_of::<V, 1, MR, NV>(scores.add(first * NV * V::LANES), keys);
+            first += 1;
+        }
+    }
+    tops
+}
+
+#[inline(always)]
+unsafe fn tops_of<V: Simd, const R: usize, const MR: usize, const NV: usize>(
+    scores: *const f32,
+    keys: usize,
+) -> [f32; R] {
+    let nr = NV * V::LANES;
+    let whole = keys / nr * nr;
+    // SAFETY: the caller's scores.
+    unsafe {
+        let lowest = V::splat(f32::NEG_INFINITY);
+        let mut tops = [lowest; R];
+        for key in (0..whole).step_by(nr) {
+            for (r, top) in tops.iter_mut().enumerate() {
+                let panel = scores.add(key * MR + r * nr);
+                for v in 0..NV {
+                    *top = top.max(V::load(panel.add(v * V::LANES)));
+                }
+            }
+        }
+        for key in (whole..keys).step_by(V::LANES) {
+            for (r, top) in tops.iter_mut().enumerate() {
+                let at = scores.add(whole * MR + r * nr + key - whole);
+                *top = top.max(V::load(at).keep(keys - key, lowest));
+            }
+        }
+        let mut largest = [0.0; R];
+        for (largest, top) in largest.iter_mut().zip(tops) {
+            *largest = top.largest();
+        }
+        largest
+    }
+}
+
+/// Turns a row of scores into weights, and returns their sum.
+#[inline(always)]
+unsafe fn weights<V: Simd, const MR: usize, const NV: usize>(
+    scores: *mut f32,
+    keys: usize,
+    decay: &Decay<V, DROP>,
+    top: V,
+) -> f32 {
+    let nr = NV * V::LANES;
+    let whole = keys / nr * nr;
+    // SAFETY: the caller's scores.
+    unsafe {
+        let zero = V::splat(0.0);
+        let mut sums = [zero; NV];
+        for key in (0..whole).step_by(nr) {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let at = scores.add(key * MR + v * V::LANES);
+                let weight = decay.of(V::load(at).sub(top));
+                *sum = sum.add(weight);
+                weight.store(at);
+            }
+        }
+        for key in (whole..keys).step_by(V::LANES) {
+            let at = scores.add(whole * MR + key - whole);
+            let weight = decay.of(V::load(at).sub(top)).keep(keys - key, zero);
+            sums[0] = sums[0].add(weight);
+            weight.store(at);
+        }
+        let mut sum = sums[0];
+        for &more in &sums[1..] {
+            sum = sum.add(more);
+        }
+        sum.total()
+    }
+}
+
+/// The sum of a row's weights, and their products with the values of a narrow head.
+#[inline(always)]
+unsafe fn products_narrow<V: Simd, const MR: usize, const NV: usize>(
+    scores: *const f32,
+    keys: usize,
+    decay: &Decay<V, DROP>,
+    top: V,
+    values: *const f32,
+    products: &mut [f32; NARROW],
+) -> f32 {
+    let nr = NV * V::LANES;
+    let whole = keys / nr * nr;
+    // SAFETY: the caller's scores, and values of these keys in panels.
+    unsafe {
+        let zero = V::splat(0.0);
+        let (mut sum, mut sums) = (zero, [zero; NARROW]);
+        for key in (0..whole).step_by(nr) {
+            for v in 0..NV {
+                let weight = decay.of(V::load(scores.add(key * MR + v * V::LANES)).sub(top));
+                sum = sum.add(weight);
+                let values = values.add(key * NARROW + v * V::LANES);
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    *sum = weight.mul_add(V::load(values.add(c * nr)), *sum);
+                }
+            }
+        }
+        for key in (whole..keys).step_by(V::LANES) {
+            let score = V::load(scores.add(whole * MR + key - whole));
+            let weight = decay.of(score.sub(top)).keep(keys - key, zero);
+            sum = sum.add(weight);
+            let values = values.add(whole * NARROW + key - whole);
+            for (c, sum) in sums.iter_mut().enumerate() {
+                *sum = weight.mul_add(V::load(values.add(c * nr)), *sum);
+            }
+        }
+        *products = V::totals(sums);
+        sum.total()
+    }
+}
+
+/// Adds the product of some rows of weights with the values of a block of keys to the result.
+#[inline(always)]
+unsafe fn mix<V: Simd, const MR: usize, const NV: usize>(
+    block: &Block,
+    keys: Keys,
+    [first, rows]: [usize; 2],
+    factors: &[Factors; MAX_MR],
+    tiles: &TileFns<MR, NV>,
+) {
+    let nr = NV * V::LANES;
+    let AttentionShape { n, values, .. } = block.shape;
+    let (whole, rest) = (keys.count / nr, keys.count % nr);
     let mut table = [[core::ptr::null(); MAX_MR]; PANELS];
     let mut acc = MaybeUninit::<[f32; MAX_MR * MAX_NR]>::uninit();
     let acc = acc.as_mut_ptr().cast::<f32>();
-    for column in (0..args.values).step_by(nr) {
-        let columns = nr.min(args.values - column);
+    for column in (0..values).step_by(nr) {
+        let columns = nr.min(values - column);
         let vectors = columns.div_ceil(V::LANES);
         let mut key = 0;
-        while key < args.n {
+        while key < keys.count {
             let panel = key / nr;
             // Whole panels of keys together, the part of one that may be left on its own.
             let (panels, k) = if panel < whole { (PANELS.min(whole - panel), nr) } else { (1, rest) };
-            // SAFETY: weights and values of these keys; the tile fills rows x nr of the accumulators; rows of Y.
+            let next = key + panels * k;
+            // SAFETY: weights and values of these keys; the tile fills rows x nr of the accumulators; rows of the result.
             unsafe {
                 for (i, table) in table[..panels].iter_mut().enumerate() {
-                    *table = pointers::<MR>(rows, |r| weights.add((panel + i) * step + r * nr));
+                    *table = pointers::<MR>(rows, |r| block.scores.wrapping_add(((panel + i) * MR + r) * nr));
                 }
-                let b = args.v.add(column * args.n + key * nr);
+                let b = block.v.add(column * n + (keys.first + key) * nr);
                 tiles[vectors - 1][rows - 1](&Tile { table: &table[..panels], k, b, nr, acc });
-                for (r, &inverse) in inverse[..rows].iter().enumerate() {
-                    let y = args.y.offset((first + r) as isize * args.y_stride).add(column);
-                    let inverse = V::splat(inverse);
-                    for i in (0..columns).step_by(V::LANES) {
-                        let mut sum = V::load(acc.add(r * nr + i)).mul(inverse);
-                        if key > 0 {
-                            sum = sum.add(V::load_upto(y.add(i), columns - i));
-                        }
-                        sum.store_upto(y.add(i), columns - i);
-                    }
+                for (r, factors) in factors[..rows].iter().enumerate() {
+                    let factors = Factors {
+                        old: if key == 0 { factors.old } else { 1.0 },
+                        new: if next == keys.count { factors.new } else { 1.0 },
+                    };
+                    join::<V>(block.y_row(first + r).add(column), acc.add(r * nr), columns, factors);
                 }
             }
-            key += panels * k;
+            key = next;
+        }
+    }
+}
+
+/// Adds a part to a row of the result.
+#[inline(always)]
+unsafe fn join<V: Simd>(y: *mut f32, part: *const f32, columns: usize, factors: Factors) {
+    // SAFETY: the caller vouches for so many columns, and for whole vectors of the part.
+    unsafe {
+        let (old, new) = (V::splat(factors.old), V::splat(factors.new));
+        for i in (0..columns).step_by(V::LANES) {
+            let left = columns - i;
+            let mut sum = V::load_upto(part.add(i), left);
+            if factors.old > 0.0 {
+                sum = V::load_upto(y.add(i), left).mul_add(old, sum);
+            }
+            sum.mul(new).store_upto(y.add(i), left);
         }
     }
 }

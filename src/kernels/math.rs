@@ -34,7 +34,7 @@ macro_rules! scaled_exp2 {
             scale * 9.618_501e-3,
             scale * 5.550_359e-2,
             scale * 2.402_264_8e-1,
-            scale * 6.931_471_8e-1,
+            scale * LN_2,
             scale,
         )
     }};

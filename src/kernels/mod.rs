@@ -24,7 +24,7 @@ mod view;
 mod winograd;
 
 pub use args::*;
-pub use attention::attention_scores;
+pub use attention::{AttentionShape, attention_scratch};
 pub use cpu::{Isa, Kernels};
 pub use norm::norm_scratch;
 pub use view::{DType, Layout, MAX_RANK};

@@ -183,6 +183,16 @@ pub trait Simd: Copy {
         lanes[0]
     }
 
+    /// The sums of the lanes of eight vectors.
+    #[inline(always)]
+    fn totals(vectors: [Self; 8]) -> [f32; 8] {
+        let mut totals = [0.0; 8];
+        for (total, vector) in totals.iter_mut().zip(vectors) {
+            *total = vector.total();
+        }
+        totals
+    }
+
     /// The largest lane; unspecified if a lane is NaN.
     #[inline(always)]
     fn largest(self) -> f32 {

@@ -431,101 +431,192 @@ mod gemm {
 mod attention {
     use super::*;
 
-    fn check(row: &Kernels, random: &mut Random, [m, n, depth, values]: [usize; 4], scale: f32) {
-        let (q, k, v) = (random.floats(m * (depth + 2)), random.floats(depth * n), random.floats(n * values));
-        let packed = |b: &[f32], k: usize, n: usize| {
-            let mut to = Aligned::new(row.packed_len(k, n));
-            let args = PackArgs { ptr: b.as_ptr(), strides: [n as isize, 1], k, n, packed: to.ptr() };
-            // SAFETY: B and the panels are as large as the arguments say.
-            run(row.pack_tasks(&args), false, |task| unsafe { (row.pack)(&args, task) });
-            to
-        };
-        let (mut keys, mut panels) = (packed(&k, depth, n), packed(&v, n, values));
-        let (keys, panels) = (keys.ptr(), panels.ptr());
-        let buffer = vec![UNTOUCHED; m * (values + 3)];
-        let y = both_orders(&buffer, float_bits, |y, backwards| {
-            let mut scores = vec![f32::NAN; attention_scores(m, n, row.nr)];
+    /// Operands of one attention, columns of K and V in any order of memory.
+    struct Case {
+        shape: AttentionShape,
+        scale: f32,
+        q: Vec<f32>,
+        k: Vec<f32>,
+        v: Vec<f32>,
+        transposed: [bool; 2],
+    }
+
+    /// Values of a row of Y that are not the kernel's.
+    const BESIDE: usize = 3;
+
+    impl Case {
+        fn random(random: &mut Random, shape: AttentionShape, scale: f32) -> Case {
+            let AttentionShape { heads, m, n, depth, values } = shape;
+            let [q, k, v] = [m * depth, depth * n, n * values].map(|count| random.floats(heads * count));
+            Case { shape, scale, q, k, v, transposed: [random.flip(), random.flip()] }
+        }
+
+        fn operand(&self, x: *const f32, rows: usize, columns: usize, transposed: bool) -> Operand {
+            let strides = if transposed { [1, rows as isize] } else { [columns as isize, 1] };
+            let dims = [self.shape.heads, rows, columns];
+            let layout = Layout::new(&dims, &[(rows * columns) as isize, strides[0], strides[1]]).unwrap();
+            Operand { ptr: x.cast_mut().cast(), dtype: DType::F32, layout }
+        }
+
+        fn run(&self, row: &Kernels, y: *mut f32, backwards: bool) {
+            let AttentionShape { heads, m, n, depth, values } = self.shape;
+            let mut scratch = Aligned::new(attention_scratch(&self.shape, row.nr).unwrap());
+            let stride = values + BESIDE;
+            let layout =
+                Layout::new(&[heads, m, values], &[(m * stride) as isize, stride as isize, 1]).unwrap();
             let args = AttentionArgs {
-                m,
-                n,
-                depth,
-                values,
-                scale,
-                q: q.as_ptr(),
-                q_stride: depth as isize + 2,
-                k: keys,
-                v: panels,
-                scores: scores.as_mut_ptr(),
-                y,
-                y_stride: values as isize + 3,
+                scale: self.scale,
+                q: self.operand(self.q.as_ptr(), m, depth, false),
+                k: self.operand(self.k.as_ptr(), depth, n, self.transposed[0]),
+                v: self.operand(self.v.as_ptr(), n, values, self.transposed[1]),
+                y: Operand { ptr: y.cast(), dtype: DType::F32, layout },
+                scratch: scratch.ptr(),
             };
-            // SAFETY: all memory is as large as the arguments say.
-            run(row.attention_tasks(&args), backwards, |task| unsafe { (row.attention)(&args, task) });
-        });
-        for i in 0..m {
-            let dot = |j: usize| {
-                let product = |c: usize| f64::from(q[i * (depth + 2) + c]) * f64::from(k[c * n + j]);
-                f64::from(scale) * (0..depth).map(product).sum::<f64>()
-            };
-            let largest = (0..n).map(dot).fold(f64::NEG_INFINITY, f64::max);
-            let weights: Vec<f64> = (0..n).map(|j| (dot(j) - largest).exp()).collect();
-            let sum: f64 = weights.iter().sum();
-            for c in 0..values + 3 {
-                let got = y[i * (values + 3) + c];
-                if c >= values {
-                    assert_eq!(got, UNTOUCHED);
-                    continue;
+            for phase in 0..row.attention_phases(&args) {
+                // SAFETY: all memory is as large as the arguments say, and phases follow one another.
+                run(row.attention_tasks(&args, phase), backwards, |task| unsafe {
+                    (row.attention)(&args, phase, task);
+                });
+            }
+        }
+
+        fn results(&self, row: &Kernels) -> Vec<f32> {
+            let AttentionShape { heads, m, values, .. } = self.shape;
+            let buffer = vec![UNTOUCHED; heads * m * (values + BESIDE)];
+            both_orders(&buffer, float_bits, |y, backwards| self.run(row, y, backwards))
+        }
+
+        fn k(&self, head: usize, c: usize, j: usize) -> f64 {
+            let AttentionShape { n, depth, .. } = self.shape;
+            let at = if self.transposed[0] { j * depth + c } else { c * n + j };
+            f64::from(self.k[head * depth * n + at])
+        }
+
+        fn v(&self, head: usize, j: usize, c: usize) -> f64 {
+            let AttentionShape { n, values, .. } = self.shape;
+            let at = if self.transposed[1] { c * n + j } else { j * values + c };
+            f64::from(self.v[head * n * values + at])
+        }
+
+        fn check(&self, row: &Kernels) {
+            let AttentionShape { heads, m, n, depth, values } = self.shape;
+            let y = self.results(row);
+            for (head, i) in (0..heads).flat_map(|head| (0..m).map(move |i| (head, i))) {
+                let q = &self.q[(head * m + i) * depth..][..depth];
+                let dot = |j: usize| {
+                    let product = |c: usize| f64::from(q[c]) * self.k(head, c, j);
+                    f64::from(self.scale) * (0..depth).map(product).sum::<f64>()
+                };
+                let scores: Vec<f64> = (0..n).map(dot).collect();
+                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                for c in 0..values + BESIDE {
+                    let got = y[(head * m + i) * (values + BESIDE) + c];
+                    if c >= values {
+                        assert_eq!(got, UNTOUCHED);
+                        continue;
+                    }
+                    let want: f64 = (0..n).map(|j| weights[j] / sum * self.v(head, j, c)).sum();
+                    // Rounding of a score moves a weight by as much, relatively; values are below 1.
+                    let tolerance = EPS * (4.0 * depth as f64 * f64::from(self.scale) + n as f64 + 16.0);
+                    close(got, want, tolerance, &(row.isa, self.shape, head, i, c));
                 }
-                let want: f64 = (0..n).map(|j| weights[j] / sum * f64::from(v[j * values + c])).sum();
-                // Rounding of a score moves a weight by as much, relatively; values are below 1.
-                let tolerance = EPS * (4.0 * depth as f64 * f64::from(scale) + n as f64 + 16.0);
-                close(got, want, tolerance, &(row.isa, m, n, depth, values, i, c));
             }
         }
     }
 
     #[test]
     fn random_shapes() {
-        let sizes = [1, 2, 7, 12, 13, 31, 32, 33, 65, 200];
+        let sizes = [1, 2, 7, 8, 12, 13, 16, 31, 32, 33, 65, 200];
         for row in rows() {
             let mut random = Random(11);
             for _ in 0..60 {
-                let shape = core::array::from_fn(|_| random.pick(&sizes));
+                let [m, n, depth, values] = core::array::from_fn(|_| random.pick(&sizes));
+                let shape = AttentionShape { heads: 1 + random.below(3), m, n, depth, values };
                 let scale = random.pick(&[0.125, 1.0, 3.0]);
-                check(row, &mut random, shape, scale);
+                Case::random(&mut random, shape, scale).check(row);
             }
-            check(row, &mut random, [30, 2600, 4, 5], 1.0);
+        }
+    }
+
+    /// Heads of 8 have a kernel of their own; many keys come in blocks, many heads in groups.
+    #[test]
+    fn heads_and_blocks() {
+        for row in rows() {
+            let mut random = Random(12);
+            for (heads, m, n, depth, values) in [
+                (1, 30, 2600, 4, 5),
+                (2, 13, 1, 8, 8),
+                (2, 13, 63, 8, 8),
+                (2, 50, 77, 8, 8),
+                (3, 25, 1027, 8, 8),
+                (2, 9, 513, 16, 16),
+                (1, 5, 530, 3, 70),
+                (40, 2, 500, 16, 16),
+            ] {
+                let shape = AttentionShape { heads, m, n, depth, values };
+                Case::random(&mut random, shape, 3.0).check(row);
+            }
+        }
+    }
+
+    /// One query of 1, whose scores are the keys, and values that tell which key they are of.
+    fn of_scores(scores: &[f32], values: usize) -> Case {
+        let n = scores.len();
+        Case {
+            shape: AttentionShape { heads: 1, m: 1, n, depth: 1, values },
+            scale: 1.0,
+            q: vec![1.0],
+            k: scores.to_vec(),
+            v: (0..n * values).map(|i| (i / values + 1) as f32).collect(),
+            transposed: [false; 2],
+        }
+    }
+
+    #[test]
+    fn infinite_scores() {
+        let low = f32::NEG_INFINITY;
+        for row in rows() {
+            for values in [1, 8] {
+                for n in [2, 70, 1100] {
+                    let mut scores = vec![low; n];
+                    let nothing = of_scores(&scores, values).results(row);
+                    assert!(nothing[..values].iter().all(|y| y.is_nan()), "{} {n}", row.isa);
+                    scores[n - 1] = -3.0;
+                    let one = of_scores(&scores, values).results(row);
+                    assert_eq!(one[..values], vec![n as f32; values], "{} {n}", row.isa);
+                    scores[0] = f32::INFINITY;
+                    let all = of_scores(&scores, values).results(row);
+                    assert!(all[..values].iter().all(|y| y.is_nan()), "{} {n}", row.isa);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn small_weights() {
+        for row in rows() {
+            for values in [1, 8] {
+                let scores: Vec<f32> = (0..1300).map(|i| i as f32 * 0.1 - 130.0).collect();
+                let case = of_scores(&scores, values);
+                let mut y = vec![0.0; values + BESIDE];
+                without_denormals(&(row.isa, values), || case.run(row, y.as_mut_ptr(), false));
+                let far = of_scores(&[0.0, -87.5], values).results(row);
+                assert_eq!(far[..values], vec![1.0; values], "{}", row.isa);
+            }
         }
     }
 
     #[test]
     fn not_a_number_stays_in_its_row() {
         for row in rows() {
-            let q = [1.0, f32::NAN, 2.0];
-            let (mut k, mut v) = (Aligned::new(row.nr), Aligned::new(row.nr));
-            let mut scores = vec![0.0; attention_scores(3, 1, row.nr)];
-            let mut y = [0.0; 3];
-            // SAFETY: one key and one value, in one panel each, of one column.
-            unsafe {
-                *k.ptr() = 1.0;
-                *v.ptr() = 0.5;
-                let args = AttentionArgs {
-                    m: 3,
-                    n: 1,
-                    depth: 1,
-                    values: 1,
-                    scale: 1.0,
-                    q: q.as_ptr(),
-                    q_stride: 1,
-                    k: k.ptr(),
-                    v: v.ptr(),
-                    scores: scores.as_mut_ptr(),
-                    y: y.as_mut_ptr(),
-                    y_stride: 1,
-                };
-                run(row.attention_tasks(&args), false, |task| (row.attention)(&args, task));
-            }
-            assert!(y[0] == 0.5 && y[1].is_nan() && y[2] == 0.5, "{} {y:?}", row.isa);
+            let mut case = of_scores(&[1.0], 1);
+            case.shape.m = 3;
+            case.q = vec![1.0, f32::NAN, 2.0];
+            let y = case.results(row);
+            let [a, b, c] = [0, 1, 2].map(|i| y[i * (1 + BESIDE)]);
+            assert!(a == 1.0 && b.is_nan() && c == 1.0, "{} {y:?}", row.isa);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Call, MAX_COMPUTED, MatMul, OpError, Operator, Softmax, elements, problem, unsupported};
 use crate::graph::{Builder, Data, Fact, Node, Tensor, ValueId};
-use crate::kernels::{DType, MapCode, attention_scores};
+use crate::kernels::{AttentionShape, DType, MapCode, attention_scratch};
 use crate::plan::{Instruction, Lower, canonical};
 use std::vec::Vec;
 
@@ -41,11 +41,15 @@ impl Operator for Attention {
         let order =
             Some(lower.wanted_order(node.outputs[0])).filter(|order| order.last() == Some(&(rank - 1)));
         let y = lower.output(node.outputs[0], &order.unwrap_or_else(|| canonical(rank)));
-        let (m, depth) = (q.dims[rank - 2], q.dims[rank - 1]);
-        let (n, values) = (v.dims[rank - 2], v.dims[rank - 1]);
-        let kernels = lower.kernels;
-        let floats =
-            kernels.packed_len(depth, n) + kernels.packed_len(n, values) + attention_scores(m, n, kernels.nr);
+        let shape = AttentionShape {
+            heads: q.dims[..rank - 2].iter().product(),
+            m: q.dims[rank - 2],
+            n: v.dims[rank - 2],
+            depth: q.dims[rank - 1],
+            values: v.dims[rank - 1],
+        };
+        let floats = attention_scratch(&shape, lower.kernels.nr)
+            .ok_or_else(|| unsupported!("an attention of {shape:?} is too large"))?;
         let scratch = lower.allocate(&Fact::new(DType::F32, &[floats]), &[0]);
         let [q, k, v, scratch] = lower.view_each([&q, &k, &v, &scratch])?;
         let y = lower.view(&y)?;

@@ -4,8 +4,8 @@
 use super::instruction::{Access, Geometry, Instruction, Matrix, Space, Span, View, ViewId};
 use super::{ALIGNMENT, Plan, VERSION};
 use crate::kernels::{
-    DType, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, attention_scores, norm_scratch,
-    winograd_scratch,
+    AttentionShape, DType, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, attention_scratch,
+    norm_scratch, winograd_scratch,
 };
 
 /// Why bytes are not a plan.
@@ -393,9 +393,10 @@ fn attention(plan: &Plan, [q, k, v, scratch, y]: [View; 5]) -> Sound {
     let fits = [q.layout.dim(rank - 2), q.layout.dim(rank - 1)] == [m, depth]
         && [v.layout.dim(rank - 2), v.layout.dim(rank - 1)] == [n, values];
     when(fits && n > 0 && [q, k, v].iter().all(batches), "the operands of an attention do not fit")?;
-    let scores = attention_scores(m, n, plan.panel_width());
-    let floats = packed(plan, depth, n)?.checked_add(packed(plan, n, values)?);
-    let floats = floats.and_then(|floats| floats.checked_add(scores)).ok_or("an attention is too large")?;
+    let heads = (0..rank - 2).try_fold(1usize, |heads, axis| heads.checked_mul(y.layout.dim(axis)));
+    let heads = heads.ok_or("an attention is too large")?;
+    let shape = AttentionShape { heads, m, n, depth, values };
+    let floats = attention_scratch(&shape, plan.panel_width()).ok_or("an attention is too large")?;
     vector(&scratch, floats)?;
     aligned(&scratch)
 }

@@ -126,7 +126,8 @@ pub struct Kernels {
     pub nr: usize,
     pub gemm: unsafe fn(&GemmArgs, usize),
     pub winograd: unsafe fn(&WinogradArgs, usize),
-    pub attention: unsafe fn(&AttentionArgs, usize),
+    /// By phase and task, as `norm`.
+    pub attention: unsafe fn(&AttentionArgs, usize, usize),
     pub pack: unsafe fn(&PackArgs, usize),
     pub depthwise: unsafe fn(&DepthwiseArgs, usize),
     pub map: unsafe fn(&MapArgs, usize),
@@ -147,8 +148,12 @@ impl Kernels {
         winograd::tasks(args, self.nr)
     }
 
-    pub fn attention_tasks(&self, args: &AttentionArgs) -> usize {
-        attention::tasks(args, self.nr)
+    pub fn attention_phases(&self, args: &AttentionArgs) -> usize {
+        attention::phases(args, self.nr)
+    }
+
+    pub fn attention_tasks(&self, args: &AttentionArgs, phase: usize) -> usize {
+        attention::tasks(args, phase, self.nr)
     }
 
     pub fn pack_tasks(&self, args: &PackArgs) -> usize {
@@ -231,9 +236,9 @@ macro_rules! row {
         }
 
         $(#[$enable])?
-        unsafe fn attention(args: &AttentionArgs, task: usize) {
+        unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {
             // SAFETY: as for `tile`.
-            unsafe { attention::run::<$v, MR, NV>(args, task, &TILES) }
+            unsafe { attention::run::<$v, MR, NV>(args, phase, task, &TILES) }
         }
 
         $(#[$enable])?

@@ -154,6 +154,31 @@ impl Simd for Avx512 {
             Avx512(_mm512_fmadd_ps(near, off, near))
         };
         total(self: Self) -> f32 = _mm512_reduce_add_ps(self.0);
+        // Sums of halves of two vectors, then of quarters of four, side by side.
+        totals(vectors: [Self; 8]) -> [f32; 8] = {
+            let [a, b, c, d, e, f, g, h] = vectors;
+            macro_rules! halves {
+                ($a:expr, $b:expr) => {
+                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>($a, $b), _mm512_shuffle_f32x4::<0xee>($a, $b))
+                };
+            }
+            macro_rules! quarters {
+                ($a:expr, $b:expr) => {
+                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>($a, $b), _mm512_shuffle_f32x4::<0xdd>($a, $b))
+                };
+            }
+            let abcd = quarters!(halves!(a.0, b.0), halves!(c.0, d.0));
+            let efgh = quarters!(halves!(e.0, f.0), halves!(g.0, h.0));
+            let pairs = _mm512_add_ps(_mm512_unpacklo_ps(abcd, efgh), _mm512_unpackhi_ps(abcd, efgh));
+            let sums = _mm512_add_ps(pairs, _mm512_shuffle_ps::<0xee>(pairs, pairs));
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+            let mut totals = [0.0; 8];
+            _mm256_storeu_ps(
+                totals.as_mut_ptr(),
+                _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums)),
+            );
+            totals
+        };
         largest(self: Self) -> f32 = _mm512_reduce_max_ps(self.0);
         lt(self: Self, b: Self) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, b.0);
         le(self: Self, b: Self) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, b.0);

@@ -424,9 +424,11 @@ unsafe fn tops_of<V: Simd, const R: usize, const MR: usize, const NV: usize>(
         for key in (0..whole).step_by(nr) {
             for (r, top) in tops.iter_mut().enumerate() {
                 let panel = scores.add(key * MR + r * nr);
-                for v in 0..NV {
-                    *top = top.max(V::load(panel.add(v * V::LANES)));
+                let mut larger = V::load(panel);
+                for v in 1..NV {
+                    larger = larger.max(V::load(panel.add(v * V::LANES)));
                 }
+                *top = top.max(larger);
             }
         }
         for key in (whole..keys).step_by(V::LANES) {

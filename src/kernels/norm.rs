@@ -366,7 +366,8 @@ unsafe fn direct_images<V: Simd, const A: u8>(args: &NormArgs, images: core::ops
             }
             let inverse = inverse_deviation::<V>(args, squares * share - off * off);
             let rest = (-off * f64::from(inverse)) as f32;
-            direct_apply::<V, A>(args, image, [center, inverse, rest].map(|x| V::splat(x)));
+            let (center, inverse, rest) = (V::splat(center), V::splat(inverse), V::splat(rest));
+            direct_apply::<V, A>(args, image, [center, inverse, rest]);
         }
     }
 }

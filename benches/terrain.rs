@@ -36,7 +36,7 @@ fn main() {
     let graph = || Model::read(&path).expect("a model").into_graph(&shapes).expect("a graph");
 
     let import = median(5, || drop(graph()));
-    let open = median(5, || drop(lower(&graph().optimized(), cpu::best()).expect("a plan")));
+    let open = median(5, || drop(lower(&graph().optimized(), cpu::best(), None).expect("a plan")));
     println!("{:<28}{import:>10.1} ms   (bound {IMPORT:.0})", "import");
     println!("{:<28}{open:>10.1} ms   (bound {OPEN:.0})", "import, passes and plan");
     let optimized = graph().optimized();

@@ -38,7 +38,7 @@ pub fn gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
     let multiply_adds: fn(usize) -> f64 = match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the CPU has the instruction set.
-        Isa::X86Avx512 => |rounds| unsafe { avx512(rounds) },
+        Isa::X86Avx512 | Isa::X86Avx512Fp16 => |rounds| unsafe { avx512(rounds) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::X86Avx2 => |rounds| unsafe { avx2(rounds) },
@@ -47,13 +47,31 @@ pub fn gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
         Isa::ArmNeon => |rounds| unsafe { neon(rounds) },
         _ => portable,
     };
+    Some(on_threads(multiply_adds, threads, count))
+}
+
+/// The same in half precision. `None` if the instruction set does not compute in it, or the CPU lacks it.
+pub fn half_gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
+    if !isa.supported() {
+        return None;
+    }
+    let multiply_adds: fn(usize) -> f64 = match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the CPU has the instruction set.
+        Isa::X86Avx512Fp16 => |rounds| unsafe { avx512fp16(rounds) },
+        _ => return None,
+    };
+    Some(on_threads(multiply_adds, threads, count))
+}
+
+fn on_threads(multiply_adds: fn(usize) -> f64, threads: &dyn Threads, count: usize) -> f64 {
     let tasks = TASKS * count;
     let operations = multiply_adds(1) * (ROUNDS * tasks) as f64;
-    Some(rate(operations, || {
+    rate(operations, || {
         threads.run(tasks, &|_| {
             multiply_adds(black_box(ROUNDS));
         })
-    }))
+    })
 }
 
 /// A function that takes so many rounds of dependent multiply-adds on vectors, and returns the operations done. There are
@@ -82,6 +100,8 @@ use core::arch::x86_64 as arch;
 #[cfg(target_arch = "x86_64")]
 multiply_adds!(#[target_feature(enable = "avx512f")] avx512, 20 chains of 16, arch::_mm512_set1_ps, arch::_mm512_fmadd_ps);
 #[cfg(target_arch = "x86_64")]
+multiply_adds!(#[target_feature(enable = "avx512fp16")] avx512fp16, 20 chains of 32, halves, arch::_mm512_fmadd_ph);
+#[cfg(target_arch = "x86_64")]
 multiply_adds!(#[target_feature(enable = "avx,fma")] avx2, 12 chains of 8, arch::_mm256_set1_ps, arch::_mm256_fmadd_ps);
 #[cfg(target_arch = "aarch64")]
 multiply_adds!(#[target_feature(enable = "neon")] neon, 20 chains of 4, arch::vdupq_n_f32, |sum, scale, shift| {
@@ -90,6 +110,14 @@ multiply_adds!(#[target_feature(enable = "neon")] neon, 20 chains of 4, arch::vd
 multiply_adds!(portable, 12 chains of 4, four, |sum: [f32; 4], scale: [f32; 4], shift: [f32; 4]| {
     from_fn(|i| sum[i] * scale[i] + shift[i])
 });
+
+/// 0.5 or 0.25 or 0 as bits of half precision, in all lanes.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512fp16")]
+fn halves(value: f32) -> arch::__m512h {
+    let bits = if value == 0.0 { 0 } else { (value.to_bits() >> 13) - (112 << 10) };
+    arch::_mm512_castsi512_ph(arch::_mm512_set1_epi16(bits as i16))
+}
 
 fn four(value: f32) -> [f32; 4] {
     [value; 4]
@@ -139,6 +167,8 @@ mod tests {
             assert_eq!(found.is_some(), isa.supported(), "{isa}");
             // A microcontroller does more, and no core does so much.
             assert!(found.is_none_or(|found| (0.01..1e4).contains(&found)), "{isa}: {found:?}");
+            let native = crate::kernels::cpu::find(isa).is_some_and(|kernels| kernels.half.native);
+            assert_eq!(half_gflops(isa, &Serial, 1).is_some(), native, "{isa}");
         }
         let found = Reading::beyond_caches().gb_per_s(&Serial);
         assert!((0.01..1e4).contains(&found), "{found}");

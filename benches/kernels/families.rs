@@ -17,13 +17,16 @@ type Cases = Box<dyn Iterator<Item = Case>>;
 
 pub const FAMILIES: &[Family] = &[
     Family { name: "gemm", cases: gemm },
+    Family { name: "gemm-f16", cases: gemm_half },
     Family { name: "conv3x3", cases: conv3x3 },
+    Family { name: "conv3x3-f16", cases: conv3x3_half },
     Family { name: "winograd", cases: winograd },
     Family { name: "conv1x1", cases: conv1x1 },
     Family { name: "strided", cases: strided },
     Family { name: "conv1d", cases: conv1d },
     Family { name: "attention", cases: attention },
     Family { name: "few-rows", cases: few_rows },
+    Family { name: "few-rows-f16", cases: few_rows_half },
     Family { name: "depthwise", cases: depthwise },
     Family { name: "norm", cases: norm },
     Family { name: "softmax", cases: softmax },
@@ -33,6 +36,8 @@ pub const FAMILIES: &[Family] = &[
 /// A kernel with operands of one shape.
 pub struct Case {
     pub shape: String,
+    /// Whether it computes in half precision.
+    pub half: bool,
     /// Floating point operations of a call, and bytes that it takes at least from memory and to it, where they bound it.
     pub flops: Option<f64>,
     pub bytes: Option<f64>,
@@ -115,40 +120,79 @@ fn run<A>(threads: &dyn Threads, tasks: usize, kernel: unsafe fn(&A, usize), arg
 // --- products -------------------------------------------------------------
 
 /// `[m, k, n]`: of a DiT-S, a DiT-B, an attention's output and a UNet's.
+const MATRICES: &[[usize; 3]] = &[
+    [256, 384, 1536],
+    [256, 1536, 384],
+    [64, 768, 3072],
+    [64, 3072, 768],
+    [1024, 64, 512],
+    [4096, 320, 320],
+];
+
 fn gemm(kernels: &'static Kernels) -> Cases {
-    const SHAPES: &[[usize; 3]] = &[
-        [256, 384, 1536],
-        [256, 1536, 384],
-        [64, 768, 3072],
-        [64, 3072, 768],
-        [1024, 64, 512],
-        [4096, 320, 320],
-    ];
-    each(kernels, SHAPES, |kernels, [m, k, n]| {
+    each(kernels, MATRICES, |kernels, [m, k, n]| {
         product(kernels, [m, k, n], Floats::new(kernels.packed_len(k, n)), false)
     })
 }
 
+fn gemm_half(kernels: &'static Kernels) -> Cases {
+    each(kernels, MATRICES, |kernels, [m, k, n]| {
+        half_product(kernels, [m, k, n], Floats::new(kernels.half.packed_len(k, n).div_ceil(2)), false)
+    })
+}
+
 /// Rows of a single sample, whose time is that of reading the weights.
+const FEW_ROWS: &[[usize; 3]] = &[
+    [1, 1024, 1024],
+    [4, 1024, 1024],
+    [8, 1024, 1024],
+    [16, 1024, 1024],
+    [1, 512, 1536],
+    [1, 768, 4608],
+    [16, 768, 3072],
+];
+
 fn few_rows(kernels: &'static Kernels) -> Cases {
-    const SHAPES: &[[usize; 3]] = &[
-        [1, 1024, 1024],
-        [4, 1024, 1024],
-        [8, 1024, 1024],
-        [16, 1024, 1024],
-        [1, 512, 1536],
-        [1, 768, 4608],
-        [16, 768, 3072],
-    ];
-    each(kernels, SHAPES, |kernels, [m, k, n]| {
+    each(kernels, FEW_ROWS, |kernels, [m, k, n]| {
         product(kernels, [m, k, n], Floats::cold(kernels.packed_len(k, n)), true)
     })
+}
+
+fn few_rows_half(kernels: &'static Kernels) -> Cases {
+    each(kernels, FEW_ROWS, |kernels, [m, k, n]| {
+        half_product(kernels, [m, k, n], Floats::cold(kernels.half.packed_len(k, n).div_ceil(2)), true)
+    })
+}
+
+/// Weights in half precision; what they are does not matter, as long as no bits are those of an infinity.
+fn half_product(kernels: &'static Kernels, [m, k, n]: [usize; 3], mut b: Floats, from_memory: bool) -> Case {
+    let (mut a, mut c) = (Floats::new(m * k), Floats::new(m * n));
+    b.memory.fill(f32::from_bits(0x3800_3800));
+    let (scale, unscale) = (vec![1.0; k], vec![1.0; n]);
+    Case {
+        shape: format!("{m}x{k}x{n}"),
+        half: kernels.half.native && m > 8,
+        flops: Some((2 * m * k * n) as f64),
+        bytes: from_memory.then_some((2 * k * n) as f64),
+        call: Box::new(move |threads| {
+            let rows = Rows::Matrix { ptr: a.next(), stride: k as isize };
+            let gemm = plain([m, k, n], 1, rows, null(), c.next());
+            let args = half_args(kernels, gemm, b.next(), [&scale, &unscale]);
+            run(threads, kernels.half.gemm_tasks(&args), kernels.half.gemm, &args);
+        }),
+    }
+}
+
+fn half_args(kernels: &Kernels, gemm: GemmArgs, b: *const f32, [scale, unscale]: [&[f32]; 2]) -> HalfArgs {
+    let scale = if kernels.half.native { scale.as_ptr() } else { null() };
+    HalfArgs { gemm, b: b.cast(), scale, unscale: unscale.as_ptr(), stretch: 64 }
 }
 
 fn product(kernels: &'static Kernels, [m, k, n]: [usize; 3], mut b: Floats, from_memory: bool) -> Case {
     let (mut a, mut c) = (Floats::new(m * k), Floats::new(m * n));
     Case {
         shape: format!("{m}x{k}x{n}"),
+        half: false,
         flops: Some((2 * m * k * n) as f64),
         bytes: from_memory.then_some((4 * k * n) as f64),
         call: Box::new(move |threads| {
@@ -233,6 +277,7 @@ impl Conv {
         let (mut b, zeros) = (Floats::new(kernels.packed_len(self.taps() * k, n)), vec![0.0; k]);
         Case {
             shape: self.shape(),
+            half: false,
             flops: Some(self.flops()),
             bytes: None,
             call: Box::new(move |threads| {
@@ -243,20 +288,41 @@ impl Conv {
         }
     }
 
+    fn direct_half(self, kernels: &'static Kernels) -> Case {
+        let [m, k, n] = self.product();
+        let (mut x, mut y, zeros) = (Floats::new(self.len()), Floats::new(m * n), vec![0.0; k]);
+        let mut b = Floats::new(kernels.half.packed_len(self.taps() * k, n).div_ceil(2));
+        b.memory.fill(f32::from_bits(0x3800_3800));
+        let (scale, unscale) = (vec![1.0; k], vec![1.0; n]);
+        Case {
+            shape: self.shape(),
+            half: kernels.half.native,
+            flops: Some(self.flops()),
+            bytes: None,
+            call: Box::new(move |threads| {
+                let rows = Rows::Patches(self.patches(x.next(), zeros.as_ptr()));
+                let gemm = plain([m, k, n], self.taps(), rows, null(), y.next());
+                let args = half_args(kernels, gemm, b.next(), [&scale, &unscale]);
+                run(threads, kernels.half.gemm_tasks(&args), kernels.half.gemm, &args);
+            }),
+        }
+    }
+
     /// Counted as the direct one that it replaces.
     fn filtered(self, kernels: &'static Kernels) -> Case {
         let [m, k, n] = self.product();
         let (mut x, mut y) = (Floats::new(self.len()), Floats::new(m * n));
         let (mut b, zeros) = (Floats::new(kernels.packed_len(PLACES * k, n)), vec![0.0; k]);
-        let mut scratch = Floats::new(winograd_scratch(1, self.output(), k, kernels.nr));
+        let mut scratch = Floats::new(winograd_scratch(1, self.output(), k, kernels.format()));
         Case {
             shape: self.shape(),
+            half: false,
             flops: Some(self.flops()),
             bytes: None,
             call: Box::new(move |threads| {
                 let rows = Rows::Patches(self.patches(x.next(), zeros.as_ptr()));
-                let gemm = plain([m, k, n], PLACES, rows, b.next(), y.next());
-                let args = WinogradArgs { gemm, scratch: scratch.next() };
+                let product = plain([m, k, n], PLACES, rows, b.next(), y.next());
+                let args = WinogradArgs { product, scratch: scratch.next() };
                 run(threads, kernels.winograd_tasks(&args), kernels.winograd, &args);
             }),
         }
@@ -270,6 +336,10 @@ const SQUARES: &[Conv] = &[
     Conv::new([8, 8], [256, 256], [3, 3], 1),
     Conv::new([64, 64], [320, 320], [3, 3], 1),
 ];
+
+fn conv3x3_half(kernels: &'static Kernels) -> Cases {
+    each(kernels, SQUARES, |kernels, conv| conv.direct_half(kernels))
+}
 
 fn conv3x3(kernels: &'static Kernels) -> Cases {
     each(kernels, SQUARES, |kernels, conv| conv.direct(kernels))
@@ -311,6 +381,7 @@ fn depthwise(kernels: &'static Kernels) -> Cases {
         let (mut b, zeros) = (Floats::new(conv.taps() * channels), vec![0.0; channels]);
         Case {
             shape: conv.shape(),
+            half: false,
             flops: Some((2 * conv.taps() * m * channels) as f64),
             bytes: Some((4 * (conv.len() + m * channels)) as f64),
             call: Box::new(move |threads| {
@@ -338,6 +409,7 @@ fn attention(kernels: &'static Kernels) -> Cases {
         };
         Case {
             shape: format!("{n}x{n}x{depth}"),
+            half: false,
             flops: Some((4 * n * n * depth) as f64),
             bytes: None,
             call: Box::new(move |threads| {
@@ -370,6 +442,7 @@ fn norm(kernels: &'static Kernels) -> Cases {
         let mut scratch = Floats::new(norm_scratch(n, s, c, groups));
         Case {
             shape: format!("{n}x{s}x{c}, {groups} groups"),
+            half: false,
             flops: None,
             bytes: Some((8 * n * s * c) as f64),
             call: Box::new(move |threads| {
@@ -408,6 +481,7 @@ fn softmax(kernels: &'static Kernels) -> Cases {
         let (mut x, mut y) = (Floats::cold(rows * n), Floats::cold(rows * n));
         Case {
             shape: format!("{rows}x{n}"),
+            half: false,
             flops: None,
             bytes: Some((8 * rows * n) as f64),
             call: Box::new(move |threads| {
@@ -443,6 +517,7 @@ fn map(kernels: &'static Kernels) -> Cases {
         let mut y = Floats::cold(LEN);
         Case {
             shape: format!("{}, {LEN}", program.name),
+            half: false,
             flops: None,
             bytes: Some((4 * LEN * (program.inputs + 1)) as f64),
             call: Box::new(move |threads| {

@@ -45,7 +45,8 @@ impl Bench {
         let (mut seconds, mut flops, mut bytes) = (vec![], vec![], vec![]);
         for _ in 0..self.rounds {
             if case.flops.is_some() {
-                flops.push(peaks::gflops(isa, threads, count).expect("an instruction set of this CPU"));
+                let peak = if case.half { peaks::half_gflops } else { peaks::gflops };
+                flops.push(peak(isa, threads, count).expect("an instruction set of this CPU"));
             }
             if case.bytes.is_some() {
                 bytes.push(self.reading.gb_per_s(threads));

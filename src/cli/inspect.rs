@@ -68,7 +68,7 @@ impl Inspect {
         let begin = Instant::now();
         let optimized = imported.clone().optimized();
         let wrap = |error| InspectError::Lower { path: source.path().into(), source: error };
-        let compiled = lower(&optimized, kernels).map_err(wrap)?;
+        let compiled = lower(&optimized, kernels, None).map_err(wrap)?;
         let plan_ms = milliseconds(begin.elapsed());
 
         let plan = compiled.plan();

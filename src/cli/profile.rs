@@ -115,7 +115,7 @@ fn times(network: &mut Network) -> Result<(usize, Vec<f64>), EngineError> {
     let mut runs = 0;
     while runs < RUNS || begin.elapsed() < PATIENCE {
         let mut last = Instant::now();
-        engine.run_observed(|i| {
+        engine.run_observed(|_, i| {
             let now = Instant::now();
             least[i] = least[i].min((now - last).as_secs_f64());
             last = now;

@@ -2,7 +2,7 @@
 
 use super::{Engine, EngineError, MAX_HOST_OPERANDS};
 use crate::kernels::*;
-use crate::plan::{Geometry, Instruction, Matrix, Span, ViewId};
+use crate::plan::{Geometry, Instruction, Matrix, Panels, Scales, Span, ViewId};
 
 type Steps = heapless::Vec<MapStep, MAX_MAP_STEPS>;
 type Operands<const N: usize> = heapless::Vec<Operand, N>;
@@ -67,7 +67,7 @@ impl Engine<'_> {
                 self.attention([q, k, v, scratch, y], scale)
             }
             Instruction::Conv { x, weights, bias, residual, activation, geometry, zeros, scratch, c } => {
-                self.conv([x, weights, zeros, c], [bias, residual, scratch], activation, geometry)
+                self.conv([x, zeros, c], weights, [bias, residual, scratch], (activation, geometry))
             }
             Instruction::Depthwise { x, weights, bias, activation, geometry, zeros, c } => {
                 self.depthwise([x, weights, zeros, c], bias, activation, geometry)
@@ -115,9 +115,13 @@ impl Engine<'_> {
     ) -> Option<()> {
         let (a, c) = (self.operand(a)?, self.operand(c)?);
         let residual = residual.map(|id| self.operand(id));
-        let (packed, matrix) = match b {
-            Matrix::Packed(id) => (self.operand(id)?, None),
-            Matrix::Dynamic { matrix, scratch } => (self.operand(scratch)?, Some(self.operand(matrix)?)),
+        let right = match b {
+            Matrix::Packed(panels) => self.right(panels)?,
+            Matrix::Dynamic { scratch, .. } => Right::F32(floats(&self.operand(scratch)?)),
+        };
+        let matrix = match b {
+            Matrix::Packed(_) => None,
+            Matrix::Dynamic { matrix, .. } => Some(self.operand(matrix)?),
         };
         let rank = c.layout.rank();
         let (m, n, k) = (c.layout.dim(rank - 2), c.layout.dim(rank - 1), a.layout.dim(rank - 1));
@@ -125,35 +129,87 @@ impl Engine<'_> {
         let bias = self.optional(bias)?;
         for (i, index) in Batches::of(&c.layout).enumerate() {
             let at = |operand: &Operand| offset(operand, &index);
-            let mut panels = floats(&packed);
-            if let Some(matrix) = &matrix {
-                panels = panels.wrapping_add(i * size);
-                self.pack(matrix, &index, panels)?;
-            }
+            let right = match (&matrix, right) {
+                (Some(matrix), Right::F32(panels)) => {
+                    let panels = panels.wrapping_add(i * size);
+                    self.pack(matrix, &index, panels)?;
+                    Right::F32(panels)
+                }
+                _ => right,
+            };
             let (residual, residual_stride) = match residual {
                 Some(r) => r.map(|r| (at(&r).cast_const(), r.layout.stride(rank - 2)))?,
                 None => (core::ptr::null(), 0),
             };
-            let args = Shared(GemmArgs {
+            let args = GemmArgs {
                 m,
                 n,
                 k,
                 taps: 1,
                 a: Rows::Matrix { ptr: at(&a), stride: a.layout.stride(rank - 2) },
-                b: panels,
+                b: core::ptr::null(),
                 bias,
                 residual,
                 residual_stride,
                 activation,
                 c: at(&c),
                 c_stride: c.layout.stride(rank - 2),
-            });
-            // SAFETY: see `tasks`.
-            self.tasks(self.kernels.gemm_tasks(&args.0), |task| unsafe {
-                (self.kernels.gemm)(args.get(), task)
-            })?;
+            };
+            self.product(args, right)?;
         }
         Some(())
+    }
+
+    /// Packed constants as the kernels take them.
+    fn right(&mut self, panels: Panels) -> Option<Right> {
+        // `check` has found the offset to be inside, as in `operand`.
+        let elements = self.plan.weights().as_ptr().wrapping_add(panels.offset as usize);
+        Some(match panels.scales {
+            None => Right::F32(elements.cast::<f32>().cast_mut()),
+            Some(Scales { input, output, stretch }) => Right::F16 {
+                b: elements.cast(),
+                scale: self.optional(input)?,
+                unscale: self.optional(Some(output))?,
+                stretch: stretch as usize,
+            },
+        })
+    }
+
+    /// A product, or a convolution as one.
+    fn product(&self, gemm: GemmArgs, right: Right) -> Option<()> {
+        match right {
+            Right::F32(b) => {
+                let args = Shared(GemmArgs { b, ..gemm });
+                let count = self.kernels.gemm_tasks(&args.0);
+                // SAFETY: see `tasks`.
+                self.tasks(count, |task| unsafe { (self.kernels.gemm)(args.get(), task) })
+            }
+            Right::F16 { b, scale, unscale, stretch } => {
+                let args = Shared(HalfArgs { gemm, b, scale, unscale, stretch });
+                let count = self.kernels.half.gemm_tasks(&args.0);
+                // SAFETY: see `tasks`.
+                self.tasks(count, |task| unsafe { (self.kernels.half.gemm)(args.get(), task) })
+            }
+        }
+    }
+
+    /// A convolution by Winograd's method.
+    fn winograd(&self, gemm: GemmArgs, right: Right, scratch: *mut f32) -> Option<()> {
+        match right {
+            Right::F32(b) => {
+                let args = Shared(WinogradArgs { product: GemmArgs { b, ..gemm }, scratch });
+                let count = self.kernels.winograd_tasks(&args.0);
+                // SAFETY: see `tasks`.
+                self.tasks(count, |task| unsafe { (self.kernels.winograd)(args.get(), task) })
+            }
+            Right::F16 { b, scale, unscale, stretch } => {
+                let args =
+                    Shared(WinogradArgs { product: HalfArgs { gemm, b, scale, unscale, stretch }, scratch });
+                let count = self.kernels.half.winograd_tasks(&args.0);
+                // SAFETY: see `tasks`.
+                self.tasks(count, |task| unsafe { (self.kernels.half.winograd)(args.get(), task) })
+            }
+        }
     }
 
     /// Packs the matrix of a stack at the given leading indices.
@@ -185,12 +241,12 @@ impl Engine<'_> {
 
     fn conv(
         &mut self,
-        [x, weights, zeros, c]: [ViewId; 4],
+        [x, zeros, c]: [ViewId; 3],
+        weights: Panels,
         [bias, residual, scratch]: [Option<ViewId>; 3],
-        activation: Activation,
-        geometry: Geometry,
+        (activation, geometry): (Activation, Geometry),
     ) -> Option<()> {
-        let (x, c, b) = (self.operand(x)?, self.operand(c)?, self.operand(weights)?);
+        let (x, c, right) = (self.operand(x)?, self.operand(c)?, self.right(weights)?);
         let (residual, residual_stride) = match residual {
             Some(id) => {
                 let residual = self.operand(id)?;
@@ -205,7 +261,7 @@ impl Engine<'_> {
             k: x.layout.dim(3),
             taps: if scratch.is_some() { PLACES } else { taps },
             a: Rows::Patches(self.patches(&x, &c, geometry, Some(zeros))?),
-            b: floats(&b),
+            b: core::ptr::null(),
             bias: self.optional(bias)?,
             residual,
             residual_stride,
@@ -213,15 +269,13 @@ impl Engine<'_> {
             c: floats(&c),
             c_stride: pixel_stride(&c),
         };
-        if let Some(scratch) = scratch {
-            let args = Shared(WinogradArgs { gemm, scratch: floats(&self.operand(scratch)?) });
-            let count = self.kernels.winograd_tasks(&args.0);
-            // SAFETY: see `tasks`.
-            return self.tasks(count, |task| unsafe { (self.kernels.winograd)(args.get(), task) });
+        match scratch {
+            Some(scratch) => {
+                let scratch = floats(&self.operand(scratch)?);
+                self.winograd(gemm, right, scratch)
+            }
+            None => self.product(gemm, right),
         }
-        let args = Shared(gemm);
-        // SAFETY: see `tasks`.
-        self.tasks(self.kernels.gemm_tasks(&args.0), |task| unsafe { (self.kernels.gemm)(args.get(), task) })
     }
 
     fn depthwise(
@@ -386,6 +440,13 @@ impl Engine<'_> {
             None => Some(core::ptr::null()),
         }
     }
+}
+
+/// The right matrix of a product, as [`HalfArgs`] and [`GemmArgs`] have it.
+#[derive(Clone, Copy)]
+enum Right {
+    F32(*mut f32),
+    F16 { b: *const F16, scale: *const f32, unscale: *const f32, stretch: usize },
 }
 
 /// Arguments that tasks on several threads read.

@@ -8,7 +8,7 @@ mod threads;
 pub use threads::Pool;
 
 use crate::kernels::{DType, Kernels, Operand, cpu};
-use crate::plan::{ALIGNMENT, Plan, Port, Space, ViewId};
+use crate::plan::{ALIGNMENT, Packing, Plan, Port, Space, ViewId};
 
 /// Runs independent tasks, on as many threads as it has.
 pub trait Threads: Sync {
@@ -45,9 +45,9 @@ pub enum EngineError {
     #[error("the plan is made for {isa}, which this CPU lacks (needs {})", Features(*isa))]
     Unsupported { isa: crate::kernels::Isa },
     #[error(
-        "the plan's weights are packed {plan} wide, this program's kernels want {kernels}; compile the model again"
+        "the plan's weights are packed otherwise than this program's kernels want; compile the model again"
     )]
-    Packing { plan: usize, kernels: usize },
+    Packing,
     #[error("the network has no {kind} {index}")]
     NoPort { kind: &'static str, index: usize },
     #[error("{kind} {index} of the network is {found}, not {wanted}")]
@@ -92,8 +92,8 @@ impl<'a> Engine<'a> {
             return Err(EngineError::ArenaMisaligned);
         }
         let kernels = cpu::find(plan.isa()).ok_or(EngineError::Unsupported { isa: plan.isa() })?;
-        if kernels.nr != plan.panel_width() {
-            return Err(EngineError::Packing { plan: plan.panel_width(), kernels: kernels.nr });
+        if Packing::of(kernels) != plan.packing() {
+            return Err(EngineError::Packing);
         }
         Ok(Engine { plan, arena, kernels, threads: &Serial, host: None })
     }
@@ -146,6 +146,17 @@ impl<'a> Engine<'a> {
         Ok(unsafe { core::slice::from_raw_parts_mut(ptr, len) })
     }
 
+    /// The bytes of an input of any type.
+    #[cfg(feature = "compile")]
+    pub(crate) fn input_bytes(&mut self, index: usize) -> Result<&mut [u8], EngineError> {
+        let port = port(self.plan.inputs().nth(index), "input", index)?;
+        let operand = self.operand(port.view).ok_or(EngineError::NoPort { kind: "input", index })?;
+        // SAFETY: as for `input_f32`; every type has bytes.
+        Ok(unsafe {
+            core::slice::from_raw_parts_mut(operand.ptr, operand.layout.len() * operand.dtype.size())
+        })
+    }
+
     /// The elements of an f32 output, after [`Self::run`].
     ///
     /// # Errors
@@ -191,12 +202,36 @@ impl<'a> Engine<'a> {
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn run_observed(&mut self, mut after: impl FnMut(usize)) -> Result<(), EngineError> {
+    pub fn run_observed(&mut self, mut after: impl FnMut(&mut Self, usize)) -> Result<(), EngineError> {
         (0..self.plan.len()).try_for_each(|i| {
             self.execute(i)?;
-            after(i);
+            after(self, i);
             Ok(())
         })
+    }
+
+    /// The largest magnitude in an f32 view for each index of its last dimension, as the arena holds it now; NaN where
+    /// there is one. `None` if there is no such view.
+    #[cfg(feature = "compile")]
+    pub(crate) fn peaks(&mut self, id: ViewId, peaks: &mut [f32]) -> Option<()> {
+        let operand = self.operand(id).filter(|operand| operand.dtype == DType::F32)?;
+        let (layout, last) = (operand.layout, operand.layout.rank().checked_sub(1)?);
+        peaks.fill(0.0);
+        for (column, peak) in peaks.iter_mut().enumerate().take(layout.dim(last)) {
+            for row in 0..layout.len() / layout.dim(last).max(1) {
+                let (mut offset, mut rest) = (column as isize * layout.stride(last), row);
+                for axis in (0..last).rev() {
+                    offset += (rest % layout.dim(axis)) as isize * layout.stride(axis);
+                    rest /= layout.dim(axis);
+                }
+                // SAFETY: `check` has found all elements of the view inside of its memory, aligned for f32.
+                let x = unsafe { *operand.ptr.cast::<f32>().offset(offset) }.abs();
+                if x > *peak || x.is_nan() {
+                    *peak = x;
+                }
+            }
+        }
+        Some(())
     }
 
     fn port(

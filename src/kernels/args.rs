@@ -1,6 +1,7 @@
 //! What each kernel is given. All pointers are to memory that the caller owns for the whole call; element counts,
 //! strides and row strides are in elements.
 
+use super::simd::F16;
 use super::view::{DType, Layout};
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -209,13 +210,30 @@ pub struct GemmArgs {
     pub c_stride: isize,
 }
 
-/// A 3x3 convolution of stride 1 and dilation 1 by Winograd's method: what [`GemmArgs`] says, but `taps` is
-/// [`PLACES`](super::PLACES) and b are the transformed weights of these places.
+/// A product whose right matrix is stored in half precision: what [`GemmArgs`] says, with `(A[m, tap, k] * scale[k])` in
+/// the place of A and the sum multiplied by `unscale[n]` before anything is added to it.
 #[derive(Clone, Copy, Debug)]
-pub struct WinogradArgs {
-    /// `a` are patches.
+pub struct HalfArgs {
+    /// `b` is not read.
     pub gemm: GemmArgs,
-    /// [`winograd_scratch`](super::winograd_scratch) floats.
+    /// Panels as in [`GemmArgs::b`], `nr` columns wide as the row's `Kernels::half` says.
+    pub b: *const F16,
+    /// k values, or null for 1. Not read by kernels that do not compute in half precision.
+    pub scale: *const f32,
+    /// n values, or null for 1.
+    pub unscale: *const f32,
+    /// The depth over which sums stay in half precision, where kernels compute in it. Each addition rounds by half a unit
+    /// of the sum so far, so that the error grows with the square root of this.
+    pub stretch: usize,
+}
+
+/// A 3x3 convolution of stride 1 and dilation 1 by Winograd's method: what the product says ([`GemmArgs`] or [`HalfArgs`]),
+/// but its `taps` is [`PLACES`](super::PLACES) and its right matrix holds the transformed weights of these places.
+#[derive(Clone, Copy, Debug)]
+pub struct WinogradArgs<P> {
+    /// `a` are patches.
+    pub product: P,
+    /// [`winograd_scratch`](super::winograd_scratch) floats, 64-byte aligned.
     pub scratch: *mut f32,
 }
 

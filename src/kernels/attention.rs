@@ -7,7 +7,7 @@
 //! calculation for softmax). A row's sum divides the product, and not each of its weights.
 
 use super::args::{AttentionArgs, Operand, PackArgs};
-use super::gemm::{self, MAX_MR, MAX_NR, Tile, TileFns};
+use super::gemm::{self, Ahead, MAX_MR, MAX_NR, Tile, TileFns};
 use super::math::Decay;
 use super::simd::Simd;
 use core::mem::MaybeUninit;
@@ -291,8 +291,10 @@ unsafe fn attend<V: Simd, const MR: usize, const NV: usize>(block: &Block, tiles
     let mut state = [Row { top: f32::NEG_INFINITY, sum: 0.0 }; ROWS];
     for first in (0..n).step_by(KEYS) {
         let keys = Keys { first, count: KEYS.min(n - first), last: first + KEYS >= n };
-        for row in (0..block.rows).step_by(MR) {
-            let rows = [row, MR.min(block.rows - row)];
+        // As many rows to a tile as there are to another.
+        let most = gemm::even(block.rows, MR, 1);
+        for row in (0..block.rows).step_by(most) {
+            let rows = [row, most.min(block.rows - row)];
             // SAFETY: rows of the block, at most a tile.
             unsafe {
                 score::<V, MR, NV>(block, keys, rows, tiles);
@@ -329,7 +331,8 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
         // SAFETY: a panel of keys, and one of scores.
         unsafe {
             let (b, acc) = (block.k.add((keys.first + key) * k), block.scores.add(key * MR));
-            tiles[vectors - 1][rows - 1](&Tile { table: &table, k, b, nr, acc });
+            let ahead = Ahead::of(b, nr * size_of::<f32>());
+            tiles[vectors - 1][rows - 1](&Tile { table: &table, k, b, nr, acc, ahead });
         }
     }
 }
@@ -551,7 +554,8 @@ unsafe fn mix<V: Simd, const MR: usize, const NV: usize>(
                     *table = pointers::<MR>(rows, |r| block.scores.wrapping_add(((panel + i) * MR + r) * nr));
                 }
                 let b = block.v.add(column * n + (keys.first + key) * nr);
-                tiles[vectors - 1][rows - 1](&Tile { table: &table[..panels], k, b, nr, acc });
+                let ahead = Ahead::of(b, nr * size_of::<f32>());
+                tiles[vectors - 1][rows - 1](&Tile { table: &table[..panels], k, b, nr, acc, ahead });
                 for (r, factors) in factors[..rows].iter().enumerate() {
                     let factors = Factors {
                         old: if key == 0 { factors.old } else { 1.0 },

@@ -1,50 +1,126 @@
 //! Matrix products and convolutions: `C = activation(A B + bias + residual)`.
 //!
 //! B lies in panels of NR columns. A task owns a block of C; it walks the depth in blocks that keep a strip of A in L1
-//! and its panels of B in L2, and within a block computes tiles of up to MR x NR in registers. A's rows are reached
-//! through a table of pointers, one a row and tap, so that a convolution needs no patch matrix. Partial sums of
-//! earlier depth blocks wait in C.
+//! and a panel of B in L2, and within a block computes tiles of up to MR x NR in registers. How a strip of A reaches the
+//! tiles is left to [`Strips`]; here its rows are found through a table of pointers, one a row and tap, so that a
+//! convolution needs no patch matrix. Partial sums of earlier depth blocks wait in C.
+//!
+//! B may come from beyond the caches, and streams of it cross pages, where hardware stops to fetch ahead. So every tile
+//! asks for its share of the panel that comes next.
 
 use super::args::{Activation, GemmArgs, PackArgs, Patches, Rows};
 use super::math;
-use super::simd::Simd;
+use super::simd::{Element, Simd};
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 /// The most rows of a tile.
 pub(super) const MAX_MR: usize = 16;
 /// The most columns of a tile.
-pub(super) const MAX_NR: usize = 32;
+pub(super) const MAX_NR: usize = 64;
 /// The most taps of a depth block.
-const MAX_TAPS: usize = 16;
+pub(super) const MAX_TAPS: usize = 16;
 /// The depth of a block.
-const DEPTH: usize = 512;
-/// Rows of C in a task.
-const ROWS: usize = 128;
+pub(super) const DEPTH: usize = 512;
 /// Columns of C in a task.
 const COLUMNS: usize = 256;
 /// Multiply-adds that are worth a task of their own.
 const TASK_WORK: usize = 1 << 19;
 /// Tasks beyond which none is split further.
 const ENOUGH_TASKS: usize = 32;
-/// Row pointers, by tap and row.
-type Table = [[*const f32; MAX_MR]; MAX_TAPS];
+/// Bytes that a stream of B is asked for ahead of its use.
+const AHEAD: usize = 4096;
+/// Row pointers of a strip, by tap and row.
+pub(super) type Table = [[*const f32; MAX_MR]; MAX_TAPS];
+
+/// What a tile kernel fetches into the cache meanwhile: two lines at a time, which move on by so many bytes for each k.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) from: *const u8,
+    pub(super) step: usize,
+}
+
+impl Ahead {
+    /// What follows b itself, whose rows have so many bytes.
+    pub(super) fn of<B>(b: *const B, row: usize) -> Ahead {
+        Ahead { from: b.wrapping_byte_add(AHEAD).cast(), step: row }
+    }
+
+    /// For `rows` rows of B.
+    #[inline(always)]
+    pub(super) fn fetch<V: Simd>(&mut self, rows: usize) {
+        V::prefetch(self.from);
+        V::prefetch(self.from.wrapping_add(64));
+        self.from = self.from.wrapping_add(rows * self.step);
+    }
+}
 
 /// What the innermost kernel is given: `acc[r] = sum over taps, k of table[tap][r][k] * b[tap, k]`, in each case the
 /// first NV vectors of NR columns.
-pub(super) struct Tile<'a> {
+pub(super) struct Tile<'a, B = f32> {
     pub(super) table: &'a [[*const f32; MAX_MR]],
     pub(super) k: usize,
     /// [taps][k][NR].
-    pub(super) b: *const f32,
+    pub(super) b: *const B,
     pub(super) nr: usize,
     /// [rows][NR].
     pub(super) acc: *mut f32,
+    pub(super) ahead: Ahead,
 }
 
 /// A tile kernel of a fixed number of rows and vectors.
-pub(super) type TileFn = unsafe fn(&Tile);
+pub(super) type TileFn<B = f32> = unsafe fn(&Tile<B>);
 /// By number of vectors, from one up to all of a panel, and by number of rows: computes at least as many.
-pub(super) type TileFns<const MR: usize, const NV: usize> = [[TileFn; MR]; NV];
+pub(super) type TileFns<const MR: usize, const NV: usize, B = f32> = [[TileFn<B>; MR]; NV];
+
+/// What work is cut into.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grain {
+    /// Rows of a strip.
+    pub(super) mr: usize,
+    /// Columns of a panel.
+    pub(super) nr: usize,
+    /// Strips that use a panel of B while it is in the cache: the rows of a task.
+    pub(super) strips: usize,
+}
+
+/// The left matrix, as tile kernels read it.
+pub(super) trait Strips {
+    const GRAIN: Grain;
+    /// Elements of B.
+    type B;
+
+    /// Makes rows rows[0].. rows[0] + rows[1] of A at this depth the given strip.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set; rows and depth lie within A.
+    unsafe fn prepare(&mut self, a: &Rows, strip: usize, rows: [usize; 2], depth: &Depth);
+
+    /// The product of a strip, whose depth this is, with a panel.
+    ///
+    /// # Safety
+    /// As [`Strips::prepare`], which has made this strip of this depth; `vectors` of the panel and of the accumulators.
+    unsafe fn multiply(&self, strip: usize, rows: usize, depth: &Depth, panel: &Panel<Self::B>);
+}
+
+/// A panel of B at one depth, and where its product goes.
+pub(super) struct Panel<B> {
+    /// [depth][NR].
+    pub(super) b: *const B,
+    /// Columns in use.
+    pub(super) columns: usize,
+    /// [MR][NR].
+    pub(super) acc: *mut f32,
+    pub(super) ahead: Ahead,
+}
+
+/// The right matrix of a product.
+pub(super) struct Right<B> {
+    /// [panels][taps * k][NR].
+    pub(super) b: *const B,
+    /// What products are multiplied by, a value a column, or null.
+    pub(super) unscale: *const f32,
+}
 
 /// The block of C that a task owns.
 struct Block {
@@ -62,12 +138,12 @@ struct Split {
 
 impl Split {
     /// By shape alone, so that results do not depend on the number of threads.
-    fn new(args: &GemmArgs, mr: usize, nr: usize) -> Split {
+    fn new(args: &GemmArgs, Grain { mr, nr, strips }: Grain) -> Split {
         let all = args.n.div_ceil(nr).max(1);
         let m = args.m.max(1);
         let work = m.saturating_mul(args.n).saturating_mul(args.k * args.taps);
         let wanted = (work / TASK_WORK).clamp(1, ENOUGH_TASKS);
-        let mut rows = even(m, ROWS / mr * mr, mr);
+        let mut rows = even(m, strips * mr, mr);
         let mut panels = even(all, (COLUMNS / nr).max(1), 1);
         while m.div_ceil(rows) * all.div_ceil(panels) < wanted && panels > 1 {
             panels = panels.div_ceil(2);
@@ -81,18 +157,20 @@ impl Split {
 }
 
 /// A step of at most `most` that divides `total` about evenly, in multiples of `unit`.
-fn even(total: usize, most: usize, unit: usize) -> usize {
+pub(super) fn even(total: usize, most: usize, unit: usize) -> usize {
     total.div_ceil(total.div_ceil(most).max(1)).next_multiple_of(unit).max(unit)
 }
 
-pub(super) fn tasks(args: &GemmArgs, mr: usize, nr: usize) -> usize {
+pub(super) fn tasks(args: &GemmArgs, grain: Grain) -> usize {
     if args.m == 0 || args.n == 0 {
         return 0;
     }
-    let split = Split::new(args, mr, nr);
+    let split = Split::new(args, grain);
     split.down * split.across
 }
 
+/// The product of f32 matrices.
+///
 /// # Safety
 /// The CPU has V's instruction set, the rest is the contract of [`GemmArgs`].
 #[inline(always)]
@@ -101,12 +179,27 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     task: usize,
     tiles: &TileFns<MR, NV>,
 ) {
-    let nr = NV * V::LANES;
-    let split = Split::new(args, MR, nr);
+    let right = Right { b: args.b, unscale: core::ptr::null() };
+    // SAFETY: the caller's contract.
+    unsafe { block::<V, _>(args, &right, task, &mut Pointers::<V, MR, NV, f32>::new(tiles)) }
+}
+
+/// Computes the block of C that a task owns.
+///
+/// # Safety
+/// As [`run`]; `right` is the right matrix, and the task is one of [`tasks`] of the strips' grain.
+#[inline(always)]
+pub(super) unsafe fn block<V: Simd, S: Strips>(
+    args: &GemmArgs,
+    right: &Right<S::B>,
+    task: usize,
+    strips: &mut S,
+) {
+    let split = Split::new(args, S::GRAIN);
     let (row, panel) = (task / split.across * split.rows, task % split.across * split.panels);
     let block = Block {
         rows: [row, (row + split.rows).min(args.m)],
-        panels: [panel, (panel + split.panels).min(args.n.div_ceil(nr))],
+        panels: [panel, (panel + split.panels).min(args.n.div_ceil(S::GRAIN.nr))],
     };
     let per_tap = even(args.k, DEPTH, 8);
     let taps_step = if args.k > DEPTH { 1 } else { (DEPTH / args.k.max(1)).clamp(1, MAX_TAPS) };
@@ -117,7 +210,7 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         (tap, k) = if ks[1] < args.k { (tap, ks[1]) } else { (taps[1], 0) };
         let depth = Depth { taps, ks, last: tap >= args.taps };
         // SAFETY: the caller's contract; the block lies within C and the depth within A and B.
-        unsafe { depth_block::<V, MR, NV>(args, &block, &depth, tiles) };
+        unsafe { depth_block::<V, S>(args, right, &block, &depth, strips) };
         if depth.last {
             return;
         }
@@ -125,9 +218,9 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
 }
 
 /// A block of the depth: some whole taps, or a part of one.
-struct Depth {
-    taps: [usize; 2],
-    ks: [usize; 2],
+pub(super) struct Depth {
+    pub(super) taps: [usize; 2],
+    pub(super) ks: [usize; 2],
     last: bool,
 }
 
@@ -135,33 +228,53 @@ impl Depth {
     fn first(&self) -> bool {
         self.taps[0] == 0 && self.ks[0] == 0
     }
+
+    pub(super) fn taps(&self) -> usize {
+        self.taps[1] - self.taps[0]
+    }
+
+    pub(super) fn k(&self) -> usize {
+        self.ks[1] - self.ks[0]
+    }
 }
 
 /// Adds one block of the depth to a block of C.
 #[inline(always)]
-unsafe fn depth_block<V: Simd, const MR: usize, const NV: usize>(
+unsafe fn depth_block<V: Simd, S: Strips>(
     args: &GemmArgs,
+    right: &Right<S::B>,
     block: &Block,
     depth: &Depth,
-    tiles: &TileFns<MR, NV>,
+    strips: &mut S,
 ) {
-    let nr = NV * V::LANES;
-    let k = depth.ks[1] - depth.ks[0];
-    let mut table: Table = [[core::ptr::null(); MAX_MR]; MAX_TAPS];
+    let all = block.rows[1] - block.rows[0];
+    let Grain { mr, nr, .. } = S::GRAIN;
+    let count = all.div_ceil(mr);
+    let rows = |strip: usize| [block.rows[0] + strip * mr, mr.min(all - strip * mr)];
+    let (row, panel_len) = (nr * size_of::<S::B>(), args.taps * args.k * nr);
     let mut acc = MaybeUninit::<Accumulators>::uninit();
     let acc = acc.as_mut_ptr().cast::<f32>();
-    for row in (block.rows[0]..block.rows[1]).step_by(MR) {
-        let rows = MR.min(block.rows[1] - row);
-        // SAFETY: rows, taps and depth lie within A, panels within B; the tile fills rows x NR of the accumulators
-        // (fewer than MAX_MR x MAX_NR), which is what the epilogue reads.
-        unsafe {
-            point(&args.a, row, rows, MR, depth, &mut table);
-            for panel in block.panels[0]..block.panels[1] {
-                let b = args.b.add((panel * args.taps * args.k + depth.taps[0] * args.k + depth.ks[0]) * nr);
-                let table = &table[..depth.taps[1] - depth.taps[0]];
-                let vectors = nr.min(args.n - panel * nr).div_ceil(V::LANES);
-                tiles[vectors - 1][rows - 1](&Tile { table, k, b, nr, acc });
-                epilogue::<V>(args, depth, acc, nr, [row, rows], panel * nr);
+    // SAFETY: rows, taps and depth lie within A, panels within B; a product fills rows x NR of the accumulators (fewer
+    // than MAX_MR x MAX_NR), which is what the epilogue reads.
+    unsafe {
+        for strip in 0..count {
+            strips.prepare(&args.a, strip, rows(strip), depth);
+        }
+        for number in block.panels[0]..block.panels[1] {
+            let b = right.b.add(number * panel_len + (depth.taps[0] * args.k + depth.ks[0]) * nr);
+            let columns = nr.min(args.n - number * nr);
+            for strip in 0..count {
+                let ahead = if count == 1 {
+                    Ahead::of(b, row)
+                } else {
+                    // The part of the next panel, at this depth, that falls to the strip.
+                    let next = b.wrapping_add(panel_len).cast::<u8>();
+                    let share = depth.taps() * depth.k() * row / count;
+                    Ahead { from: next.wrapping_add(strip * share), step: row / count }
+                };
+                let rows = rows(strip);
+                strips.multiply(strip, rows[1], depth, &Panel { b, columns, acc, ahead });
+                epilogue::<V>(args, right.unscale, depth, acc, nr, rows, number * nr);
             }
         }
     }
@@ -169,6 +282,47 @@ unsafe fn depth_block<V: Simd, const MR: usize, const NV: usize>(
 
 #[repr(C, align(64))]
 struct Accumulators([f32; MAX_MR * MAX_NR]);
+
+/// Strips of [`Pointers`] that share a panel.
+const STRIPS: usize = 8;
+
+/// The grain of [`Pointers`].
+pub(super) const fn grain(mr: usize, nr: usize) -> Grain {
+    Grain { mr, nr, strips: STRIPS }
+}
+
+/// Rows of A where they lie, found through pointers.
+pub(super) struct Pointers<'a, V, const MR: usize, const NV: usize, B: 'static = f32> {
+    tables: [Table; STRIPS],
+    tiles: &'a TileFns<MR, NV, B>,
+    lanes: PhantomData<V>,
+}
+
+impl<'a, V, const MR: usize, const NV: usize, B> Pointers<'a, V, MR, NV, B> {
+    pub(super) fn new(tiles: &'a TileFns<MR, NV, B>) -> Self {
+        Pointers { tables: [[[core::ptr::null(); MAX_MR]; MAX_TAPS]; STRIPS], tiles, lanes: PhantomData }
+    }
+}
+
+impl<V: Simd, const MR: usize, const NV: usize, B> Strips for Pointers<'_, V, MR, NV, B> {
+    const GRAIN: Grain = grain(MR, NV * V::LANES);
+    type B = B;
+
+    #[inline(always)]
+    unsafe fn prepare(&mut self, a: &Rows, strip: usize, rows: [usize; 2], depth: &Depth) {
+        // SAFETY: the caller's contract.
+        unsafe { point(a, rows, MR, depth, &mut self.tables[strip]) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(&self, strip: usize, rows: usize, depth: &Depth, panel: &Panel<B>) {
+        let &Panel { b, columns, acc, ahead } = panel;
+        let table = &self.tables[strip][..depth.taps()];
+        let tile = Tile { table, k: depth.k(), b, nr: Self::GRAIN.nr, acc, ahead };
+        // SAFETY: the caller's contract.
+        unsafe { self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile) }
+    }
+}
 
 /// The body for each row below R, which is at most 16. A loop would do, did every target unroll it; where it stays one,
 /// the accumulators live in memory.
@@ -184,35 +338,39 @@ macro_rules! unroll {
     };
 }
 
+pub(in crate::kernels) use unroll;
+
 /// The innermost kernel, R x (NV vectors).
 ///
 /// # Safety
 /// The CPU has V's instruction set; the tile's pointers are good for its depth, R rows and NV vectors.
 #[inline(always)]
-pub(super) unsafe fn tile<V: Simd, const R: usize, const NV: usize>(t: &Tile) {
+pub(super) unsafe fn tile<V: Simd, B: Element, const R: usize, const NV: usize>(t: &Tile<B>) {
     // SAFETY: the caller's contract.
     unsafe {
         let mut acc = [[V::splat(0.0); NV]; R];
-        let mut b = t.b;
+        let (mut b, mut ahead) = (t.b, t.ahead);
         for rows in t.table {
             let rows: &[*const f32; MAX_MR] = rows;
             // One load of a row for four steps. Loads of single values would be too many for a core that issues in order.
             let by_lane = if V::BY_LANE { t.k / 4 * 4 } else { 0 };
             for k in (0..by_lane).step_by(4) {
+                ahead.fetch::<V>(4);
                 let mut values = [V::splat(0.0); R];
                 unroll!(ROW, R, {
                     values[ROW] = V::load(rows[ROW].add(k));
                 });
-                step::<V, 0, R, NV>(&mut acc, &values, b);
-                step::<V, 1, R, NV>(&mut acc, &values, b.add(t.nr));
-                step::<V, 2, R, NV>(&mut acc, &values, b.add(2 * t.nr));
-                step::<V, 3, R, NV>(&mut acc, &values, b.add(3 * t.nr));
+                step::<V, B, 0, R, NV>(&mut acc, &values, b);
+                step::<V, B, 1, R, NV>(&mut acc, &values, b.add(t.nr));
+                step::<V, B, 2, R, NV>(&mut acc, &values, b.add(2 * t.nr));
+                step::<V, B, 3, R, NV>(&mut acc, &values, b.add(3 * t.nr));
                 b = b.add(4 * t.nr);
             }
             for k in by_lane..t.k {
+                ahead.fetch::<V>(1);
                 let mut bs = [V::splat(0.0); NV];
                 for (v, bs) in bs.iter_mut().enumerate() {
-                    *bs = V::load(b.add(v * V::LANES));
+                    *bs = B::load(b.add(v * V::LANES));
                 }
                 b = b.add(t.nr);
                 unroll!(ROW, R, {
@@ -236,15 +394,15 @@ pub(super) unsafe fn tile<V: Simd, const R: usize, const NV: usize>(t: &Tile) {
 /// # Safety
 /// `b` is readable for NV vectors.
 #[inline(always)]
-unsafe fn step<V: Simd, const LANE: i32, const R: usize, const NV: usize>(
+unsafe fn step<V: Simd, B: Element, const LANE: i32, const R: usize, const NV: usize>(
     acc: &mut [[V; NV]; R],
     values: &[V; R],
-    b: *const f32,
+    b: *const B,
 ) {
     unroll!(ROW, R, {
         for (v, acc) in acc[ROW].iter_mut().enumerate() {
             // SAFETY: the caller's contract.
-            let b = unsafe { V::load(b.add(v * V::LANES)) };
+            let b: V = unsafe { B::load(b.add(v * V::LANES)) };
             *acc = values[ROW].mul_add_lane::<LANE>(b, *acc);
         }
     });
@@ -255,6 +413,7 @@ unsafe fn step<V: Simd, const LANE: i32, const R: usize, const NV: usize>(
 #[inline(always)]
 unsafe fn epilogue<V: Simd>(
     args: &GemmArgs,
+    unscale: *const f32,
     depth: &Depth,
     acc: *const f32,
     nr: usize,
@@ -268,7 +427,7 @@ unsafe fn epilogue<V: Simd>(
         (args.c.cast_const(), args.c_stride)
     };
     let bias = depth.first() && !args.bias.is_null();
-    // SAFETY: columns column..column + columns of these rows are within C, bias and residual.
+    // SAFETY: columns column..column + columns of these rows are within C, bias, scales and residual.
     unsafe {
         let tile = args.c.offset(rows[0] as isize * args.c_stride).add(column);
         for r in 0..rows[1] {
@@ -276,6 +435,9 @@ unsafe fn epilogue<V: Simd>(
             for i in (0..columns).step_by(V::LANES) {
                 let left = columns - i;
                 let mut sum = V::load(acc.add(r * nr + i));
+                if !unscale.is_null() {
+                    sum = sum.mul(V::load_upto(unscale.add(column + i), left));
+                }
                 if bias {
                     sum = sum.add(V::load_upto(args.bias.add(column + i), left));
                 }
@@ -293,7 +455,7 @@ unsafe fn epilogue<V: Simd>(
 }
 
 /// Fills the table with the pointers of rows row..row + rows at the block's taps; rows beyond point to the first one.
-unsafe fn point(a: &Rows, row: usize, rows: usize, mr: usize, depth: &Depth, table: &mut Table) {
+pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: &Depth, table: &mut Table) {
     for r in 0..mr {
         let r_or_first = if r < rows { r } else { 0 };
         match a {

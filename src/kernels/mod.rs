@@ -10,6 +10,7 @@ mod attention;
 pub mod cpu;
 pub mod data;
 mod gemm;
+mod half;
 pub mod int;
 mod map;
 pub mod math;
@@ -25,7 +26,8 @@ mod winograd;
 
 pub use args::*;
 pub use attention::{AttentionShape, attention_scratch};
-pub use cpu::{Isa, Kernels};
+pub use cpu::{HalfKernels, Isa, Kernels};
 pub use norm::norm_scratch;
+pub use simd::F16;
 pub use view::{DType, Layout, MAX_RANK};
-pub use winograd::{PLACES, weights as winograd_weights, winograd_scratch};
+pub use winograd::{Format, PLACES, weights as winograd_weights, winograd_scratch};

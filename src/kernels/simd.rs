@@ -10,6 +10,66 @@ pub const POW2_BIAS: f32 = 12_582_912.0 + 127.0;
 /// The numbers of the lanes.
 const LANE: [f32; MAX_LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 
+/// The bits of a number in half precision (IEEE 754 binary16).
+pub type F16 = u16;
+
+/// What a matrix in memory consists of.
+pub(super) trait Element: Copy {
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load<V: Simd>(ptr: *const Self) -> V;
+    /// # Safety
+    /// As [`Simd::store`].
+    unsafe fn store<V: Simd>(vector: V, ptr: *mut Self);
+    /// # Safety
+    /// As [`Simd::store_first`].
+    unsafe fn store_first<V: Simd>(vector: V, ptr: *mut Self, count: usize);
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Simd>(ptr: *const f32) -> V {
+        // SAFETY: the caller's contract.
+        unsafe { V::load(ptr) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<V: Simd>(vector: V, ptr: *mut f32) {
+        // SAFETY: the caller's contract.
+        unsafe { vector.store(ptr) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first<V: Simd>(vector: V, ptr: *mut f32, count: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { vector.store_first(ptr, count) }
+    }
+}
+
+impl Element for F16 {
+    #[inline(always)]
+    unsafe fn load<V: Simd>(ptr: *const F16) -> V {
+        // SAFETY: the caller's contract.
+        unsafe { V::load_half(ptr) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<V: Simd>(vector: V, ptr: *mut F16) {
+        // SAFETY: the caller's contract.
+        unsafe { vector.store_half(ptr) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first<V: Simd>(vector: V, ptr: *mut F16, count: usize) {
+        let mut buffer = [0; MAX_LANES];
+        // SAFETY: count < LANES <= MAX_LANES, and the caller vouches for `ptr`.
+        unsafe {
+            vector.store_half(buffer.as_mut_ptr());
+            core::ptr::copy_nonoverlapping(buffer.as_ptr(), ptr, count);
+        }
+    }
+}
+
 /// A vector of f32 lanes.
 ///
 /// A value is the proof that the CPU has the instruction set: only [`Simd::splat`] and [`Simd::load`] make one, and
@@ -63,6 +123,21 @@ pub trait Simd: Copy {
     fn eq(self, b: Self) -> Self::Mask;
     /// Lanes of `a` where the mask is set, of `b` elsewhere.
     fn select(mask: Self::Mask, a: Self, b: Self) -> Self;
+
+    /// LANES values in half precision, exactly.
+    ///
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load_half(ptr: *const F16) -> Self;
+    /// Rounds to half precision, ties to even; beyond its range to infinity.
+    ///
+    /// # Safety
+    /// As [`Simd::store`].
+    unsafe fn store_half(self, ptr: *mut F16);
+
+    /// Asks for the cache line at `ptr`, which may be any address.
+    #[inline(always)]
+    fn prefetch(_ptr: *const u8) {}
 
     /// `value` in every lane.
     #[inline(always)]

@@ -196,9 +196,9 @@ mod gemm {
     }
 
     /// C by the definition, and the sum of magnitudes.
-    struct Oracle<'a> {
-        a: &'a dyn Fn(usize, usize, usize) -> f32,
-        b: &'a dyn Fn(usize, usize, usize) -> f32,
+    pub(super) struct Oracle<'a> {
+        pub(super) a: &'a dyn Fn(usize, usize, usize) -> f32,
+        pub(super) b: &'a dyn Fn(usize, usize, usize) -> f32,
     }
 
     impl Oracle<'_> {
@@ -215,14 +215,14 @@ mod gemm {
         }
     }
 
-    struct Case {
+    pub(super) struct Case {
         bias: bool,
         residual: bool,
         in_place: bool,
         activation: Activation,
     }
 
-    fn case(random: &mut Random) -> Case {
+    pub(super) fn case(random: &mut Random) -> Case {
         Case {
             bias: random.flip(),
             residual: random.flip(),
@@ -242,7 +242,7 @@ mod gemm {
     }
 
     /// Runs what computes a GEMM and checks it, to so much of the sum of magnitudes.
-    fn check_by(
+    pub(super) fn check_by(
         row: &Kernels,
         random: &mut Random,
         case: &Case,
@@ -287,6 +287,24 @@ mod gemm {
         }
     }
 
+    /// A product without anything around it.
+    pub(super) fn plain([m, n, k]: [usize; 3], taps: usize, a: Rows) -> GemmArgs {
+        GemmArgs {
+            m,
+            n,
+            k,
+            taps,
+            a,
+            b: core::ptr::null(),
+            bias: core::ptr::null(),
+            residual: core::ptr::null(),
+            residual_stride: 0,
+            activation: Activation::None,
+            c: core::ptr::null_mut(),
+            c_stride: 0,
+        }
+    }
+
     fn matrix(row: &Kernels, random: &mut Random, [m, n, k]: [usize; 3]) {
         let stride = k + random.below(5);
         let (a, b) = (random.floats(m * stride + 1), random.floats(k * n));
@@ -296,20 +314,8 @@ mod gemm {
             a: &|m, _, k| a[m * stride + k],
             b: &|_, i, n_| if transposed { b[n_ * k + i] } else { b[i * n + n_] },
         };
-        let args = GemmArgs {
-            m,
-            n,
-            k,
-            taps: 1,
-            a: Rows::Matrix { ptr: a.as_ptr(), stride: stride as isize },
-            b: panels.ptr(),
-            bias: core::ptr::null(),
-            residual: core::ptr::null(),
-            residual_stride: 0,
-            activation: Activation::None,
-            c: core::ptr::null_mut(),
-            c_stride: 0,
-        };
+        let rows = Rows::Matrix { ptr: a.as_ptr(), stride: stride as isize };
+        let args = GemmArgs { b: panels.ptr(), ..plain([m, n, k], 1, rows) };
         let case = case(random);
         check(row, random, &case, args, &oracle);
     }
@@ -361,20 +367,9 @@ mod gemm {
 
     /// A convolution of an image; the check adds what a case has.
     fn of_image(image: &Image, zeros: &[f32], n: usize, panels: &mut Aligned) -> GemmArgs {
-        GemmArgs {
-            m: image.pixels(),
-            n,
-            k: image.channels,
-            taps: image.kernel[0] * image.kernel[1],
-            a: Rows::Patches(image.patches(zeros)),
-            b: panels.ptr(),
-            bias: core::ptr::null(),
-            residual: core::ptr::null(),
-            residual_stride: 0,
-            activation: Activation::None,
-            c: core::ptr::null_mut(),
-            c_stride: 0,
-        }
+        let taps = image.kernel[0] * image.kernel[1];
+        let args = plain([image.pixels(), n, image.channels], taps, Rows::Patches(image.patches(zeros)));
+        GemmArgs { b: panels.ptr(), ..args }
     }
 
     #[test]
@@ -412,11 +407,11 @@ mod gemm {
             b: &|tap, i, n_| b[(tap * k + i) * n + n_],
         };
         let args = of_image(image, &zeros, n, &mut panels);
-        let floats = winograd_scratch(image.n, image.output, k, row.nr);
+        let floats = winograd_scratch(image.n, image.output, k, row.format());
         let filter = |args: &GemmArgs, backwards| {
-            let mut scratch = vec![f32::NAN; floats];
-            let gemm = GemmArgs { taps: PLACES, ..*args };
-            let args = WinogradArgs { gemm, scratch: scratch.as_mut_ptr() };
+            let mut scratch = Aligned::new(floats);
+            let product = GemmArgs { taps: PLACES, ..*args };
+            let args = WinogradArgs { product, scratch: scratch.ptr() };
             // SAFETY: all memory is as large as the arguments say.
             run(row.winograd_tasks(&args), backwards, |task| unsafe { (row.winograd)(&args, task) });
         };
@@ -426,6 +421,158 @@ mod gemm {
         let relative = 12.0 * EPS * ((9 * k) as f64 + 40.0);
         check_by(row, random, &case, args, &oracle, relative, &filter);
     }
+}
+
+mod half {
+    use super::*;
+    use ::half::f16;
+
+    /// Half a unit in the last place of 1.
+    const HALF_EPS: f64 = 1.0 / 2048.0;
+
+    /// Packs B[k, n], rounded to half precision.
+    fn packed(row: &Kernels, b: &[f32], k: usize, n: usize) -> Halves {
+        let nr = row.half.nr;
+        let mut to = Halves(vec![0; row.half.packed_len(k, n) + 32]);
+        let (first, panels) = (to.first(), &mut to.0);
+        for (i, half) in panels[first..first + row.half.packed_len(k, n)].iter_mut().enumerate() {
+            let (panel, rest) = (i / (nr * k), i % (nr * k));
+            let (depth, column) = (rest / nr, panel * nr + rest % nr);
+            *half = if column < n { f16::from_f32(b[depth * n + column]).to_bits() } else { 0 };
+        }
+        to
+    }
+
+    /// On a 64-byte boundary.
+    struct Halves(Vec<u16>);
+
+    impl Halves {
+        fn first(&self) -> usize {
+            self.0.as_ptr().align_offset(64)
+        }
+
+        fn ptr(&self) -> *const u16 {
+            self.0[self.first()..].as_ptr()
+        }
+    }
+
+    /// Powers of two.
+    fn powers(random: &mut Random, n: usize) -> Vec<f32> {
+        (0..n).map(|_| 2f32.powi(random.below(9) as i32 - 4)).collect()
+    }
+
+    fn round(x: f32) -> f32 {
+        f16::from_f32(x).to_f32()
+    }
+
+    /// The bound of a product of depth k: what rounding A to half precision and summing in it may make of the sum of
+    /// magnitudes, where kernels do.
+    fn relative(row: &Kernels, m: usize, k: usize, stretch: usize) -> f64 {
+        let single = EPS * (k as f64 + 8.0);
+        if row.half.native && m > 8 { single + HALF_EPS * (stretch as f64 + 1.0) } else { single }
+    }
+
+    fn check(
+        row: &Kernels,
+        random: &mut Random,
+        mut args: GemmArgs,
+        a: &dyn Fn(usize, usize, usize) -> f32,
+        b: &[f32],
+    ) {
+        let (k, n, stretch) = (args.k, args.n, random.pick(&[1, 7, 16, 64]));
+        let (scale, unscale) = (powers(random, k), powers(random, n));
+        let panels = packed(row, b, args.taps * k, n);
+        let scaled = |k: usize| if row.half.native { scale[k] } else { 1.0 };
+        let oracle = gemm::Oracle {
+            a: &|m, tap, k| a(m, tap, k) * scaled(k),
+            b: &|tap, i, j| round(b[(tap * k + i) * n + j]) * unscale[j],
+        };
+        let depth = args.taps * k;
+        let relative = relative(row, args.m, depth, stretch);
+        let half = |args: &GemmArgs, backwards| {
+            let scale = if row.half.native { scale.as_ptr() } else { core::ptr::null() };
+            let args = HalfArgs { gemm: *args, b: panels.ptr(), scale, unscale: unscale.as_ptr(), stretch };
+            // SAFETY: all memory is as large as the arguments say.
+            run(row.half.gemm_tasks(&args), backwards, |task| unsafe { (row.half.gemm)(&args, task) });
+        };
+        args.b = core::ptr::null();
+        let case = gemm::case(random);
+        gemm::check_by(row, random, &case, args, &oracle, relative, &half);
+    }
+
+    #[test]
+    fn matrices() {
+        let (ms, ns) = ([0, 1, 2, 5, 7, 8, 9, 13, 14, 15, 29, 131], [1, 2, 7, 16, 31, 33, 65, 100, 130]);
+        let ks = [0, 1, 2, 3, 17, 64, 65, 511, 513, 1100];
+        for row in rows() {
+            let mut random = Random(11);
+            for _ in 0..120 {
+                let [m, n, k] = [random.pick(&ms), random.pick(&ns), random.pick(&ks)];
+                let stride = k + random.below(5);
+                let (a, b) = (random.floats(m * stride + 1), random.floats(k * n));
+                let rows = Rows::Matrix { ptr: a.as_ptr(), stride: stride as isize };
+                let args = gemm::plain([m, n, k], 1, rows);
+                check(row, &mut random, args, &|m, _, k| a[m * stride + k], &b);
+            }
+        }
+    }
+
+    #[test]
+    fn convolutions() {
+        for row in rows() {
+            let mut random = Random(12);
+            for _ in 0..60 {
+                let image = Image::random(&mut random, &[1, 3, 16, 30, 64]);
+                let (n, k, taps) =
+                    (random.pick(&[1, 3, 16, 40, 70]), image.channels, image.kernel[0] * image.kernel[1]);
+                let (b, zeros) = (random.floats(taps * k * n), vec![0.0; k]);
+                let args = gemm::plain([image.pixels(), n, k], taps, Rows::Patches(image.patches(&zeros)));
+                check(row, &mut random, args, &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0), &b);
+            }
+        }
+    }
+
+    /// All bit patterns but NaN's, there and back.
+    #[test]
+    fn conversions() {
+        fn one<V: simd::Simd>() {
+            for bits in 0..=u16::MAX {
+                let (half, mut lanes, mut back) = ([bits; 16], [0f32; 16], [0u16; 16]);
+                // SAFETY: sixteen values are as many as any vector has.
+                unsafe {
+                    let wide = V::load_half(half.as_ptr());
+                    wide.store(lanes.as_mut_ptr());
+                    wide.store_half(back.as_mut_ptr());
+                }
+                let wanted = f16::from_bits(bits).to_f32();
+                if wanted.is_nan() {
+                    assert!(lanes[0].is_nan() && f16::from_bits(back[0]).is_nan());
+                } else {
+                    assert_eq!((lanes[0].to_bits(), back[0]), (wanted.to_bits(), bits));
+                }
+            }
+        }
+        one::<cpu::Portable>();
+    }
+
+    /// Between, beyond and below what half precision has.
+    #[test]
+    fn rounding() {
+        let mut random = Random(13);
+        for _ in 0..200_000 {
+            let x = f32::from_bits(random.next() as u32);
+            let mut half = [0u16; 16];
+            // SAFETY: sixteen values are as many as any vector has.
+            unsafe { <cpu::Portable as simd::Simd>::splat(x).store_half(half.as_mut_ptr()) };
+            let wanted = f16::from_f32(x);
+            assert!(
+                half[0] == wanted.to_bits() || (wanted.is_nan() && f16::from_bits(half[0]).is_nan()),
+                "{x}"
+            );
+        }
+    }
+
+    use simd::Simd;
 }
 
 mod attention {

@@ -8,14 +8,18 @@
 //! transform).
 //!
 //! A task owns strips of patches: it transforms a strip, multiplies all its places panel by panel, and transforms back,
-//! within a scratch area that stays in the cache.
+//! within a scratch area that stays in the cache. With weights in half precision and a CPU that computes in it, strips are
+//! rounded to it once they are transformed.
 
-use super::args::{GemmArgs, Rows, WinogradArgs};
-use super::gemm::{MAX_MR, Pixel, Tile, TileFns};
+use super::args::{Activation, GemmArgs, HalfArgs, Patches, Rows, WinogradArgs};
+use super::gemm::{self, Ahead, MAX_MR, Pixel, Tile, TileFns};
+use super::half::{HalfTile, HalfTileFns};
 use super::math;
-use super::simd::Simd;
-use crate::kernels::args::{Activation, Patches};
+use super::simd::{Element, F16, Simd};
+use core::marker::PhantomData;
 
+/// Alignment of a task's scratch, in bytes.
+const ALIGNMENT: usize = 64;
 /// Output pixels of a patch, in each direction.
 const OUT: usize = 4;
 /// Input pixels of a patch, in each direction.
@@ -53,6 +57,15 @@ pub fn weights(taps: &[f64; 9]) -> [f64; PLACES] {
     places
 }
 
+/// What a strip and its products consist of.
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    /// Bytes of an element of a transformed strip.
+    pub element: usize,
+    /// Columns of a panel.
+    pub nr: usize,
+}
+
 /// How the work is split, by shape alone.
 struct Split {
     /// Patches down and across, in all images.
@@ -66,10 +79,11 @@ struct Split {
 }
 
 impl Split {
-    fn new(images: usize, output: [usize; 2], k: usize, nr: usize) -> Split {
+    fn new(images: usize, output: [usize; 2], k: usize, format: Format) -> Split {
         let [down, across] = output.map(|size| size.div_ceil(OUT));
         let patches = images * down * across;
-        let most = (CACHE / (PLACES * (k + nr) * size_of::<f32>()) / UNIT * UNIT).clamp(UNIT, 4 * UNIT);
+        let patch = PLACES * (k * format.element + format.nr * size_of::<f32>());
+        let most = (CACHE / patch / UNIT * UNIT).clamp(UNIT, 4 * UNIT);
         // A small image is worth several tasks all the same.
         let strip = if patches >= 4 * most { most } else { patches.div_ceil(4).next_multiple_of(4) };
         let strip = strip.clamp(4, most);
@@ -77,46 +91,205 @@ impl Split {
         Split { down, across, patches, strip, strips, tasks: strips.min(SLOTS) }
     }
 
-    fn of(args: &GemmArgs, p: &Patches, nr: usize) -> Split {
-        Split::new(args.m / (p.output[0] * p.output[1]).max(1), p.output, args.k, nr)
+    fn of(args: &GemmArgs, p: &Patches, format: Format) -> Split {
+        Split::new(args.m / (p.output[0] * p.output[1]).max(1), p.output, args.k, format)
     }
 
-    /// Floats between two places, in a transformed strip and in its products.
+    /// Elements between two places, in a transformed strip and in its products.
     fn steps(&self, k: usize, nr: usize) -> [usize; 2] {
         // The innermost kernel may compute rows beyond the last.
         [self.strip * k + GAP, (self.strip + MAX_MR) * nr + GAP]
     }
+
+    /// Bytes of a task's transformed strip, and of its products.
+    fn bytes(&self, k: usize, format: Format) -> [usize; 2] {
+        let [step, product_step] = self.steps(k, format.nr);
+        let strip = (PLACES * step * format.element).next_multiple_of(ALIGNMENT);
+        [strip, (PLACES * product_step * size_of::<f32>()).next_multiple_of(ALIGNMENT)]
+    }
 }
 
-/// Floats of scratch that a convolution of `images` needs: output size, channels, and columns of a panel.
-pub fn winograd_scratch(images: usize, output: [usize; 2], k: usize, nr: usize) -> usize {
-    let split = Split::new(images, output, k, nr);
-    split.tasks * PLACES * split.steps(k, nr).iter().sum::<usize>()
+/// Floats of scratch that a convolution of `images` needs: output size and channels.
+pub fn winograd_scratch(images: usize, output: [usize; 2], k: usize, format: Format) -> usize {
+    let split = Split::new(images, output, k, format);
+    split.tasks * split.bytes(k, format).iter().sum::<usize>() / size_of::<f32>()
 }
 
-pub(super) fn tasks(args: &WinogradArgs, nr: usize) -> usize {
-    match &args.gemm.a {
-        Rows::Patches(p) if args.gemm.m > 0 && args.gemm.n > 0 => Split::of(&args.gemm, p, nr).tasks,
+pub(super) fn tasks(args: &GemmArgs, format: Format) -> usize {
+    match &args.a {
+        Rows::Patches(p) if args.m > 0 && args.n > 0 => Split::of(args, p, format).tasks,
         _ => 0,
     }
 }
 
+/// With f32 weights.
+///
 /// # Safety
 /// The CPU has V's instruction set, the rest is the contract of [`WinogradArgs`].
 #[inline(always)]
 pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
-    args: &WinogradArgs,
+    args: &WinogradArgs<GemmArgs>,
     task: usize,
     tiles: &TileFns<MR, NV>,
 ) {
-    let (nr, gemm) = (NV * V::LANES, &args.gemm);
+    let places = Single::<V, f32, MR, NV> { b: args.product.b, tiles, lanes: PhantomData };
+    let ends = Ends { scale: core::ptr::null(), unscale: core::ptr::null(), scratch: args.scratch };
+    // SAFETY: the caller's contract.
+    unsafe { strips::<V, _>(&args.product, &places, &ends, task) }
+}
+
+/// With weights in half precision, widened.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+pub(super) unsafe fn wide<V: Simd, const MR: usize, const NV: usize>(
+    args: &WinogradArgs<HalfArgs>,
+    task: usize,
+    tiles: &TileFns<MR, NV, F16>,
+) {
+    let HalfArgs { gemm, b, unscale, .. } = args.product;
+    let places = Single::<V, F16, MR, NV> { b, tiles, lanes: PhantomData };
+    let ends = Ends { scale: core::ptr::null(), unscale, scratch: args.scratch };
+    // SAFETY: the caller's contract.
+    unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
+}
+
+/// In half precision.
+///
+/// # Safety
+/// As [`run`], and the CPU has the instruction set of the tiles.
+#[inline(always)]
+pub(super) unsafe fn native<V: Simd, const MR: usize, const NV: usize>(
+    args: &WinogradArgs<HalfArgs>,
+    task: usize,
+    tiles: &HalfTileFns<MR, NV>,
+) {
+    let HalfArgs { gemm, b, scale, unscale, stretch } = args.product;
+    let places = Double::<V, MR, NV> { b, stretch: stretch.max(1), tiles, lanes: PhantomData };
+    let ends = Ends { scale, unscale, scratch: args.scratch };
+    // SAFETY: the caller's contract.
+    unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
+}
+
+/// What else a convolution is given: see [`HalfArgs`], and its scratch.
+struct Ends {
+    scale: *const f32,
+    unscale: *const f32,
+    scratch: *mut f32,
+}
+
+/// The products of the places of a strip with the weights.
+trait Places {
+    /// Elements of a transformed strip.
+    type Element: Element;
+    const FORMAT: Format;
+    const MR: usize;
+
+    /// `acc[r] = a[r] B` for rows r of one place, `k` apart, at panel times place of B.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set; rows are up to MR, and all of their memory is there.
+    unsafe fn multiply(
+        &self,
+        a: *const Self::Element,
+        rows: usize,
+        k: usize,
+        at: usize,
+        columns: usize,
+        acc: *mut f32,
+    );
+}
+
+/// Strips in f32.
+struct Single<'a, V, B: 'static, const MR: usize, const NV: usize> {
+    b: *const B,
+    tiles: &'a TileFns<MR, NV, B>,
+    lanes: PhantomData<V>,
+}
+
+impl<V: Simd, B, const MR: usize, const NV: usize> Places for Single<'_, V, B, MR, NV> {
+    type Element = f32;
+    const FORMAT: Format = Format { element: size_of::<f32>(), nr: NV * V::LANES };
+    const MR: usize = MR;
+
+    #[inline(always)]
+    unsafe fn multiply(
+        &self,
+        a: *const f32,
+        rows: usize,
+        k: usize,
+        at: usize,
+        columns: usize,
+        acc: *mut f32,
+    ) {
+        let nr = Self::FORMAT.nr;
+        let mut table = [[core::ptr::null(); MAX_MR]; 1];
+        for (r, pointer) in table[0][..MR].iter_mut().enumerate() {
+            *pointer = a.wrapping_add(if r < rows { r } else { 0 } * k);
+        }
+        // SAFETY: the caller's contract.
+        unsafe {
+            let b = self.b.add(at * k * nr);
+            let ahead = Ahead::of(b, nr * size_of::<B>());
+            self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&Tile {
+                table: &table,
+                k,
+                b,
+                nr,
+                acc,
+                ahead,
+            });
+        }
+    }
+}
+
+/// Strips in half precision.
+struct Double<'a, V, const MR: usize, const NV: usize> {
+    b: *const F16,
+    stretch: usize,
+    tiles: &'a HalfTileFns<MR, NV>,
+    lanes: PhantomData<V>,
+}
+
+impl<V: Simd, const MR: usize, const NV: usize> Places for Double<'_, V, MR, NV> {
+    type Element = F16;
+    const FORMAT: Format = Format { element: size_of::<F16>(), nr: 2 * NV * V::LANES };
+    const MR: usize = MR;
+
+    #[inline(always)]
+    unsafe fn multiply(
+        &self,
+        a: *const F16,
+        rows: usize,
+        k: usize,
+        at: usize,
+        columns: usize,
+        acc: *mut f32,
+    ) {
+        let nr = Self::FORMAT.nr;
+        // SAFETY: the caller's contract.
+        unsafe {
+            let b = self.b.add(at * k * nr);
+            let ahead = Ahead::of(b, nr * size_of::<F16>());
+            let stretch = gemm::even(k.max(1), self.stretch, 1);
+            let tile = HalfTile { a, stride: k, k, stretch, b, nr, acc, ahead };
+            self.tiles[columns.div_ceil(2 * V::LANES) - 1][rows - 1](&tile);
+        }
+    }
+}
+
+/// The strips of a task: transformed, multiplied, transformed back.
+#[inline(always)]
+unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, task: usize) {
     let Rows::Patches(p) = &gemm.a else { return };
-    let split = Split::of(gemm, p, nr);
+    let (nr, split) = (P::FORMAT.nr, Split::of(gemm, p, P::FORMAT));
     let [step, product_step] = split.steps(gemm.k, nr);
+    let [strip_bytes, product_bytes] = split.bytes(gemm.k, P::FORMAT);
     // SAFETY: the task's own part of the scratch, see `winograd_scratch`.
     let (strip, products) = unsafe {
-        let strip = args.scratch.add(task * PLACES * (step + product_step));
-        (strip, strip.add(PLACES * step))
+        let own = ends.scratch.byte_add(task * (strip_bytes + product_bytes));
+        (own.cast::<P::Element>(), own.byte_add(strip_bytes))
     };
     for number in (task * split.strips / split.tasks)..((task + 1) * split.strips / split.tasks) {
         let first = number * split.strip;
@@ -127,61 +300,44 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         };
         for i in 0..count {
             // SAFETY: the patch is one of the image's, and patch i of the strip is within the scratch.
-            unsafe { forward::<V>(p, corner(first + i), gemm.k, strip.add(i * gemm.k), step) };
+            unsafe {
+                let to = strip.add(i * gemm.k);
+                forward::<V, P::Element>(p, corner(first + i), [gemm.k, step], ends.scale, to);
+            }
         }
+        // As many rows to a tile as there are to another.
+        let most = gemm::even(count, P::MR, 1);
         for panel in 0..gemm.n.div_ceil(nr) {
+            let columns = nr.min(gemm.n - panel * nr);
             // SAFETY: strip, panel and products hold `count` patches of all places.
             unsafe {
-                multiply::<V, MR, NV>(gemm, panel, count, [strip, products], [step, product_step], tiles);
+                for place in 0..PLACES {
+                    for row in (0..count).step_by(most) {
+                        let a = strip.add(place * step + row * gemm.k);
+                        let acc = products.add(place * product_step + row * nr);
+                        let rows = most.min(count - row);
+                        places.multiply(a, rows, gemm.k, panel * PLACES + place, columns, acc);
+                    }
+                }
                 for i in 0..count {
-                    backward::<V>(
-                        gemm,
-                        p,
-                        corner(first + i),
-                        products.add(i * nr),
-                        product_step,
-                        panel * nr,
-                        nr,
-                    );
+                    let from = products.add(i * nr);
+                    let corner = corner(first + i);
+                    backward::<V>(gemm, ends.unscale, p, corner, from, product_step, [panel * nr, columns]);
                 }
             }
         }
     }
 }
 
-/// The products of all places of a strip with a panel of the weights.
+/// Transforms one patch: the places of its k channels, times their scales if there are any, `step` apart.
 #[inline(always)]
-unsafe fn multiply<V: Simd, const MR: usize, const NV: usize>(
-    args: &GemmArgs,
-    panel: usize,
-    count: usize,
-    [strip, products]: [*mut f32; 2],
-    [step, product_step]: [usize; 2],
-    tiles: &TileFns<MR, NV>,
+unsafe fn forward<V: Simd, E: Element>(
+    p: &Patches,
+    [image, y, x]: [usize; 3],
+    [k, step]: [usize; 2],
+    scale: *const f32,
+    to: *mut E,
 ) {
-    let nr = NV * V::LANES;
-    let vectors = nr.min(args.n - panel * nr).div_ceil(V::LANES);
-    let mut table = [[core::ptr::null(); MAX_MR]; 1];
-    for place in 0..PLACES {
-        // SAFETY: the place's rows of the strip, of the panel and of the products.
-        unsafe {
-            let b = args.b.add((panel * PLACES + place) * args.k * nr);
-            for row in (0..count).step_by(MR) {
-                let rows = MR.min(count - row);
-                for (r, pointer) in table[0][..MR].iter_mut().enumerate() {
-                    let own = row + if r < rows { r } else { 0 };
-                    *pointer = strip.add(place * step + own * args.k).cast_const();
-                }
-                let acc = products.add(place * product_step + row * nr);
-                tiles[vectors - 1][rows - 1](&Tile { table: &table, k: args.k, b, nr, acc });
-            }
-        }
-    }
-}
-
-/// Transforms one patch: the places of its k channels, `step` apart.
-#[inline(always)]
-unsafe fn forward<V: Simd>(p: &Patches, [image, y, x]: [usize; 3], k: usize, to: *mut f32, step: usize) {
     let pixel = Pixel::new(p, (image * p.output[0] + y) * p.output[1] + x);
     let mut from = [p.zeros; PLACES];
     match (pixel.tap(p, 0, 0), pixel.tap(p, IN - 1, IN - 1)) {
@@ -200,31 +356,40 @@ unsafe fn forward<V: Simd>(p: &Patches, [image, y, x]: [usize; 3], k: usize, to:
     let whole = k / V::LANES * V::LANES;
     for c in (0..whole).step_by(V::LANES) {
         // SAFETY: k channels of each pixel, zeros or image, and k values of each place.
-        unsafe { forward_channels::<V, false>(&from, c, V::LANES, to, step) };
+        unsafe { forward_channels::<V, E, false>(&from, [c, V::LANES], scale, to, step) };
     }
     if whole < k {
         // SAFETY: as above.
-        unsafe { forward_channels::<V, true>(&from, whole, k - whole, to, step) };
+        unsafe { forward_channels::<V, E, true>(&from, [whole, k - whole], scale, to, step) };
     }
+}
+
+#[inline(always)]
+unsafe fn load<V: Simd, const PARTIAL: bool>(from: *const f32, left: usize) -> V {
+    // SAFETY: the caller vouches for a vector, or `left` values if it is PARTIAL.
+    unsafe { if PARTIAL { V::load_first(from, left) } else { V::load(from) } }
 }
 
 /// One vector of channels, whole or PARTIAL.
 #[inline(always)]
-unsafe fn forward_channels<V: Simd, const PARTIAL: bool>(
+unsafe fn forward_channels<V: Simd, E: Element, const PARTIAL: bool>(
     from: &[*const f32; PLACES],
-    c: usize,
-    left: usize,
-    to: *mut f32,
+    [c, left]: [usize; 2],
+    scale: *const f32,
+    to: *mut E,
     step: usize,
 ) {
     // SAFETY: the caller's contract: `left` channels from c on.
     unsafe {
+        let scale = if scale.is_null() { None } else { Some(load::<V, PARTIAL>(scale.add(c), left)) };
         let mut half = [[V::splat(0.0); IN]; IN];
         for j in 0..IN {
             let mut d = [V::splat(0.0); IN];
             for (i, d) in d.iter_mut().enumerate() {
-                let from = from[i * IN + j].add(c);
-                *d = if PARTIAL { V::load_first(from, left) } else { V::load(from) };
+                *d = load::<V, PARTIAL>(from[i * IN + j].add(c), left);
+                if let Some(scale) = scale {
+                    *d = d.mul(scale);
+                }
             }
             for (i, v) in into_places(d).into_iter().enumerate() {
                 half[i][j] = v;
@@ -234,9 +399,9 @@ unsafe fn forward_channels<V: Simd, const PARTIAL: bool>(
             for (j, v) in into_places(row).into_iter().enumerate() {
                 let to = to.add((i * IN + j) * step + c);
                 if PARTIAL {
-                    v.store_first(to, left)
+                    E::store_first(v, to, left)
                 } else {
-                    v.store(to)
+                    E::store(v, to)
                 };
             }
         }
@@ -247,14 +412,13 @@ unsafe fn forward_channels<V: Simd, const PARTIAL: bool>(
 #[inline(always)]
 unsafe fn backward<V: Simd>(
     args: &GemmArgs,
+    unscale: *const f32,
     p: &Patches,
     [image, y, x]: [usize; 3],
     from: *const f32,
     step: usize,
-    column: usize,
-    nr: usize,
+    [column, columns]: [usize; 2],
 ) {
-    let columns = nr.min(args.n - column);
     let (rows, pixels) = (OUT.min(p.output[0] - y), OUT.min(p.output[1] - x));
     let first = (image * p.output[0] + y) * p.output[1] + x;
     // SAFETY: the first element of output row i of the patch, in C or what is laid out like it.
@@ -272,10 +436,8 @@ unsafe fn backward<V: Simd>(
                 }
                 *column = out_of_places(m);
             }
-            let bias = match args.bias.is_null() {
-                true => V::splat(0.0),
-                false => V::load_upto(args.bias.add(column + v), left),
-            };
+            let bias = value_or::<V>(args.bias, column + v, left, 0.0);
+            let unscale = value_or::<V>(unscale, column + v, left, 1.0);
             for i in 0..rows {
                 let mut row = [V::splat(0.0); IN];
                 for (value, column) in row.iter_mut().zip(&half) {
@@ -283,7 +445,7 @@ unsafe fn backward<V: Simd>(
                 }
                 let to = args.c.offset(at(i, args.c_stride)).add(v);
                 for (j, sum) in out_of_places(row).into_iter().enumerate().take(pixels) {
-                    let mut sum = sum.add(bias);
+                    let mut sum = sum.mul_add(unscale, bias);
                     if !args.residual.is_null() {
                         let residual = args.residual.offset(at(i, args.residual_stride)).add(v);
                         let residual = residual.offset(j as isize * args.residual_stride);
@@ -303,6 +465,13 @@ unsafe fn backward<V: Simd>(
             }
         }
     }
+}
+
+/// A vector of optional values, one a column.
+#[inline(always)]
+unsafe fn value_or<V: Simd>(values: *const f32, column: usize, left: usize, default: f32) -> V {
+    // SAFETY: the caller vouches for `left` values from this column on, if there are any.
+    unsafe { if values.is_null() { V::splat(default) } else { V::load_upto(values.add(column), left) } }
 }
 
 /// Six values of the input, as seen from the six points.

@@ -3,8 +3,8 @@
 use super::epilogue::finish;
 use super::{Call, OpError, Operator, Pad, Slice, problem, unsupported};
 use crate::graph::{Builder, Fact, Node, Tensor, ValueId, contiguous_strides};
-use crate::kernels::{Activation, DType, MapCode, winograd_scratch};
-use crate::plan::{Geometry, Instruction, Lower, Place, pack};
+use crate::kernels::{Activation, DType, MapCode, PLACES, winograd_scratch};
+use crate::plan::{Geometry, Instruction, Lower, Packing, Place, pack};
 use std::vec::Vec;
 
 /// `activation(conv(x, weights) + bias + residual)`. Inputs: x [n, c, spatial..], constant weights
@@ -83,7 +83,7 @@ impl Operator for Conv {
             true => Some(lower.even_image(node.inputs[2 + usize::from(self.bias)])?),
             false => None,
         };
-        self.grouped(lower, weights, &x, [bias.as_ref(), residual.as_ref()], &c)
+        self.grouped(lower, node, weights, [&x, &c], [bias.as_ref(), residual.as_ref()])
     }
 
     fn flops(&self, inputs: &[Fact], outputs: &[Fact]) -> u64 {
@@ -96,32 +96,41 @@ impl Conv {
     fn grouped(
         &self,
         lower: &mut Lower,
+        node: &Node,
         weights: &Tensor,
-        x: &Place,
+        [x, c]: [&Place; 2],
         [bias, residual]: [Option<&Place>; 2],
-        c: &Place,
     ) -> Result<(), OpError> {
         let (outputs, depth) = (weights.shape()[0] / self.groups, weights.shape()[1]);
         let (elements, taps) = (weights.as_f32()?, weights.shape()[2..].iter().product());
         let (geometry, activation) = (self.geometry(&weights.shape()[2..]), self.activation);
         let zeros = lower.zeros(depth);
-        let scratch = self.winograd_scratch(c, outputs, depth, lower.kernels.nr, &weights.shape()[2..]);
+        let minimal = self.is_minimal(c, outputs, depth, &weights.shape()[2..]);
         for group in 0..self.groups {
             let own = &elements[group * outputs * depth * taps..][..outputs * depth * taps];
-            let (packed, scratch) = match scratch {
-                Some(floats) => {
-                    let scratch = lower.allocate(&Fact::new(DType::F32, &[floats]), &[0]);
-                    (pack::winograd(own, outputs, depth, lower.kernels.nr), Some(scratch))
-                }
-                None => (pack::convolution(own, outputs, depth, taps, lower.kernels.nr), None),
+            let half = !minimal || lower.halves_winograd();
+            let scales = half.then(|| lower.scales(node, node.inputs[0], group * depth, depth)).flatten();
+            let packing = Packing::of(lower.kernels);
+            let (weights, scratch) = if minimal {
+                let [images, height, width] = [0, 1, 2].map(|axis| c.dims[axis]);
+                let format = packing.format(scales.is_some());
+                let floats = winograd_scratch(images, [height, width], depth, format);
+                let scratch = lower.allocate(&Fact::new(DType::F32, &[floats]), &[0]);
+                let at = pack::winograd(own, depth);
+                let weights = pack::Weights { depth: PLACES * depth, n: outputs, at: &at };
+                (lower.panels(&weights, scales.as_deref())?, Some(scratch))
+            } else {
+                let at = pack::convolution(own, depth, taps);
+                let weights = pack::Weights { depth: taps * depth, n: outputs, at: &at };
+                (lower.panels(&weights, scales.as_deref())?, None)
             };
-            let packed = lower.floats(&packed);
             let part = |p: &Place| p.part(p.rank() - 1, group * outputs, outputs);
             let input = x.part(3, group * depth, depth);
-            let [x, weights, zeros, c] = lower.view_each([&input, &packed, &zeros, &part(c)])?;
+            let [x, zeros, c] = lower.view_each([&input, &zeros, &part(c)])?;
             let bias = lower.optional_view(bias.map(part).as_ref())?;
             let residual = lower.optional_view(residual.map(part).as_ref())?;
             let scratch = lower.optional_view(scratch.as_ref())?;
+            lower.note_product(x, node.inputs[0], group * depth);
             lower.emit(Instruction::Conv {
                 x,
                 weights,
@@ -137,23 +146,16 @@ impl Conv {
         Ok(())
     }
 
-    /// Floats of scratch for Winograd's method, `None` where it does not pay: its transforms cost about 250 operations a
-    /// patch and channel, which the 108 multiplications have to make good that it saves for each patch, channel and
-    /// output; and four times the weights have to come from memory.
-    fn winograd_scratch(
-        &self,
-        c: &Place,
-        outputs: usize,
-        channels: usize,
-        nr: usize,
-        kernel: &[usize],
-    ) -> Option<usize> {
+    /// Whether Winograd's method pays: its transforms cost about 250 operations a patch and channel, which the 108
+    /// multiplications have to make good that it saves for each patch, channel and output; and four times the weights
+    /// have to come from memory.
+    fn is_minimal(&self, c: &Place, outputs: usize, channels: usize, kernel: &[usize]) -> bool {
         let plain = kernel == [3, 3] && self.stride == [1, 1] && self.dilation == [1, 1];
         let [images, height, width] = [0, 1, 2].map(|axis| c.dims[axis]);
         let patches = images * height.div_ceil(4) * width.div_ceil(4);
         let saved = 108.0 - 250.0 * (1.0 / outputs as f64 + 1.0 / channels as f64);
         let pays = saved > 25.0 && patches >= 16;
-        (plain && pays).then(|| winograd_scratch(images, [height, width], channels, nr))
+        plain && pays
     }
 
     /// One filter a channel.

@@ -73,9 +73,9 @@ impl Operator for MatMul {
             Some(weights) => {
                 merge_rows(&mut rows);
                 let elements = weights.as_f32()?;
-                let packed = pack::panels(k, n, lower.kernels.nr, |row, column| elements[row * n + column]);
-                let packed = lower.floats(&packed);
-                Matrix::Packed(lower.view(&packed)?)
+                let at = |row: usize, column: usize| f64::from(elements[row * n + column]);
+                let scales = lower.scales(node, node.inputs[0], 0, k);
+                Matrix::Packed(lower.panels(&pack::Weights { depth: k, n, at: &at }, scales.as_deref())?)
             }
             None => {
                 let b = lower.place(node.inputs[1])?.broadcast(&[lead, &[k, n]].concat());
@@ -88,6 +88,9 @@ impl Operator for MatMul {
         let bias = lower.optional_view(bias.as_ref())?;
         let [a, c] = lower.view_each([&rows[0], &rows[1]])?;
         let residual = lower.optional_view(rows.get(2))?;
+        if matches!(b, Matrix::Packed(_)) {
+            lower.note_product(a, node.inputs[0], 0);
+        }
         lower.emit(Instruction::Gemm { a, b, bias, residual, activation: self.activation, c });
         Ok(())
     }

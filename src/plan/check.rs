@@ -1,10 +1,10 @@
 //! Checks a plan once, before anything runs it: every access of every instruction lies inside of the arena or the
 //! weights, whatever the bytes say.
 
-use super::instruction::{Access, Geometry, Instruction, Matrix, Space, Span, View, ViewId};
+use super::instruction::{Access, Geometry, Instruction, Matrix, Panels, Scales, Space, Span, View, ViewId};
 use super::{ALIGNMENT, Plan, VERSION};
 use crate::kernels::{
-    AttentionShape, DType, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, attention_scratch,
+    AttentionShape, DType, F16, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, attention_scratch,
     norm_scratch, winograd_scratch,
 };
 
@@ -150,7 +150,7 @@ fn shapes(plan: &Plan, instruction: &Instruction) -> Sound {
                 same_dims(&at(residual)?, &at(c)?)?;
             }
             let scratch = scratch.map(at).transpose()?;
-            convolution(plan, at(x)?, [at(weights)?, at(zeros)?], bias, geometry, scratch, at(c)?)
+            convolution(plan, at(x)?, weights, at(zeros)?, (bias, geometry, scratch), at(c)?)
         }
         Instruction::Depthwise { x, weights, bias, geometry, zeros, c, .. } => {
             let (x, c) = (at(x)?, at(c)?);
@@ -224,7 +224,7 @@ fn optional_vector(plan: &Plan, id: Option<ViewId>, len: usize) -> Sound {
 }
 
 fn aligned(view: &View) -> Sound {
-    when(view.offset.is_multiple_of(ALIGNMENT as u64), "packed weights are misaligned")
+    when(view.offset.is_multiple_of(ALIGNMENT as u64), "scratch is misaligned")
 }
 
 /// f32 of this rank whose last axis has stride 1.
@@ -265,10 +265,31 @@ fn window(x: &View, y: &View, geometry: Geometry) -> Sound {
     when(geometry.pad.iter().all(|&p| small(p)), "a padding is too large")
 }
 
-fn packed(plan: &Plan, depth: usize, n: usize) -> Result<usize, &'static str> {
-    let width = plan.panel_width();
+/// Elements of a packed matrix.
+fn packed(plan: &Plan, half: bool, depth: usize, n: usize) -> Result<usize, &'static str> {
+    let width = plan.packing().columns(half);
     when((1..=1024).contains(&width), "panels have no width")?;
     n.div_ceil(width).checked_mul(width * depth).ok_or("a matrix is too large")
+}
+
+/// Packed constants of a product: `taps` times k columns of the left matrix, n of the result.
+fn panels(plan: &Plan, panels: Panels, [taps, k, n]: [usize; 3]) -> Sound {
+    let half = panels.scales.is_some();
+    let depth = taps.checked_mul(k).ok_or("a matrix is too large")?;
+    let element = if half { size_of::<F16>() } else { size_of::<f32>() };
+    let bytes = packed(plan, half, depth, n)?.checked_mul(element).ok_or("a matrix is too large")?;
+    when(panels.bytes >= bytes as u64, "packed weights are too short")?;
+    let end = panels.offset.checked_add(panels.bytes);
+    let inside = end.is_some_and(|end| end <= plan.weights().len() as u64);
+    when(inside, "packed weights reach outside of their memory")?;
+    when(panels.offset.is_multiple_of(ALIGNMENT as u64), "packed weights are misaligned")?;
+    match panels.scales {
+        Some(Scales { input, output, .. }) => {
+            optional_vector(plan, input, k)?;
+            optional_vector(plan, Some(output), n)
+        }
+        None => Ok(()),
+    }
 }
 
 fn map(plan: &Plan, steps: Span, inputs: Span, output: View) -> Sound {
@@ -297,10 +318,9 @@ fn map(plan: &Plan, steps: Span, inputs: Span, output: View) -> Sound {
 fn convolution(
     plan: &Plan,
     x: View,
-    [weights, zeros]: [View; 2],
-    bias: Option<ViewId>,
-    geometry: Geometry,
-    scratch: Option<View>,
+    weights: Panels,
+    zeros: View,
+    (bias, geometry, scratch): (Option<ViewId>, Geometry, Option<View>),
     c: View,
 ) -> Sound {
     image(&x)?;
@@ -313,11 +333,13 @@ fn convolution(
         let fits = kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1];
         when(fits, "Winograd's method is for 3x3 kernels of stride 1")?;
         let [images, height, width] = [0, 1, 2].map(|axis| c.layout.dim(axis));
-        vector(&scratch, winograd_scratch(images, [height, width], channels, plan.panel_width()))?;
+        let format = plan.packing().format(weights.scales.is_some());
+        when((1..=1024).contains(&format.nr), "panels have no width")?;
+        vector(&scratch, winograd_scratch(images, [height, width], channels, format))?;
+        aligned(&scratch)?;
         taps = PLACES;
     }
-    vector(&weights, packed(plan, taps * channels, n)?)?;
-    aligned(&weights)?;
+    panels(plan, weights, [taps, channels, n])?;
     vector(&zeros, channels)?;
     optional_vector(plan, bias, n)
 }
@@ -350,13 +372,9 @@ fn gemm(plan: &Plan, a: View, b: Matrix, bias: Option<ViewId>, residual: Option<
     rows(&c, rank)?;
     when((0..rank - 1).all(|axis| a.layout.dim(axis) == c.layout.dim(axis)), "the rows of a product differ")?;
     let (k, n) = (a.layout.dim(rank - 1), c.layout.dim(rank - 1));
-    let size = packed(plan, k, n)?;
     let at = |id| plan.view_at(id).ok_or("an operand does not exist");
     match b {
-        Matrix::Packed(id) => {
-            vector(&at(id)?, size)?;
-            aligned(&at(id)?)?;
-        }
+        Matrix::Packed(constants) => panels(plan, constants, [1, k, n])?,
         Matrix::Dynamic { matrix, scratch } => {
             let (matrix, scratch) = (at(matrix)?, at(scratch)?);
             let batches = (0..rank - 2).all(|axis| matrix.layout.dim(axis) == c.layout.dim(axis));
@@ -368,7 +386,7 @@ fn gemm(plan: &Plan, a: View, b: Matrix, bias: Option<ViewId>, residual: Option<
                 "the right matrix of a product does not fit",
             )?;
             let count: usize = (0..rank - 2).map(|axis| c.layout.dim(axis)).product();
-            vector(&scratch, size.checked_mul(count).ok_or("a matrix is too large")?)?;
+            vector(&scratch, packed(plan, false, k, n)?.checked_mul(count).ok_or("a matrix is too large")?)?;
             aligned(&scratch)?;
         }
     }
@@ -396,7 +414,8 @@ fn attention(plan: &Plan, [q, k, v, scratch, y]: [View; 5]) -> Sound {
     let heads = (0..rank - 2).try_fold(1usize, |heads, axis| heads.checked_mul(y.layout.dim(axis)));
     let heads = heads.ok_or("an attention is too large")?;
     let shape = AttentionShape { heads, m, n, depth, values };
-    let floats = attention_scratch(&shape, plan.panel_width()).ok_or("an attention is too large")?;
+    let floats =
+        attention_scratch(&shape, plan.packing().columns(false)).ok_or("an attention is too large")?;
     vector(&scratch, floats)?;
     aligned(&scratch)
 }
@@ -480,7 +499,7 @@ mod tests {
         let shares = b.push(Softmax { axis: 1, scale: 1.0 }, &[product]).unwrap();
         let exp = b.map1(MapCode::Exp, shares).unwrap();
         let graph = b.finish(vec![exp], vec!["y".into()]);
-        lower(&graph, cpu::find(crate::kernels::Isa::Portable).unwrap()).unwrap()
+        lower(&graph, cpu::find(crate::kernels::Isa::Portable).unwrap(), None).unwrap()
     }
 
     /// Memory at the plan's alignments.

@@ -1,6 +1,8 @@
 //! A plan in memory, with what goes with it: the host's operators, and how its arena is laid out.
 
 use super::arena::Placed;
+use super::lower::{Product, Report};
+use super::precision::Island;
 use super::{ALIGNMENT, Plan, PlanError};
 use crate::ops::Host;
 use rkyv::util::AlignedVec;
@@ -14,6 +16,7 @@ pub struct CompiledPlan {
     weights: AlignedVec<ALIGNMENT>,
     hosts: Vec<Host>,
     arena: Vec<Placed>,
+    report: Report,
 }
 
 impl CompiledPlan {
@@ -24,9 +27,10 @@ impl CompiledPlan {
         weights: AlignedVec<ALIGNMENT>,
         hosts: Vec<Host>,
         arena: Vec<Placed>,
+        report: Report,
     ) -> Result<CompiledPlan, PlanError> {
         Plan::view(&metadata, &weights)?;
-        Ok(CompiledPlan { metadata, weights, hosts, arena })
+        Ok(CompiledPlan { metadata, weights, hosts, arena, report })
     }
 
     pub fn plan(&self) -> Plan<'_> {
@@ -42,6 +46,21 @@ impl CompiledPlan {
     /// The operators that the host runs, by the number in their instructions.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
+    }
+
+    /// The products with constants.
+    pub fn products(&self) -> &[Product] {
+        &self.report.products
+    }
+
+    /// How many of the products are in half precision.
+    pub fn halves(&self) -> usize {
+        self.report.halves
+    }
+
+    /// The products that stay in f32 where half precision was asked for.
+    pub fn islands(&self) -> &[Island] {
+        &self.report.islands
     }
 
     /// The buffers of the arena, and the instructions between which each is in use.

@@ -1,6 +1,8 @@
 //! What a plan consists of. All of it is plain data of fixed size, archived by rkyv.
 
-use crate::kernels::{Activation, DType, IntCode, Isa, Layout, MapStep, PoolKind, ReduceKind};
+use crate::kernels::{
+    Activation, DType, F16, Format, IntCode, Isa, Kernels, Layout, MapStep, PoolKind, ReduceKind,
+};
 use rkyv::with::InlineAsBox;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -59,11 +61,61 @@ pub struct Geometry {
     pub pad: [u32; 2],
 }
 
+/// Constants in the panels that kernels read.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panels {
+    /// Bytes of the weights: f32, or with scales half precision.
+    pub offset: u64,
+    pub bytes: u64,
+    pub scales: Option<Scales>,
+}
+
+/// Powers of two around a product in half precision.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scales {
+    /// `f32[k]` that columns of the left matrix (channels of the image) are multiplied by, where kernels compute in half
+    /// precision.
+    pub input: Option<ViewId>,
+    /// `f32[n]` that columns of the result are multiplied by.
+    pub output: ViewId,
+    /// The depth over which sums stay in half precision.
+    pub stretch: u32,
+}
+
+/// How weights are packed: what the kernels that a plan is made for expect.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// Columns of an f32 panel.
+    pub nr: u32,
+    /// Columns of a panel in half precision.
+    pub half_nr: u32,
+    /// Whether the kernels compute in half precision, or only read it.
+    pub half_native: bool,
+}
+
+impl Packing {
+    pub fn of(kernels: &Kernels) -> Packing {
+        let half = &kernels.half;
+        Packing { nr: kernels.nr as u32, half_nr: half.nr as u32, half_native: half.native }
+    }
+
+    /// Columns of a panel.
+    pub fn columns(self, half: bool) -> usize {
+        (if half { self.half_nr } else { self.nr }) as usize
+    }
+
+    /// Of Winograd's method.
+    pub fn format(self, half: bool) -> Format {
+        let element = if half && self.half_native { size_of::<F16>() } else { size_of::<f32>() };
+        Format { element, nr: self.columns(half) }
+    }
+}
+
 /// The right matrix of a product.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matrix {
-    /// Packed panels of constants, one matrix for all batches: `f32[floats]`.
-    Packed(ViewId),
+    /// One constant matrix for all batches.
+    Packed(Panels),
     /// Computed at run time: `[batch.., k, n]`, packed into `scratch`, `f32[floats]`, before use.
     Dynamic { matrix: ViewId, scratch: ViewId },
 }
@@ -122,10 +174,10 @@ pub enum Instruction {
         scratch: ViewId,
         y: ViewId,
     },
-    /// x `[n, h, w, k]`, c `[n, y, x, outputs]`, weights packed `f32[floats]`, zeros `f32[k or more]`.
+    /// x `[n, h, w, k]`, c `[n, y, x, outputs]`, zeros `f32[k or more]`.
     Conv {
         x: ViewId,
-        weights: ViewId,
+        weights: Panels,
         bias: Option<ViewId>,
         residual: Option<ViewId>,
         activation: Activation,
@@ -191,8 +243,7 @@ pub enum Instruction {
 pub struct PlanData<'a> {
     pub version: u32,
     pub isa: Isa,
-    /// Columns of a packed panel.
-    pub panel_width: u32,
+    pub packing: Packing,
     pub arena_bytes: u64,
     #[rkyv(with = InlineAsBox)]
     pub instructions: &'a [Instruction],
@@ -215,6 +266,15 @@ pub struct PlanData<'a> {
 pub enum Access {
     Read,
     Write,
+}
+
+impl Panels {
+    /// Calls `f` with every view that is named.
+    fn views(self, f: &mut dyn FnMut(ViewId)) {
+        if let Some(Scales { input, output, .. }) = self.scales {
+            input.into_iter().chain([output]).for_each(f);
+        }
+    }
 }
 
 impl Instruction {
@@ -244,7 +304,7 @@ impl Instruction {
             Instruction::Gemm { a, b, bias, residual, c, .. } => {
                 f(a, Read);
                 match b {
-                    Matrix::Packed(packed) => f(packed, Read),
+                    Matrix::Packed(panels) => panels.views(&mut |id| f(id, Read)),
                     Matrix::Dynamic { matrix, scratch } => {
                         f(matrix, Read);
                         f(scratch, Write);
@@ -259,7 +319,8 @@ impl Instruction {
                 f(y, Write);
             }
             Instruction::Conv { x, weights, bias, residual, zeros, scratch, c, .. } => {
-                [x, weights, zeros].into_iter().for_each(|id| f(id, Read));
+                [x, zeros].into_iter().for_each(|id| f(id, Read));
+                weights.views(&mut |id| f(id, Read));
                 optional(&[bias, residual], &mut f);
                 scratch.into_iter().for_each(|id| f(id, Write));
                 f(c, Write);

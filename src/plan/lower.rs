@@ -5,11 +5,15 @@
 //! that NHWC spreads through the network by itself and is undone only where something needs another order.
 
 use super::arena::{self, Buffer, Placed};
-use super::instruction::{Access, Instruction, PlanData, Port, Space, Span, View, ViewId};
+use super::instruction::{
+    Access, Instruction, Packing, Panels, PlanData, Port, Scales, Space, Span, View, ViewId,
+};
+use super::pack::Weights;
 use super::place::{Place, Source};
+use super::precision::{Depth, Island, Ranges};
 use super::{ALIGNMENT, CompiledPlan, PlanError, VERSION};
-use crate::graph::{Fact, Graph, Tensor, ValueId};
-use crate::kernels::{Kernels, Layout, MapStep};
+use crate::graph::{Fact, Graph, Node, Tensor, ValueId};
+use crate::kernels::{DType, Kernels, Layout, MapStep};
 use crate::ops::{Concat, Host, Op, OpError, Operator, problem};
 use rkyv::util::AlignedVec;
 use std::collections::HashMap;
@@ -44,14 +48,41 @@ pub struct Lower<'g> {
     weights: AlignedVec<ALIGNMENT>,
     zeros: Option<(usize, Place)>,
     hosts: Vec<Host>,
+    half: Option<(&'g Ranges, Depth)>,
+    report: Report,
 }
 
-/// Makes the plan of a graph for an instruction set.
+/// What a plan's instructions do not say.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) products: Vec<Product>,
+    /// Products in half precision.
+    pub(super) halves: usize,
+    pub(super) islands: Vec<Island>,
+}
+
+/// A product with constants: where its left matrix lies when the instruction has just run, and what that is.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    pub instruction: usize,
+    pub view: ViewId,
+    /// Its columns are the channels of this value from the first one on.
+    pub value: ValueId,
+    pub first: usize,
+    pub columns: usize,
+}
+
+/// Makes the plan of a graph for an instruction set: in f32, or, given what values its products have seen, with these in
+/// half precision (weights, and arithmetic too where the instruction set has it).
 ///
 /// # Errors
 /// If a node has no kernel for its operands.
-pub fn lower(graph: &Graph, kernels: &'static Kernels) -> Result<CompiledPlan, LowerError> {
-    let mut lower = Lower::new(graph, kernels);
+pub fn lower(
+    graph: &Graph,
+    kernels: &'static Kernels,
+    half: Option<(&Ranges, Depth)>,
+) -> Result<CompiledPlan, LowerError> {
+    let mut lower = Lower::new(graph, kernels, half);
     for &input in &graph.inputs {
         lower.result(input, &canonical(graph.fact(input).rank()));
     }
@@ -73,7 +104,7 @@ pub fn lower(graph: &Graph, kernels: &'static Kernels) -> Result<CompiledPlan, L
 }
 
 impl<'g> Lower<'g> {
-    fn new(graph: &'g Graph, kernels: &'static Kernels) -> Lower<'g> {
+    fn new(graph: &'g Graph, kernels: &'static Kernels, half: Option<(&'g Ranges, Depth)>) -> Lower<'g> {
         let mut consumers = std::vec![Vec::new(); graph.values.len()];
         for (i, node) in graph.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|input| consumers[input.index()].push(i));
@@ -104,6 +135,8 @@ impl<'g> Lower<'g> {
             weights: AlignedVec::new(),
             zeros: None,
             hosts: Vec::new(),
+            half,
+            report: Report::default(),
         }
     }
 
@@ -210,7 +243,67 @@ impl<'g> Lower<'g> {
     pub fn floats(&mut self, values: &[f32]) -> Place {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         let source = self.store(&bytes);
-        Place::dense(source, &Fact::new(crate::kernels::DType::F32, &[values.len()]), &[0])
+        Place::dense(source, &Fact::new(DType::F32, &[values.len()]), &[0])
+    }
+
+    /// The powers of two for some columns of a product's left matrix, channels of `value` from `first` on, if the product
+    /// is to be computed in half precision; all 1 where the kernels only read it.
+    pub fn scales(&mut self, node: &Node, value: ValueId, first: usize, columns: usize) -> Option<Vec<f32>> {
+        let (ranges, _) = self.half?;
+        if !self.kernels.half.native {
+            return Some(std::vec![1.0; columns]);
+        }
+        match ranges.scales(value, first, columns) {
+            Ok(scales) => Some(scales),
+            Err(reason) => {
+                self.report.islands.push(Island { node: node.name.clone(), reason });
+                None
+            }
+        }
+    }
+
+    /// Whether convolutions by Winograd's method may be computed in half precision.
+    pub fn halves_winograd(&self) -> bool {
+        self.half.is_some_and(|(_, depth)| depth.winograd)
+    }
+
+    /// Packs constants, in half precision if there are scales.
+    ///
+    /// # Errors
+    /// If there are too many for a view.
+    pub fn panels(&mut self, weights: &Weights<'_>, scales: Option<&[f32]>) -> Result<Panels, OpError> {
+        let Some(scales) = scales else {
+            let packed = weights.panels(self.kernels.nr);
+            return Ok(self.packed(packed.iter().flat_map(|x| x.to_le_bytes())));
+        };
+        let (halves, unscale) = weights.halves(self.kernels.half.nr, scales);
+        let panels = self.packed(halves.iter().flat_map(|x| x.to_le_bytes()));
+        let output = self.floats(&unscale);
+        let output = self.view(&output)?;
+        let input = match self.kernels.half.native {
+            true => {
+                let input = self.floats(scales);
+                Some(self.view(&input)?)
+            }
+            false => None,
+        };
+        self.report.halves += 1;
+        let stretch = self.half.map_or(1, |(_, depth)| depth.stretch);
+        Ok(Panels { scales: Some(Scales { input, output, stretch }), ..panels })
+    }
+
+    fn packed(&mut self, bytes: impl Iterator<Item = u8>) -> Panels {
+        let (offset, bytes) = (self.align(), bytes.collect::<Vec<u8>>());
+        self.weights.extend_from_slice(&bytes);
+        Panels { offset: offset as u64, bytes: bytes.len() as u64, scales: None }
+    }
+
+    /// Notes that the instruction to come multiplies a view, channels of `value` from `first` on, with constants.
+    pub fn note_product(&mut self, view: ViewId, value: ValueId, first: usize) {
+        let layout = &self.views[view as usize].1.layout;
+        let columns = layout.dim(layout.rank().saturating_sub(1));
+        let instruction = self.instructions.len();
+        self.report.products.push(Product { instruction, view, value, first, columns });
     }
 
     /// At least `count` zeros, the same for all who ask.
@@ -226,10 +319,16 @@ impl<'g> Lower<'g> {
     }
 
     fn store(&mut self, bytes: &[u8]) -> Source {
-        let offset = self.weights.len().next_multiple_of(ALIGNMENT);
-        self.weights.resize(offset, 0);
+        let offset = self.align();
         self.weights.extend_from_slice(bytes);
         Source::Weights(offset as u64)
+    }
+
+    /// The next aligned offset of the weights.
+    fn align(&mut self) -> usize {
+        let offset = self.weights.len().next_multiple_of(ALIGNMENT);
+        self.weights.resize(offset, 0);
+        offset
     }
 
     /// Registers a place as a view.
@@ -329,7 +428,7 @@ impl<'g> Lower<'g> {
         let data = PlanData {
             version: VERSION,
             isa: self.kernels.isa,
-            panel_width: self.kernels.nr as u32,
+            packing: Packing::of(self.kernels),
             arena_bytes: arena_bytes as u64,
             instructions: &self.instructions,
             views: &views,
@@ -340,7 +439,7 @@ impl<'g> Lower<'g> {
             names: &names,
         };
         let metadata = rkyv::to_bytes::<rkyv::rancor::Error>(&data).map_err(LowerError::Archive)?;
-        Ok(CompiledPlan::new(metadata, self.weights, self.hosts, arena)?)
+        Ok(CompiledPlan::new(metadata, self.weights, self.hosts, arena, self.report)?)
     }
 
     fn ports<'n>(

@@ -15,6 +15,8 @@ mod operands;
 pub(crate) mod pack;
 #[cfg(feature = "compile")]
 mod place;
+#[cfg(feature = "compile")]
+mod precision;
 
 mod check;
 mod instruction;
@@ -24,22 +26,26 @@ pub use arena::{Buffer, Placed};
 #[cfg(feature = "compile")]
 pub use compiled::CompiledPlan;
 #[cfg(feature = "compile")]
-pub use lower::{Lower, LowerError, lower};
+pub use lower::{Lower, LowerError, Product, lower};
 #[cfg(feature = "compile")]
 pub(crate) use lower::{canonical, channels_last};
 #[cfg(feature = "compile")]
 pub(crate) use operands::{element_wise, merge_rows, natural_order};
 #[cfg(feature = "compile")]
 pub use place::{Place, Source};
+#[cfg(feature = "compile")]
+pub use precision::{Depth, Island, Ranges};
 
 pub use check::PlanError;
-pub use instruction::{Geometry, Instruction, Matrix, PlanData, Port, Space, Span, View, ViewId};
+pub use instruction::{
+    Geometry, Instruction, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span, View, ViewId,
+};
 
 use instruction::ArchivedPlanData;
 use rkyv::rancor::Infallible;
 
 /// Version of the plan format. Another one is another program.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Alignment of the arena, of the weights and of every buffer within, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: usize = 64;
@@ -87,9 +93,8 @@ impl<'a> Plan<'a> {
         decode(&self.root.isa)
     }
 
-    /// Columns of a packed panel: what the weights' packing depends on.
-    pub fn panel_width(&self) -> usize {
-        self.root.panel_width.to_native() as usize
+    pub fn packing(&self) -> Packing {
+        decode(&self.root.packing)
     }
 
     /// Size of the working memory that one evaluation needs, in bytes.

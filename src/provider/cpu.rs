@@ -65,7 +65,7 @@ impl Network {
     /// As [`Network::new`].
     pub fn compile(graph: &Graph, settings: Settings) -> Result<Network, NetworkError> {
         let kernels = Self::kernels(settings.isa)?;
-        let plan = lower(graph, kernels)?;
+        let plan = lower(graph, kernels, None)?;
         let arena = Arena::new(plan.plan().arena_bytes())?;
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -113,7 +113,7 @@ pub fn run(plan: &CompiledPlan, inputs: &[(String, Tensor)]) -> Result<Vec<Tenso
 }
 
 pub fn compile(graph: &Graph, row: &'static Kernels) -> Result<CompiledPlan, String> {
-    lower(graph, row).map_err(|e| e.to_string())
+    lower(graph, row, None).map_err(|e| e.to_string())
 }
 
 /// How far `found` is from `wanted`: the largest difference over the largest wanted magnitude (at least `floor`).

@@ -1,6 +1,6 @@
 //! Vectors of AArch64: four lanes with NEON.
 
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{F16, Simd};
 use core::arch::aarch64::*;
 
 #[derive(Clone, Copy)]
@@ -38,6 +38,26 @@ impl Simd for Neon {
     unsafe fn store(self, ptr: *mut f32) {
         // SAFETY: the caller vouches for four values.
         unsafe { vst1q_f32(ptr, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(ptr: *const F16) -> Self {
+        // SAFETY: the caller vouches for the instruction set and four values.
+        Neon(unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(ptr))) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_half(self, ptr: *mut F16) {
+        // SAFETY: the caller vouches for four values.
+        unsafe { vst1_u16(ptr, vreinterpret_u16_f16(vcvt_f16_f32(self.0))) }
+    }
+
+    #[inline(always)]
+    fn prefetch(ptr: *const u8) {
+        // SAFETY: a prefetch reads nothing; there is no stable intrinsic for it.
+        unsafe {
+            core::arch::asm!("prfm pldl2keep, [{}]", in(reg) ptr, options(nostack, readonly, preserves_flags));
+        }
     }
 
     #[inline(always)]

@@ -7,13 +7,19 @@ mod arm;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_half;
 
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+#[cfg(test)]
+pub(super) use portable::Portable;
+
 use super::args::*;
-use super::simd::Simd;
-use super::{attention, gemm, map, norm, pool, reduce, softmax, winograd};
+use super::simd::{F16, Simd};
+use super::winograd::Format;
+use super::{attention, gemm, half, map, norm, pool, reduce, softmax, winograd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// An instruction set that kernels are compiled for.
@@ -25,10 +31,11 @@ pub enum Isa {
     ArmNeon,
     X86Avx2,
     X86Avx512,
+    X86Avx512Fp16,
 }
 
 impl Isa {
-    pub const ALL: [Isa; 4] = [Isa::X86Avx512, Isa::X86Avx2, Isa::ArmNeon, Isa::Portable];
+    pub const ALL: [Isa; 5] = [Isa::X86Avx512Fp16, Isa::X86Avx512, Isa::X86Avx2, Isa::ArmNeon, Isa::Portable];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -36,6 +43,7 @@ impl Isa {
             Isa::ArmNeon => "arm-neon",
             Isa::X86Avx2 => "x86-avx2",
             Isa::X86Avx512 => "x86-avx512",
+            Isa::X86Avx512Fp16 => "x86-avx512fp16",
         }
     }
 
@@ -46,6 +54,9 @@ impl Isa {
             Isa::ArmNeon => &["neon"],
             Isa::X86Avx2 => &["avx2", "fma", "f16c"],
             Isa::X86Avx512 => &["avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2", "fma"],
+            Isa::X86Avx512Fp16 => {
+                &["avx512fp16", "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2", "fma"]
+            }
         }
     }
 
@@ -56,6 +67,7 @@ impl Isa {
             Isa::ArmNeon => cfg!(all(target_arch = "aarch64", target_feature = "neon")),
             Isa::X86Avx2 => x86_has_avx2(),
             Isa::X86Avx512 => x86_has_avx2() && x86_has_avx512(),
+            Isa::X86Avx512Fp16 => x86_has_avx2() && x86_has_avx512() && x86_has_avx512fp16(),
         }
     }
 }
@@ -68,7 +80,7 @@ impl core::fmt::Display for Isa {
 
 /// The name is not one of an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown instruction set; known are portable, arm-neon, x86-avx2, x86-avx512")]
+#[error("unknown instruction set; known are portable, arm-neon, x86-avx2, x86-avx512, x86-avx512fp16")]
 pub struct UnknownIsa;
 
 impl core::str::FromStr for Isa {
@@ -101,6 +113,18 @@ fn x86_has_avx512() -> bool {
     has!("avx512f", "avx512vl", "avx512bw", "avx512dq")
 }
 
+#[cfg(target_arch = "x86_64")]
+fn x86_has_avx512fp16() -> bool {
+    // A hypervisor may hide it: who builds for such a machine says so, as they would with `-C target-feature`, which
+    // compilers of 2026 do not survive.
+    has!("avx512fp16") || cfg!(fewstep_avx512fp16)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn x86_has_avx512fp16() -> bool {
+    false
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 fn x86_has_avx2() -> bool {
     false
@@ -125,7 +149,8 @@ pub struct Kernels {
     /// Columns of a GEMM tile and of a packed panel.
     pub nr: usize,
     pub gemm: unsafe fn(&GemmArgs, usize),
-    pub winograd: unsafe fn(&WinogradArgs, usize),
+    pub half: HalfKernels,
+    pub winograd: unsafe fn(&WinogradArgs<GemmArgs>, usize),
     /// By phase and task, as `norm`.
     pub attention: unsafe fn(&AttentionArgs, usize, usize),
     pub pack: unsafe fn(&PackArgs, usize),
@@ -139,13 +164,53 @@ pub struct Kernels {
     pub reduce: unsafe fn(&ReduceArgs, usize),
 }
 
-impl Kernels {
-    pub fn gemm_tasks(&self, args: &GemmArgs) -> usize {
-        gemm::tasks(args, self.mr, self.nr)
+/// The kernels of an instruction set for weights in half precision.
+#[derive(Clone, Copy, Debug)]
+pub struct HalfKernels {
+    /// Whether they compute in half precision, or only read it.
+    pub native: bool,
+    /// Columns of a tile and of a packed panel.
+    pub nr: usize,
+    /// Rows of a tile.
+    mr: usize,
+    pub gemm: unsafe fn(&HalfArgs, usize),
+    pub winograd: unsafe fn(&WinogradArgs<HalfArgs>, usize),
+}
+
+impl HalfKernels {
+    pub fn gemm_tasks(&self, args: &HalfArgs) -> usize {
+        let grain =
+            if self.native { half::grain(args, self.mr, self.nr) } else { gemm::grain(self.mr, self.nr) };
+        gemm::tasks(&args.gemm, grain)
     }
 
-    pub fn winograd_tasks(&self, args: &WinogradArgs) -> usize {
-        winograd::tasks(args, self.nr)
+    pub fn winograd_tasks(&self, args: &WinogradArgs<HalfArgs>) -> usize {
+        winograd::tasks(&args.product.gemm, self.format())
+    }
+
+    /// Of Winograd's method.
+    pub fn format(&self) -> Format {
+        Format { element: if self.native { size_of::<F16>() } else { size_of::<f32>() }, nr: self.nr }
+    }
+
+    /// Elements of a packed B with `k` rows (all taps) and `n` columns.
+    pub fn packed_len(&self, k: usize, n: usize) -> usize {
+        n.div_ceil(self.nr) * self.nr * k
+    }
+}
+
+impl Kernels {
+    pub fn gemm_tasks(&self, args: &GemmArgs) -> usize {
+        gemm::tasks(args, gemm::grain(self.mr, self.nr))
+    }
+
+    pub fn winograd_tasks(&self, args: &WinogradArgs<GemmArgs>) -> usize {
+        winograd::tasks(&args.product, self.format())
+    }
+
+    /// Of Winograd's method.
+    pub fn format(&self) -> Format {
+        Format { element: size_of::<f32>(), nr: self.nr }
     }
 
     pub fn attention_phases(&self, args: &AttentionArgs) -> usize {
@@ -160,7 +225,7 @@ impl Kernels {
         gemm::pack_tasks(args, self.nr)
     }
 
-    /// Floats of a packed B with `k` rows (all taps) and `n` columns.
+    /// Floats of a packed f32 B with `k` rows (all taps) and `n` columns.
     pub fn packed_len(&self, k: usize, n: usize) -> usize {
         n.div_ceil(self.nr) * self.nr * k
     }
@@ -220,7 +285,7 @@ macro_rules! row {
         $(#[$enable])?
         unsafe fn tile<const R: usize, const N: usize>(t: &gemm::Tile) {
             // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
-            unsafe { gemm::tile::<$v, R, N>(t) }
+            unsafe { gemm::tile::<$v, f32, R, N>(t) }
         }
 
         $(#[$enable])?
@@ -229,8 +294,28 @@ macro_rules! row {
             unsafe { gemm::run::<$v, MR, NV>(args, task, &TILES) }
         }
 
+        const WIDE: gemm::TileFns<MR, NV, F16> = [$(row!(@wide $nv, $rows)),*];
+
         $(#[$enable])?
-        unsafe fn winograd(args: &WinogradArgs, task: usize) {
+        unsafe fn wide_tile<const R: usize, const N: usize>(t: &gemm::Tile<F16>) {
+            // SAFETY: as for `tile`.
+            unsafe { gemm::tile::<$v, F16, R, N>(t) }
+        }
+
+        $(#[$enable])?
+        unsafe fn wide(args: &HalfArgs, task: usize) {
+            // SAFETY: as for `tile`.
+            unsafe { half::wide::<$v, MR, NV>(args, task, &WIDE) }
+        }
+
+        $(#[$enable])?
+        unsafe fn wide_winograd(args: &WinogradArgs<HalfArgs>, task: usize) {
+            // SAFETY: as for `tile`.
+            unsafe { winograd::wide::<$v, MR, NV>(args, task, &WIDE) }
+        }
+
+        $(#[$enable])?
+        unsafe fn winograd(args: &WinogradArgs<GemmArgs>, task: usize) {
             // SAFETY: as for `tile`.
             unsafe { winograd::run::<$v, MR, NV>(args, task, &TILES) }
         }
@@ -262,10 +347,18 @@ macro_rules! row {
             isa: $isa,
             mr: MR,
             nr: NV * <$v as Simd>::LANES,
+            half: HalfKernels {
+                native: false,
+                nr: NV * <$v as Simd>::LANES,
+                mr: MR,
+                gemm: wide,
+                winograd: wide_winograd,
+            },
             gemm, winograd, attention, pack, depthwise, map, norm, softmax, resample, pool: pool_, reduce: reduce_,
         }
     }};
     (@tiles $nv:literal, [$($rows:literal),*]) => { [$(tile::<$rows, $nv>),*] };
+    (@wide $nv:literal, [$($rows:literal),*]) => { [$(wide_tile::<$rows, $nv>),*] };
     (@each $v:ty, $enable:tt, $($name:ident($args:ident) = $family:ident::$body:ident),*) => {
         $(row!(@one $v, $enable, $name($args) = $family::$body);)*
     };
@@ -278,13 +371,70 @@ macro_rules! row {
     };
 }
 
+/// The kernels that compute in half precision, likewise: `$tile` is the innermost one, which exists for every number of rows.
+#[cfg(target_arch = "x86_64")]
+macro_rules! half {
+    ($v:ty, $tile:path, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt) => {{
+        const MR: usize = $rows.len();
+        const NV: usize = [$($nv),*].len();
+        const NR: usize = 2 * NV * <$v as Simd>::LANES;
+        const TILES: half::HalfTileFns<MR, NV> = [$(half!(@tiles $tile, $nv, $rows)),*];
+        const FEW: gemm::TileFns<6, { 2 * NV }, F16> = [
+            $([few::<1, { 2 * $nv - 1 }>, few::<2, { 2 * $nv - 1 }>, few::<3, { 2 * $nv - 1 }>,
+            few::<4, { 2 * $nv - 1 }>, few::<6, { 2 * $nv - 1 }>, few::<6, { 2 * $nv - 1 }>],
+            [few::<1, { 2 * $nv }>, few::<2, { 2 * $nv }>, few::<3, { 2 * $nv }>,
+            few::<4, { 2 * $nv }>, few::<6, { 2 * $nv }>, few::<6, { 2 * $nv }>]),*
+        ];
+
+        #[$enable]
+        unsafe fn few<const R: usize, const N: usize>(t: &gemm::Tile<F16>) {
+            // SAFETY: as for `native`.
+            unsafe { gemm::tile::<$v, F16, R, N>(t) }
+        }
+
+        #[$enable]
+        unsafe fn native(args: &HalfArgs, task: usize) {
+            // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
+            unsafe {
+                if half::is_few(args) {
+                    half::few::<$v, { 2 * NV }>(args, task, &FEW)
+                } else {
+                    half::native::<$v, MR, NV>(args, task, &TILES)
+                }
+            }
+        }
+
+        #[$enable]
+        unsafe fn winograd(args: &WinogradArgs<HalfArgs>, task: usize) {
+            // SAFETY: as for `native`.
+            unsafe { winograd::native::<$v, MR, NV>(args, task, &TILES) }
+        }
+
+        HalfKernels { native: true, nr: NR, mr: MR, gemm: native, winograd }
+    }};
+    (@tiles $tile:path, $nv:literal, [$($rows:literal),*]) => { [$({ use $tile as tile; tile::<$rows, $nv> }),*] };
+}
+
+#[cfg(target_arch = "x86_64")]
+const AVX512: Kernels = row!(
+    Isa::X86Avx512, x86::Avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")],
+    nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6, 7, 8, 10, 10, 12, 12, 14, 14]
+);
+
 /// Every instruction set of this architecture, best first.
 pub static ROWS: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
-    row!(
-        Isa::X86Avx512, x86::Avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")],
-        nv = [1, 2], tiles = [1, 2, 3, 4, 6, 6, 8, 8, 10, 10, 12, 12]
-    ),
+    Kernels {
+        isa: Isa::X86Avx512Fp16,
+        half: half!(
+            x86::Avx512, x86_half::tile,
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512fp16,avx2,fma")],
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        ),
+        ..AVX512
+    },
+    #[cfg(target_arch = "x86_64")]
+    AVX512,
     #[cfg(target_arch = "x86_64")]
     row!(
         Isa::X86Avx2, x86::Avx2, #[target_feature(enable = "avx2,fma,f16c")],

@@ -1,6 +1,6 @@
 //! Four lanes in plain Rust, which the compiler maps to what the target has by default.
 
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{F16, Simd};
 use core::array::from_fn;
 
 #[derive(Clone, Copy)]
@@ -17,6 +17,40 @@ impl Portable {
     fn from_bits(bits: [u32; 4]) -> Self {
         Portable(from_fn(|i| f32::from_bits(bits[i])))
     }
+}
+
+/// What the exponents of single and half precision are apart, as a factor.
+const EXPONENTS: f32 = f32::from_bits((127 + 112) << 23);
+
+/// Half to single precision: the bits moved to their places, and a product that adjusts the exponent, normalising what
+/// was denormal.
+#[inline(always)]
+fn widened(half: F16) -> f32 {
+    let bits = u32::from(half);
+    let magnitude = (bits & 0x7fff) << 13;
+    let value = f32::from_bits(magnitude) * EXPONENTS;
+    let special = if bits & 0x7c00 == 0x7c00 { 0xff << 23 } else { 0 };
+    f32::from_bits(value.to_bits() | special | (bits & 0x8000) << 16)
+}
+
+/// Single to half precision, ties to even.
+#[inline(always)]
+fn narrowed(single: f32) -> F16 {
+    let (bits, magnitude) = (single.to_bits(), single.abs());
+    let sign = (bits >> 16 & 0x8000) as F16;
+    if single.is_nan() {
+        return sign | 0x7e00;
+    }
+    // From half way between the largest number and the next power of two on.
+    if magnitude >= 65520.0 {
+        return sign | 0x7c00;
+    }
+    // Below the smallest normal number, adding 1/2 rounds at the last place that a denormal has.
+    if magnitude < f32::from_bits((127 - 14) << 23) {
+        return sign | ((magnitude + 0.5).to_bits() - 0.5f32.to_bits()) as F16;
+    }
+    let rounded = magnitude.to_bits() - (112 << 23) + 0xfff + (magnitude.to_bits() >> 13 & 1);
+    sign | (rounded >> 13) as F16
 }
 
 /// All bits or none.
@@ -44,6 +78,18 @@ impl Simd for Portable {
     unsafe fn store(self, ptr: *mut f32) {
         // SAFETY: the caller vouches for four values.
         unsafe { ptr.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(ptr: *const F16) -> Self {
+        // SAFETY: the caller vouches for four values.
+        Portable(unsafe { ptr.cast::<[F16; 4]>().read_unaligned() }.map(widened))
+    }
+
+    #[inline(always)]
+    unsafe fn store_half(self, ptr: *mut F16) {
+        // SAFETY: the caller vouches for four values.
+        unsafe { ptr.cast::<[F16; 4]>().write_unaligned(self.0.map(narrowed)) }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Vectors of x86-64: eight lanes with AVX2 and FMA, sixteen with AVX-512.
 
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{F16, Simd};
 use core::arch::x86_64::*;
 
 #[derive(Clone, Copy)]
@@ -43,6 +43,24 @@ impl Simd for Avx2 {
     unsafe fn store(self, ptr: *mut f32) {
         // SAFETY: the caller vouches for eight values.
         unsafe { _mm256_storeu_ps(ptr, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(ptr: *const F16) -> Self {
+        // SAFETY: the caller vouches for the instruction set and eight values.
+        Avx2(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(ptr.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_half(self, ptr: *mut F16) {
+        // SAFETY: the caller vouches for eight values.
+        unsafe { _mm_storeu_si128(ptr.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
+    }
+
+    #[inline(always)]
+    fn prefetch(ptr: *const u8) {
+        // SAFETY: a prefetch reads nothing, and every x86-64 CPU has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(ptr.cast()) }
     }
 
     #[inline(always)]
@@ -112,6 +130,24 @@ impl Simd for Avx512 {
     unsafe fn store(self, ptr: *mut f32) {
         // SAFETY: the caller vouches for sixteen values.
         unsafe { _mm512_storeu_ps(ptr, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(ptr: *const F16) -> Self {
+        // SAFETY: the caller vouches for the instruction set and sixteen values.
+        Avx512(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(ptr.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_half(self, ptr: *mut F16) {
+        // SAFETY: the caller vouches for sixteen values.
+        unsafe { _mm256_storeu_si256(ptr.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
+    }
+
+    #[inline(always)]
+    fn prefetch(ptr: *const u8) {
+        // SAFETY: a prefetch reads nothing, and every x86-64 CPU has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(ptr.cast()) }
     }
 
     #[inline(always)]

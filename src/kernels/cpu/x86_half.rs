@@ -1,0 +1,102 @@
+//! The innermost kernel of products in half precision, with AVX512-FP16.
+
+use crate::kernels::gemm::{MAX_MR, unroll};
+use crate::kernels::half::HalfTile;
+use core::arch::asm;
+use core::arch::x86_64::*;
+
+/// Lanes of a vector.
+const LANES: usize = 32;
+
+/// `acc += a * b`, a the value at `base + R * stride` in all lanes. As an operand in memory it takes a port that loads;
+/// what the compiler makes of an intrinsic would take one of the two that multiply, for the broadcast.
+macro_rules! multiply_add {
+    ($acc:expr, $b:expr, $base:expr, $stride:expr, $times:literal) => {
+        asm!(
+            concat!("vfmadd231ph {acc}, {b}, word ptr [{base} + ", $times, " * {stride}]{{1to32}}"),
+            acc = inout(zmm_reg) $acc,
+            b = in(zmm_reg) $b,
+            base = in(reg) $base,
+            stride = in(reg) $stride,
+            options(pure, readonly, nostack, preserves_flags)
+        )
+    };
+    ($acc:expr, $b:expr, $base:expr) => {
+        asm!(
+            "vfmadd231ph {acc}, {b}, word ptr [{base}]{{1to32}}",
+            acc = inout(zmm_reg) $acc,
+            b = in(zmm_reg) $b,
+            base = in(reg) $base,
+            options(pure, readonly, nostack, preserves_flags)
+        )
+    };
+}
+
+/// R rows x NV vectors.
+///
+/// # Safety
+/// The CPU has AVX512-FP16; the tile's pointers are good for its depth, R rows and NV vectors.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512fp16")]
+pub(super) unsafe fn tile<const R: usize, const NV: usize>(t: &HalfTile) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let stride = t.stride * size_of::<u16>();
+        // Of every third row; an address reaches the two below it.
+        let mut rows: [*const u8; MAX_MR.div_ceil(3)] =
+            core::array::from_fn(|i| t.a.cast::<u8>().wrapping_add(3 * i * stride));
+        let (mut b, mut ahead, mut left) = (t.b, t.ahead, t.k);
+        let mut first = true;
+        while left > 0 || first {
+            let stretch = left.min(t.stretch);
+            let mut acc = [[_mm512_setzero_si512(); NV]; R];
+            for _ in 0..stretch {
+                ahead.fetch::<super::x86::Avx512>(1);
+                let mut bs = [_mm512_setzero_si512(); NV];
+                for (v, bs) in bs.iter_mut().enumerate() {
+                    *bs = _mm512_loadu_si512(b.add(v * LANES).cast());
+                }
+                b = b.add(t.nr);
+                unroll!(ROW, R, {
+                    for (acc, b) in acc[ROW].iter_mut().zip(bs) {
+                        match ROW % 3 {
+                            0 => multiply_add!(*acc, b, rows[ROW / 3]),
+                            1 => multiply_add!(*acc, b, rows[ROW / 3], stride, 1),
+                            _ => multiply_add!(*acc, b, rows[ROW / 3], stride, 2),
+                        }
+                    }
+                });
+                for row in &mut rows[..R.div_ceil(3)] {
+                    *row = row.wrapping_add(size_of::<u16>());
+                }
+            }
+            unroll!(ROW, R, {
+                for (v, &acc) in acc[ROW].iter().enumerate() {
+                    widen(acc, t.acc.add(ROW * t.nr + v * LANES), first);
+                }
+            });
+            left -= stretch;
+            first = false;
+        }
+    }
+}
+
+/// Stores the lanes as f32, or adds them to what is there.
+///
+/// # Safety
+/// The CPU has AVX-512; `to` is writable for LANES values, and readable unless this is the first.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn widen(acc: __m512i, to: *mut f32, first: bool) {
+    let halves = [_mm512_castsi512_si256(acc), _mm512_extracti64x4_epi64::<1>(acc)];
+    for (i, half) in halves.into_iter().enumerate() {
+        let mut sum = _mm512_cvtph_ps(half);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let to = to.add(i * LANES / 2);
+            if !first {
+                sum = _mm512_add_ps(sum, _mm512_loadu_ps(to));
+            }
+            _mm512_storeu_ps(to, sum);
+        }
+    }
+}

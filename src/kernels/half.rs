@@ -109,6 +109,12 @@ pub(super) fn is_few(args: &HalfArgs) -> bool {
     args.gemm.m <= FEW
 }
 
+/// The stretch that a depth is summed in: at most so much, about evenly, and in eights where `most` allows, since tiles
+/// that take eight steps at a time take what is left of a stretch one by one.
+pub(super) fn stretch(k: usize, most: usize) -> usize {
+    gemm::even(k.max(1), most, if most.is_multiple_of(8) { 8 } else { 1 })
+}
+
 /// Rows of A, scaled.
 struct Scaled<'a, V, const NV: usize> {
     rows: MaybeUninit<[[[f32; ROW]; FEW_MR]; FEW.div_ceil(FEW_MR)]>,
@@ -173,7 +179,7 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Halves<'_, V, MR, NV>
         let &Panel { b, columns, acc, ahead } = panel;
         let k = depth.taps() * depth.k();
         let a = self.rows.as_ptr().cast::<[[F16; ROW]; MAX_MR]>().wrapping_add(strip).cast();
-        let stretch = gemm::even(k.max(1), self.stretch, 1);
+        let stretch = stretch(k, self.stretch);
         let tile = HalfTile { a, stride: ROW, k, stretch, b, nr: Self::GRAIN.nr, acc, ahead };
         // SAFETY: the caller's contract.
         unsafe { self.tiles[columns.div_ceil(Self::LANES) - 1][rows - 1](&tile) }

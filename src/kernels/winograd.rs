@@ -13,7 +13,7 @@
 
 use super::args::{Activation, GemmArgs, HalfArgs, Patches, Rows, WinogradArgs};
 use super::gemm::{self, Ahead, MAX_MR, Pixel, Tile, TileFns};
-use super::half::{HalfTile, HalfTileFns};
+use super::half::{self, HalfTile, HalfTileFns};
 use super::math;
 use super::simd::{Element, F16, Simd};
 use core::marker::PhantomData;
@@ -272,7 +272,7 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Double<'_, V, MR, NV>
         unsafe {
             let b = self.b.add(at * k * nr);
             let ahead = Ahead::of(b, nr * size_of::<F16>());
-            let stretch = gemm::even(k.max(1), self.stretch, 1);
+            let stretch = half::stretch(k, self.stretch);
             let tile = HalfTile { a, stride: k, k, stretch, b, nr, acc, ahead };
             self.tiles[columns.div_ceil(2 * V::LANES) - 1][rows - 1](&tile);
         }

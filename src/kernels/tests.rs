@@ -532,6 +532,50 @@ mod half {
         }
     }
 
+    /// What a product with nothing around it makes of A[m, 1] and B[1, n].
+    fn outer(row: &Kernels, a: &[f32], b: &[f32]) -> Vec<f32> {
+        let (m, n) = (a.len(), b.len());
+        let panels = packed(row, b, 1, n);
+        let mut c = vec![UNTOUCHED; m * n];
+        let rows = Rows::Matrix { ptr: a.as_ptr(), stride: 1 };
+        let gemm = GemmArgs { c: c.as_mut_ptr(), c_stride: n as isize, ..gemm::plain([m, n, 1], 1, rows) };
+        let (scale, unscale) = (core::ptr::null(), core::ptr::null());
+        let args = HalfArgs { gemm, b: panels.ptr(), scale, unscale, stretch: 16 };
+        // SAFETY: all memory is as large as the arguments say.
+        run(row.half.gemm_tasks(&args), false, |task| unsafe { (row.half.gemm)(&args, task) });
+        c
+    }
+
+    fn same(a: f32, b: f32) -> bool {
+        a == b || (a.is_nan() && b.is_nan())
+    }
+
+    /// Every value of half precision, as kernels widen it: as it is, and, with more rows, once it is multiplied.
+    #[test]
+    fn widening() {
+        let all: Vec<f32> = (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32()).collect();
+        for row in rows() {
+            for m in [1, 9] {
+                for (i, &got) in outer(row, &vec![1.0; m], &all).iter().enumerate() {
+                    let want = all[i % all.len()];
+                    assert!(same(got, want), "{} {m}: got {got}, want {want}", row.isa);
+                }
+            }
+        }
+    }
+
+    /// Values of every magnitude, as kernels that compute in half precision round them.
+    #[test]
+    fn narrowing() {
+        let mut random = Random(14);
+        let values: Vec<f32> = (0..200_000).map(|_| f32::from_bits(random.next() as u32)).collect();
+        for row in rows().filter(|row| row.half.native) {
+            for (&x, got) in values.iter().zip(outer(row, &values, &[1.0])) {
+                assert!(same(got, round(x)), "{}: got {got}, want {x} rounded", row.isa);
+            }
+        }
+    }
+
     /// All bit patterns but NaN's, there and back.
     #[test]
     fn conversions() {

@@ -77,7 +77,8 @@ def cycles(mca, core, lines):
 
 def peak(mca, core, form):
     """FMLAs a cycle."""
-    chains = [f"fmla v{i}.{form}, v24.{form}, v25.{form[-1]}[0]" for i in range(24)]
+    # The element's register is one of the first sixteen, where lanes are halves.
+    chains = [f"fmla v{i}.{form}, v0.{form}, v1.{form[-1]}[0]" for i in range(8, 32)]
     return min(core.peak, len(chains) / cycles(mca, core.name, chains))
 
 
@@ -91,7 +92,7 @@ def main():
     found = tiles(args.assembly.read_text())
     if not found:
         sys.exit(f"{args.assembly}: no loop of a tile has FMLAs")
-    full = list({tile.kernel: tile for tile in reversed(found)}.values())
+    full = list({(tile.kernel, tile.form()): tile for tile in reversed(found)}.values())
     print("| tile | core | instructions | cycles | FMLA a cycle | peak | of it | bound |\n|---|---|---|---|---|---|---|---|")
     short = False
     for tile in found if args.all else full:

@@ -44,7 +44,7 @@ pub fn gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
         Isa::X86Avx2 => |rounds| unsafe { avx2(rounds) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
-        Isa::ArmNeon => |rounds| unsafe { neon(rounds) },
+        Isa::ArmNeon | Isa::ArmFp16 => |rounds| unsafe { neon(rounds) },
         _ => portable,
     };
     Some(on_threads(multiply_adds, threads, count))
@@ -59,6 +59,9 @@ pub fn half_gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64>
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the CPU has the instruction set.
         Isa::X86Avx512Fp16 => |rounds| unsafe { avx512fp16(rounds) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::ArmFp16 => |rounds| unsafe { fp16(rounds) },
         _ => return None,
     };
     Some(on_threads(multiply_adds, threads, count))
@@ -107,16 +110,30 @@ multiply_adds!(#[target_feature(enable = "avx,fma")] avx2, 12 chains of 8, arch:
 multiply_adds!(#[target_feature(enable = "neon")] neon, 20 chains of 4, arch::vdupq_n_f32, |sum, scale, shift| {
     arch::vfmaq_f32(shift, sum, scale)
 });
+#[cfg(target_arch = "aarch64")]
+multiply_adds!(#[target_feature(enable = "neon,fp16")] fp16, 20 chains of 8, halves, |sum, scale, shift| {
+    arch::vfmaq_f16(shift, sum, scale)
+});
 multiply_adds!(portable, 12 chains of 4, four, |sum: [f32; 4], scale: [f32; 4], shift: [f32; 4]| {
     from_fn(|i| sum[i] * scale[i] + shift[i])
 });
 
-/// 0.5 or 0.25 or 0 as bits of half precision, in all lanes.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512fp16")]
 fn halves(value: f32) -> arch::__m512h {
-    let bits = if value == 0.0 { 0 } else { (value.to_bits() >> 13) - (112 << 10) };
-    arch::_mm512_castsi512_ph(arch::_mm512_set1_epi16(bits as i16))
+    arch::_mm512_castsi512_ph(arch::_mm512_set1_epi16(half(value) as i16))
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,fp16")]
+fn halves(value: f32) -> arch::float16x8_t {
+    arch::vreinterpretq_f16_u16(arch::vdupq_n_u16(half(value)))
+}
+
+/// 0.5 or 0.25 or 0 as bits of half precision.
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+fn half(value: f32) -> u16 {
+    if value == 0.0 { 0 } else { ((value.to_bits() >> 13) - (112 << 10)) as u16 }
 }
 
 fn four(value: f32) -> [f32; 4] {

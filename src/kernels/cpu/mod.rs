@@ -4,6 +4,8 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
+#[cfg(target_arch = "aarch64")]
+mod arm_half;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -22,6 +24,23 @@ use super::winograd::Format;
 use super::{attention, gemm, half, map, norm, pool, reduce, softmax, winograd};
 use rkyv::{Archive, Deserialize, Serialize};
 
+#[cfg(all(target_arch = "aarch64", any(feature = "std", test)))]
+use std::arch::is_aarch64_feature_detected as is_detected;
+#[cfg(all(target_arch = "x86_64", any(feature = "std", test)))]
+use std::arch::is_x86_feature_detected as is_detected;
+
+/// Whether the CPU has every one of the features.
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+macro_rules! has {
+    ($($feature:tt),*) => {{
+        #[cfg(any(feature = "std", test))]
+        let all = true $(&& is_detected!($feature))*;
+        #[cfg(not(any(feature = "std", test)))]
+        let all = true $(&& cfg!(target_feature = $feature))*;
+        all
+    }};
+}
+
 /// An instruction set that kernels are compiled for.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[rkyv(derive(Clone, Copy))]
@@ -29,18 +48,21 @@ use rkyv::{Archive, Deserialize, Serialize};
 pub enum Isa {
     Portable,
     ArmNeon,
+    ArmFp16,
     X86Avx2,
     X86Avx512,
     X86Avx512Fp16,
 }
 
 impl Isa {
-    pub const ALL: [Isa; 5] = [Isa::X86Avx512Fp16, Isa::X86Avx512, Isa::X86Avx2, Isa::ArmNeon, Isa::Portable];
+    pub const ALL: [Isa; 6] =
+        [Isa::X86Avx512Fp16, Isa::X86Avx512, Isa::X86Avx2, Isa::ArmFp16, Isa::ArmNeon, Isa::Portable];
 
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::ArmNeon => "arm-neon",
+            Isa::ArmFp16 => "arm-fp16",
             Isa::X86Avx2 => "x86-avx2",
             Isa::X86Avx512 => "x86-avx512",
             Isa::X86Avx512Fp16 => "x86-avx512fp16",
@@ -52,6 +74,7 @@ impl Isa {
         match self {
             Isa::Portable => &[],
             Isa::ArmNeon => &["neon"],
+            Isa::ArmFp16 => &["neon", "fp16"],
             Isa::X86Avx2 => &["avx2", "fma", "f16c"],
             Isa::X86Avx512 => &["avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2", "fma"],
             Isa::X86Avx512Fp16 => {
@@ -64,10 +87,21 @@ impl Isa {
     pub fn supported(self) -> bool {
         match self {
             Isa::Portable => true,
-            Isa::ArmNeon => cfg!(all(target_arch = "aarch64", target_feature = "neon")),
-            Isa::X86Avx2 => x86_has_avx2(),
-            Isa::X86Avx512 => x86_has_avx2() && x86_has_avx512(),
-            Isa::X86Avx512Fp16 => x86_has_avx2() && x86_has_avx512() && x86_has_avx512fp16(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::ArmNeon => has!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::ArmFp16 => Isa::ArmNeon.supported() && has!("fp16"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::X86Avx2 => has!("avx2", "fma", "f16c"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::X86Avx512 => Isa::X86Avx2.supported() && has!("avx512f", "avx512vl", "avx512bw", "avx512dq"),
+            // A hypervisor may hide it: who builds for such a machine says so, as they would with `-C target-feature`,
+            // which compilers of 2026 do not survive.
+            #[cfg(target_arch = "x86_64")]
+            Isa::X86Avx512Fp16 => {
+                Isa::X86Avx512.supported() && (has!("avx512fp16") || cfg!(fewstep_avx512fp16))
+            }
+            _ => false,
         }
     }
 }
@@ -80,7 +114,9 @@ impl core::fmt::Display for Isa {
 
 /// The name is not one of an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown instruction set; known are portable, arm-neon, x86-avx2, x86-avx512, x86-avx512fp16")]
+#[error(
+    "unknown instruction set; known are portable, arm-neon, arm-fp16, x86-avx2, x86-avx512, x86-avx512fp16"
+)]
 pub struct UnknownIsa;
 
 impl core::str::FromStr for Isa {
@@ -89,50 +125,6 @@ impl core::str::FromStr for Isa {
     fn from_str(name: &str) -> Result<Isa, UnknownIsa> {
         Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or(UnknownIsa)
     }
-}
-
-/// Whether the CPU has every one of the features.
-#[cfg(target_arch = "x86_64")]
-macro_rules! has {
-    ($($feature:tt),*) => {{
-        #[cfg(any(feature = "std", test))]
-        let all = true $(&& std::is_x86_feature_detected!($feature))*;
-        #[cfg(not(any(feature = "std", test)))]
-        let all = true $(&& cfg!(target_feature = $feature))*;
-        all
-    }};
-}
-
-#[cfg(target_arch = "x86_64")]
-fn x86_has_avx2() -> bool {
-    has!("avx2", "fma", "f16c")
-}
-
-#[cfg(target_arch = "x86_64")]
-fn x86_has_avx512() -> bool {
-    has!("avx512f", "avx512vl", "avx512bw", "avx512dq")
-}
-
-#[cfg(target_arch = "x86_64")]
-fn x86_has_avx512fp16() -> bool {
-    // A hypervisor may hide it: who builds for such a machine says so, as they would with `-C target-feature`, which
-    // compilers of 2026 do not survive.
-    has!("avx512fp16") || cfg!(fewstep_avx512fp16)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn x86_has_avx512fp16() -> bool {
-    false
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn x86_has_avx2() -> bool {
-    false
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn x86_has_avx512() -> bool {
-    false
 }
 
 /// The kernels of one instruction set. Each kernel does one task of its work, see the `*_tasks` methods; tasks of one
@@ -372,7 +364,7 @@ macro_rules! row {
 }
 
 /// The kernels that compute in half precision, likewise: `$tile` is the innermost one, which exists for every number of rows.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 macro_rules! half {
     ($v:ty, $tile:path, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt) => {{
         const MR: usize = $rows.len();
@@ -415,6 +407,12 @@ macro_rules! half {
     (@tiles $tile:path, $nv:literal, [$($rows:literal),*]) => { [$({ use $tile as tile; tile::<$rows, $nv> }),*] };
 }
 
+#[cfg(target_arch = "aarch64")]
+const NEON: Kernels = row!(
+    Isa::ArmNeon, arm::Neon, #[target_feature(enable = "neon")],
+    nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6, 7, 8]
+);
+
 #[cfg(target_arch = "x86_64")]
 const AVX512: Kernels = row!(
     Isa::X86Avx512, x86::Avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")],
@@ -441,9 +439,15 @@ pub static ROWS: &[Kernels] = &[
         nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6]
     ),
     #[cfg(target_arch = "aarch64")]
-    row!(
-        Isa::ArmNeon, arm::Neon, #[target_feature(enable = "neon")],
-        nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6, 7, 8]
-    ),
+    Kernels {
+        isa: Isa::ArmFp16,
+        half: half!(
+            arm::Neon, arm_half::tile, #[target_feature(enable = "neon,fp16")],
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8]
+        ),
+        ..NEON
+    },
+    #[cfg(target_arch = "aarch64")]
+    NEON,
     row!(Isa::Portable, portable::Portable, nv = [1, 2], tiles = [1, 2, 3, 4]),
 ];

@@ -399,13 +399,13 @@ unsafe fn step<V: Simd, B: Element, const LANE: i32, const R: usize, const NV: u
     values: &[V; R],
     b: *const B,
 ) {
-    unroll!(ROW, R, {
-        for (v, acc) in acc[ROW].iter_mut().enumerate() {
-            // SAFETY: the caller's contract.
-            let b: V = unsafe { B::load(b.add(v * V::LANES)) };
-            *acc = values[ROW].mul_add_lane::<LANE>(b, *acc);
-        }
-    });
+    for v in 0..NV {
+        // SAFETY: the caller's contract.
+        let b: V = unsafe { B::load(b.add(v * V::LANES)) };
+        unroll!(ROW, R, {
+            acc[ROW][v] = values[ROW].mul_add_lane::<LANE>(b, acc[ROW][v]);
+        });
+    }
 }
 
 /// Adds what belongs to a tile before the first block of the depth (bias and residual) or what earlier blocks left in

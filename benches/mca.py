@@ -4,6 +4,8 @@ The peak is what the core has by Arm's optimization guides, or what llvm-mca rea
 that is less: LLVM takes Cortex-A57's timing for Cortex-A76, which has half of its pipes. Neoverse N1 is the same core as
 Cortex-A76 and has timing of its own. For Cortex-A55, whose pipes are 64 bits wide, LLVM believes in two 128-bit FMLAs a
 cycle; the guide's one counts as the peak, but the cycles are LLVM's and so too few: what a loop waits for loads, it makes good.
+
+A tile that widens halves spends the pipes that multiply on that as well, and has no bound.
 """
 
 import argparse
@@ -21,7 +23,7 @@ class Core:
     name: str
     # 128-bit FMLAs a cycle.
     peak: float
-    # The least part of the peak that a full tile is to reach.
+    # The least part of the peak that a full tile is to reach, if all it does is multiply.
     bound: float
 
 
@@ -37,6 +39,9 @@ class Tile:
 
     def fmlas(self):
         return sum("fmla" in line for line in self.loop)
+
+    def widens(self):
+        return any("fcvtl" in line for line in self.loop)
 
     def form(self):
         """Type of the lanes of its multiply-adds."""
@@ -99,8 +104,9 @@ def main():
         for core in (core for core in CORES if args.core in (None, core.name)):
             taken = cycles(args.mca, core.name, tile.loop)
             reached, most = tile.fmlas() / taken, peak(args.mca, core, tile.form())
-            bound = f"{core.bound:.0%}" if tile in full else ""
-            short |= tile in full and reached < core.bound * most
+            bounded = tile in full and not tile.widens()
+            bound = f"{core.bound:.0%}" if bounded else ""
+            short |= bounded and reached < core.bound * most
             shape = f"{tile.kernel} {tile.rows}x{tile.vectors} {tile.form()}"
             cells = [shape, core.name, len(tile.loop), f"{taken:.1f}", f"{reached:.2f}", f"{most:.2f}", f"{reached / most:.0%}", bound]
             print(f"| {' | '.join(str(cell) for cell in cells)} |")

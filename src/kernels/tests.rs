@@ -377,30 +377,41 @@ mod gemm {
         for row in rows() {
             let mut random = Random(7);
             for _ in 0..40 {
-                let mut image = Image::random(&mut random, &[1, 3, 16, 30]);
-                (image.kernel, image.stride, image.dilation) = ([3, 3], [1, 1], [1, 1]);
-                for i in 0..2 {
-                    image.pad[i] = random.below(3);
-                    image.input[i] = 3 + random.below(30);
-                    image.output[i] = image.input[i] + image.pad[i] + random.below(3) - 2;
-                }
-                image.data = random.floats(image.n * image.input[0] * image.input[1] * (image.channels + 2));
+                let image = three_by_three(&mut random);
                 filtered(row, &mut random, &image);
             }
         }
     }
 
+    /// An image that Winograd's method convolves.
+    pub(super) fn three_by_three(random: &mut Random) -> Image {
+        let mut image = Image::random(random, &[1, 3, 16, 30]);
+        (image.kernel, image.stride, image.dilation) = ([3, 3], [1, 1], [1, 1]);
+        for i in 0..2 {
+            image.pad[i] = random.below(3);
+            image.input[i] = 3 + random.below(30);
+            image.output[i] = image.input[i] + image.pad[i] + random.below(3) - 2;
+        }
+        image.data = random.floats(image.n * image.input[0] * image.input[1] * (image.channels + 2));
+        image
+    }
+
+    /// The weights of all places, from those of nine taps: `[places][k * n]`.
+    pub(super) fn places(b: &[f32], kn: usize) -> Vec<f32> {
+        let mut places = vec![0.0; PLACES * kn];
+        for i in 0..kn {
+            let taps = core::array::from_fn(|tap| f64::from(b[tap * kn + i]));
+            for (place, value) in winograd_weights(&taps).into_iter().enumerate() {
+                places[place * kn + i] = value as f32;
+            }
+        }
+        places
+    }
+
     fn filtered(row: &Kernels, random: &mut Random, image: &Image) {
         let (n, k) = (random.pick(&[1, 3, 16, 40]), image.channels);
         let b = random.floats(9 * k * n);
-        let mut places = vec![0.0; PLACES * k * n];
-        for i in 0..k * n {
-            let taps = core::array::from_fn(|tap| f64::from(b[tap * k * n + i]));
-            for (place, value) in winograd_weights(&taps).into_iter().enumerate() {
-                places[place * k * n + i] = value as f32;
-            }
-        }
-        let mut panels = packed(row, &places, PLACES * k, n, false);
+        let mut panels = packed(row, &places(&b, k * n), PLACES * k, n, false);
         let zeros = vec![0.0; k];
         let oracle = Oracle {
             a: &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0),
@@ -530,6 +541,50 @@ mod half {
                 check(row, &mut random, args, &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0), &b);
             }
         }
+    }
+
+    #[test]
+    fn winograd() {
+        for row in rows() {
+            let mut random = Random(15);
+            for _ in 0..40 {
+                let image = gemm::three_by_three(&mut random);
+                filtered(row, &mut random, &image);
+            }
+        }
+    }
+
+    fn filtered(row: &Kernels, random: &mut Random, image: &Image) {
+        let (n, k, stretch) = (random.pick(&[1, 3, 16, 40, 70]), image.channels, random.pick(&[1, 7, 16]));
+        let (b, zeros) = (random.floats(9 * k * n), vec![0.0; k]);
+        let (scale, unscale) = (powers(random, k), powers(random, n));
+        let panels = packed(row, &gemm::places(&b, k * n), PLACES * k, n);
+        let scaled = |k: usize| if row.half.native { scale[k] } else { 1.0 };
+        let oracle = gemm::Oracle {
+            a: &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0) * scaled(k),
+            b: &|tap, i, j| b[(tap * k + i) * n + j] * unscale[j],
+        };
+        let floats = winograd_scratch(image.n, image.output, k, row.half.format());
+        let filter = |args: &GemmArgs, backwards| {
+            let mut scratch = Aligned::new(floats);
+            let scale = if row.half.native { scale.as_ptr() } else { core::ptr::null() };
+            let gemm = GemmArgs { taps: PLACES, ..*args };
+            let product = HalfArgs { gemm, b: panels.ptr(), scale, unscale: unscale.as_ptr(), stretch };
+            let args = WinogradArgs { product, scratch: scratch.ptr() };
+            // SAFETY: all memory is as large as the arguments say.
+            run(row.half.winograd_tasks(&args), backwards, |task| unsafe {
+                (row.half.winograd)(&args, task)
+            });
+        };
+        // Weights are rounded once they are transformed, and so is A where kernels compute in half precision; errors of
+        // sums grow with the square root. The transforms multiply that, most of all where a pixel has few and small
+        // products and its patch larger ones.
+        let roundings = if row.half.native { 2.0 + (stretch as f64).sqrt() } else { 1.0 };
+        let relative = 12.0 * EPS * ((9 * k) as f64 + 40.0) + 50.0 * HALF_EPS * roundings;
+        let case = gemm::case(random);
+        let rows = Rows::Patches(image.patches(&zeros));
+        let args = gemm::plain([image.pixels(), n, k], 9, rows);
+        gemm::check_by(row, random, &case, args, &oracle, relative, &filter);
     }
 
     /// What a product with nothing around it makes of A[m, 1] and B[1, n].

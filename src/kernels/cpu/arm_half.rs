@@ -71,9 +71,12 @@ unsafe fn step<const LANE: i32, const R: usize, const NV: usize>(
     values: &[float16x8_t; R],
     b: *const F16,
 ) {
-    for v in 0..NV {
+    let mut bs = [values[0]; NV];
+    for (v, bs) in bs.iter_mut().enumerate() {
         // SAFETY: the caller's contract.
-        let b = unsafe { load(b.add(v * LANES)) };
+        *bs = unsafe { load(b.add(v * LANES)) };
+    }
+    for (v, b) in bs.into_iter().enumerate() {
         unroll!(ROW, R, {
             acc[ROW][v] = vfmaq_laneq_f16::<LANE>(acc[ROW][v], b, values[ROW]);
         });

@@ -399,6 +399,8 @@ unsafe fn step<V: Simd, B: Element, const LANE: i32, const R: usize, const NV: u
     values: &[V; R],
     b: *const B,
 ) {
+    // Rows within vectors: there is nothing to iterate over instead.
+    #[allow(clippy::needless_range_loop)]
     for v in 0..NV {
         // SAFETY: the caller's contract.
         let b: V = unsafe { B::load(b.add(v * V::LANES)) };

@@ -117,7 +117,6 @@ const ROWS: &[Row] = &[
     row("sample --init square.npy --mask twos.npy", &["the mask has a value 2"]),
     row("sample --between 1,2 -n 1", &["two samples at least"]),
     // What is to come
-    row("sample --precision f16", &["f16 is not there yet", "f32"]),
     row("sample --provider ort", &["ort is not there yet", "cpu"]),
     row("sample --provider ort:cuda", &["ort:cuda is not there yet"]),
     row("sample --provider tpu", &["no provider `tpu`", "cpu"]),

@@ -157,6 +157,9 @@ fn inspect_describes_a_model() {
         "parameters",
         "flop",
         "precision",
+        "products",
+        "halves",
+        "islands",
         "instruction_set",
         "operators",
         "instructions",
@@ -176,6 +179,10 @@ fn inspect_describes_a_model() {
     assert_eq!(report["inputs"][0]["role"], "state");
     assert_eq!(report["sampling"]["sampler"], "meanflow");
     assert_eq!(report["host_operators"], serde_json::json!([]));
+    assert_eq!((&report["precision"], &report["halves"]), (&"f32".into(), &0.into()));
+    let half = json(&folder, "inspect digits --json --precision f16");
+    assert_eq!((&half["precision"], &half["islands"]), (&"f16".into(), &serde_json::json!([])));
+    assert!(half["halves"].as_u64().is_some_and(|halves| halves > 10), "{half}");
     assert!(report["parameters"].as_u64().expect("a number") > 100_000);
     assert!(report["operators"]["imported"]["Conv"].as_u64().expect("a number") > 5);
 

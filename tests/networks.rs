@@ -3,36 +3,17 @@
 
 mod common;
 
-use common::{compile, distance, graph, npy_file, rows, run};
-use fewstep::graph::Tensor;
-use fewstep::onnx::Model;
-use std::path::{Path, PathBuf};
+use common::{Fixture, compile, distance, fixtures, graph, rows, run};
 
 /// Largest error over the output's largest magnitude.
 const TOLERANCE: f64 = 1e-4;
 /// fp16 exports: ONNX Runtime rounds every intermediate to fp16, the engine computes them in f32.
 const HALF_TOLERANCE: f64 = 1e-2;
 
-fn folders() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(common::path("tests/networks")).expect("tests/networks");
-    let mut folders: Vec<PathBuf> =
-        entries.map(|e| e.expect("an entry").path()).filter(|p| p.join("in").is_dir()).collect();
-    folders.sort();
-    folders
-}
-
-fn arrays(folder: &Path) -> Vec<(String, Tensor)> {
-    let files = std::fs::read_dir(folder).expect("fixtures").map(|e| e.expect("an entry").path());
-    files.map(|p| (p.file_stem().expect("a name").to_string_lossy().into_owned(), npy_file(&p))).collect()
-}
-
 #[test]
 fn every_network_equals_onnx_runtime() {
     let mut failures = Vec::new();
-    for folder in folders() {
-        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        let (inputs, outputs) = (arrays(&folder.join("in")), arrays(&folder.join("out")));
-        let model = Model::read(&folder.join(format!("{name}.onnx"))).expect("a model");
+    for Fixture { name, model, inputs, outputs } in fixtures() {
         let plain = graph(model, &inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
         let host: Vec<&str> =
             plain.nodes.iter().filter(|n| n.op.name() == "Host").map(|n| n.name.as_str()).collect();

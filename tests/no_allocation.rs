@@ -2,7 +2,7 @@
 
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::Model;
-use fewstep::provider::Settings;
+use fewstep::provider::{Precision, Settings};
 use fewstep::sampler::TorchCpu;
 use fewstep::session::{Control, Flow, Progress, Run, Session};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -33,12 +33,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn session(threads: usize, steps: usize) -> Session {
+fn session(threads: usize, steps: usize, precision: Precision) -> Session {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits");
     let manifest = Manifest::read(&folder).expect("the manifest");
     let model = Model::read(&manifest.network_path()).expect("the network");
-    let mut session =
-        Session::new(manifest, model, Settings { threads, ..Settings::default() }).expect("a session");
+    let mut session = Session::new(manifest, model, Settings { threads, precision, ..Settings::default() })
+        .expect("a session");
     session.prepare(&Request { steps: Some(steps), ..Request::default() }).expect("two steps");
     session
 }
@@ -46,14 +46,18 @@ fn session(threads: usize, steps: usize) -> Session {
 // One test, so that no other test allocates meanwhile.
 #[test]
 fn steps_allocate_nothing() {
-    let mut session_alone = session(1, 2);
-    let mut out = vec![0.0; session_alone.elements()];
-    let before = ALLOCATIONS.load(SeqCst);
-    for seed in 0..100 {
-        session_alone.set_condition("label", &[(seed % 10) as f64]).expect("a class");
-        session_alone.sample(&mut TorchCpu::new(seed), &mut out).expect("a sample");
+    for precision in [Precision::F16, Precision::F32] {
+        let mut session = session(1, 2, precision);
+        let mut out = vec![0.0; session.elements()];
+        let before = ALLOCATIONS.load(SeqCst);
+        for seed in 0..100 {
+            session.set_condition("label", &[(seed % 10) as f64]).expect("a class");
+            session.sample(&mut TorchCpu::new(seed), &mut out).expect("a sample");
+        }
+        assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 samples, {precision:?}");
     }
-    assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 samples on one thread");
+    let mut session_alone = session(1, 2, Precision::F32);
+    let mut out = vec![0.0; session_alone.elements()];
 
     // Guidance, a mask and edits keep what they need.
     let apg =
@@ -71,7 +75,7 @@ fn steps_allocate_nothing() {
     }
 
     // With threads, handing the loop to the pool may allocate now and then; a step may not.
-    let mut session_pooled = session(2, 4);
+    let mut session_pooled = session(2, 4, Precision::F32);
     let mut pooled = vec![0.0; session_pooled.elements()];
     for seed in 0..WARM_UP + 100 {
         let mut counts = Vec::with_capacity(8);

@@ -2,7 +2,7 @@
 
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::Model;
-use fewstep::provider::{Network, Settings};
+use fewstep::provider::{Network, Precision, Settings};
 use fewstep::sampler::{Guidance, Philox, TorchCpu};
 use fewstep::session::{
     Control, Flow, Gradient, Progress, Run, Session, SessionError, Steer, Step, Weight, input_shapes,
@@ -123,7 +123,7 @@ fn manifest_of(text: &str) -> Manifest {
     Manifest::parse(text, "fewstep.toml").unwrap_or_else(|error| panic!("{error}:\n{text}"))
 }
 
-const ALONE: Settings = Settings { threads: 1, isa: None, max_memory: None };
+const ALONE: Settings = Settings { threads: 1, isa: None, precision: Precision::F32, max_memory: None };
 
 fn draw(session: &mut Session) -> Vec<f32> {
     let mut out = vec![0.0; session.elements()];

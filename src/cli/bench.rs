@@ -7,8 +7,7 @@ use super::machine::{self, Machine, Memory};
 use super::output::{self, OutputError};
 use super::peer::{self, Peer, PeerError};
 use super::shapes::{self, ShapeError};
-use super::{IsaError, PrintError, allocations, columns, models, print, settings};
-use clap::ValueEnum;
+use super::{IsaError, Precision, PrintError, allocations, columns, models, print, settings};
 use fewstep::engine::EngineError;
 use fewstep::manifest::{Manifest, Request, RequestError};
 use fewstep::onnx::{Declared, Model, OnnxError};
@@ -43,7 +42,8 @@ pub struct Bench {
     /// Threads to use [default: one a core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    #[arg(long, value_enum, default_value = "auto")]
+    /// What products are computed in
+    #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
     /// Network evaluations a sample [default: the manifest's]
     #[arg(long)]
@@ -54,12 +54,6 @@ pub struct Bench {
     /// An input's shape, where the file leaves it open [default: the manifest's, with a batch of one]
     #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
     shapes: Vec<shapes::Given>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Precision {
-    Auto,
-    F32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +140,8 @@ impl Bench {
         let wrap = |error| BenchError::Session { path: source.path().into(), source: Box::new(error) };
         let begin = Instant::now();
         let mut session =
-            Session::new(manifest.clone(), source.read()?, settings(self.threads)?).map_err(wrap)?;
+            Session::new(manifest.clone(), source.read()?, settings(self.threads, self.precision)?)
+                .map_err(wrap)?;
         session.prepare(&self.request()).map_err(wrap)?;
         let open = begin.elapsed();
         for (name, condition) in manifest.conditions() {
@@ -181,7 +176,7 @@ impl Bench {
         let mut network = self.network(source, source.read()?)?;
         let open = begin.elapsed();
         let inputs = first_step::inputs(&network, None, &self.request())?;
-        first_step::write(&mut network, &inputs)?;
+        first_step::prepare(&mut network, &inputs).map_err(|error| wrap(source, error))?;
         let mut evaluate = || timed(|| first_step::evaluate(&mut network));
         let first = evaluate()?;
         (2..WARM_UP).try_for_each(|_| evaluate().map(drop))?;
@@ -197,8 +192,8 @@ impl Bench {
 
     fn network(&self, source: &models::Source, model: Model) -> Result<Network, BenchError> {
         let shapes = shapes::of(source, &model, &self.shapes)?;
-        Network::new(model, &shapes, settings(self.threads)?)
-            .map_err(|error| BenchError::Network { path: source.path().into(), source: Box::new(error) })
+        Network::new(model, &shapes, settings(self.threads, self.precision)?)
+            .map_err(|error| wrap(source, error))
     }
 
     /// One evaluation of the network here and there, in turns, so that the clock's moods meet both.
@@ -207,7 +202,7 @@ impl Bench {
         let declared = model.inputs.clone();
         let mut network = self.network(source, model)?;
         let inputs = first_step::inputs(&network, source.manifest.as_ref(), &self.request())?;
-        first_step::write(&mut network, &inputs)?;
+        first_step::prepare(&mut network, &inputs).map_err(|error| wrap(source, error))?;
         let mut peer = self.open(source, kind, &network, &inputs, &declared)?;
         for _ in 0..WARM_UP {
             first_step::evaluate(&mut network)?;
@@ -247,9 +242,7 @@ impl Bench {
             model: source.name.clone(),
             provider: "cpu",
             instruction_set: own.isa,
-            precision: match self.precision {
-                Precision::Auto | Precision::F32 => "f32",
-            },
+            precision: own.precision,
             threads: self.threads(),
             steps: own.evaluations,
             runs: own.steps.len() / own.evaluations,
@@ -265,6 +258,10 @@ impl Bench {
             peer: comparison.map(Comparison::report),
         }
     }
+}
+
+fn wrap(source: &models::Source, error: NetworkError) -> BenchError {
+    BenchError::Network { path: source.path().into(), source: Box::new(error) }
 }
 
 /// Milliseconds that some work takes.
@@ -356,6 +353,7 @@ struct Measured {
     /// Of one sample.
     evaluations: usize,
     isa: &'static str,
+    precision: &'static str,
     arena_bytes: usize,
     weights_bytes: usize,
     memory: Option<Memory>,
@@ -373,6 +371,7 @@ impl Measured {
             allocated: 0,
             evaluations,
             isa: plan.isa().name(),
+            precision: network.precision(),
             arena_bytes: plan.arena_bytes(),
             weights_bytes: plan.weights().len(),
             memory: Memory::now(),

@@ -8,7 +8,8 @@ use fewstep::engine::EngineError;
 use fewstep::graph::{Data, Fact};
 use fewstep::kernels::DType;
 use fewstep::manifest::{Condition, Manifest, Request, RequestError, Role};
-use fewstep::provider::Network;
+use fewstep::plan::Depth;
+use fewstep::provider::{Network, NetworkError, Precision};
 use fewstep::sampler::{self, Noise, Table, TorchCpu};
 
 /// A network's input and what it holds.
@@ -82,7 +83,7 @@ fn noise(len: usize) -> Vec<f32> {
 ///
 /// # Errors
 /// If the network has others.
-pub fn write(network: &mut Network, inputs: &[Input]) -> Result<(), EngineError> {
+fn write(network: &mut Network, inputs: &[Input]) -> Result<(), EngineError> {
     let mut engine = network.engine()?;
     for (index, input) in inputs.iter().enumerate() {
         match &input.data {
@@ -97,15 +98,69 @@ pub fn write(network: &mut Network, inputs: &[Input]) -> Result<(), EngineError>
     Ok(())
 }
 
+/// The largest distance of outputs in half precision from those in f32, relative to the latter's norm.
+const CLOSE: f64 = 5e-3;
+
+/// Prepares a network for single evaluations: writes the inputs, and if it is to run in half precision, puts it into that
+/// by what the inputs make of its values, as far as outputs stay the same.
+///
+/// # Errors
+/// If the network has other inputs, does not run, or is too large.
+pub fn prepare(network: &mut Network, inputs: &[Input]) -> Result<(), NetworkError> {
+    write(network, inputs)?;
+    settle(network)
+}
+
+/// What [`prepare`] does once the inputs are written.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn settle(network: &mut Network) -> Result<(), NetworkError> {
+    let Some(precision) = network.calibrating() else { return Ok(()) };
+    evaluate(network)?;
+    let wanted = outputs(network)?;
+    let mut found = None;
+    for depth in Depth::ALL {
+        let Some(mut halved) = network.halved(depth)? else { break };
+        evaluate(&mut halved)?;
+        let close = distance(&wanted, &outputs(&mut halved)?) < CLOSE;
+        found = Some(halved).filter(|_| close || precision == Precision::F16);
+        if close {
+            break;
+        }
+    }
+    match found {
+        Some(halved) => *network = halved,
+        None => network.settle(),
+    }
+    Ok(())
+}
+
+/// All f32 outputs.
+fn outputs(network: &mut Network) -> Result<Vec<f32>, EngineError> {
+    let floats: Vec<bool> = network.outputs().map(|(_, fact)| fact.dtype == DType::F32).collect();
+    let mut engine = network.engine()?;
+    let mut all = Vec::new();
+    for (index, _) in floats.iter().enumerate().filter(|(_, float)| **float) {
+        all.extend_from_slice(engine.output_f32(index)?);
+    }
+    Ok(all)
+}
+
+fn distance(wanted: &[f32], found: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let error: f64 = wanted.iter().zip(found).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let norm: f64 = wanted.iter().map(|&a| square(f64::from(a))).sum();
+    (error / norm.max(f64::MIN_POSITIVE)).sqrt()
+}
+
 /// Evaluates the network once: one hand-over to its pool, as a session's step.
 ///
 /// # Errors
 /// If an operator of the host fails.
 pub fn evaluate(network: &mut Network) -> Result<(), EngineError> {
-    let pool = network.pool();
-    let mut engine = network.engine()?;
-    match pool {
-        Some(pool) => pool.install(|| engine.run()),
-        None => engine.run(),
+    match network.pool() {
+        Some(pool) => pool.install(|| network.run()),
+        None => network.run(),
     }
 }

@@ -1,15 +1,19 @@
 //! `fewstep inspect`: what is in a network, and how it would run.
 #![forbid(unsafe_code)]
 
-use super::profile::{Profile, ProfileError};
+use super::profile::Profile;
 use super::shapes::{self, ShapeError};
-use super::{IsaError, PrintError, columns, count, isa, models, print, print_json, row, scaled};
+use super::{
+    IsaError, Precision, PrintError, columns, count, first_step, models, print, print_json, row, scaled,
+    settings,
+};
+use fewstep::engine::EngineError;
 use fewstep::graph::{Fact, Graph, Node};
-use fewstep::kernels::{Isa, Kernels, cpu};
-use fewstep::manifest::{Manifest, Role};
+use fewstep::manifest::{Manifest, Request, RequestError, Role};
 use fewstep::onnx::OnnxError;
 use fewstep::ops::Op;
-use fewstep::plan::{self, LowerError, Placed, lower};
+use fewstep::plan::{self, Placed};
+use fewstep::provider::{Network, NetworkError};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,9 +27,12 @@ pub struct Inspect {
     /// Print one object; times are in milliseconds, sizes in bytes
     #[arg(long)]
     json: bool,
-    /// Evaluate the network, and say where its time goes
+    /// Evaluate the network on one thread, and say where its time goes
     #[arg(long)]
     profile: bool,
+    /// What products are computed in
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
     /// An input's shape, where the file leaves it open [default: the manifest's, with a batch of one]
     #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
     shapes: Vec<shapes::Given>,
@@ -35,47 +42,50 @@ pub struct Inspect {
 pub enum InspectError {
     #[error(transparent)]
     Isa(#[from] IsaError),
-    #[error("this CPU lacks the instruction set {0}; see `fewstep list targets`")]
-    Unsupported(Isa),
     #[error(transparent)]
     Model(#[from] models::ModelError),
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     #[error("{}: {source}", path.display())]
-    Network { path: PathBuf, source: OnnxError },
+    Import { path: PathBuf, source: OnnxError },
+    #[error("{}: {source}", path.display())]
+    Network { path: PathBuf, source: Box<NetworkError> },
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    #[error("{}: {source}; give smaller shapes, or report the model", path.display())]
-    Lower { path: PathBuf, source: LowerError },
-    #[error("{}: {source}", path.display())]
-    Profile { path: PathBuf, source: Box<ProfileError> },
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error(transparent)]
     Print(#[from] PrintError),
 }
 
 impl Inspect {
     pub fn run(&self) -> Result<(), InspectError> {
-        let kernels = kernels()?;
+        let settings = settings(Some(1), self.precision)?;
         let source = models::find(&self.model)?;
         let begin = Instant::now();
         let model = source.read()?;
         let producer = model.producer.clone();
         let shapes = shapes::of(&source, &model, &self.shapes)?;
-        let network = |error| InspectError::Network { path: source.path().into(), source: error };
-        let imported = model.into_graph(&shapes).map_err(network)?;
+        let wrap = |error| InspectError::Import { path: source.path().into(), source: error };
+        let imported = model.into_graph(&shapes).map_err(wrap)?;
         let import_ms = milliseconds(begin.elapsed());
 
         let begin = Instant::now();
         let optimized = imported.clone().optimized();
-        let wrap = |error| InspectError::Lower { path: source.path().into(), source: error };
-        let compiled = lower(&optimized, kernels, None).map_err(wrap)?;
+        let wrap = |error| InspectError::Network { path: source.path().into(), source: Box::new(error) };
+        let mut network = Network::compile(optimized.clone(), settings).map_err(wrap)?;
         let plan_ms = milliseconds(begin.elapsed());
 
-        let plan = compiled.plan();
         let manifest = source.manifest.as_ref();
-        let profile = self.profile.then(|| Profile::measured(&optimized, manifest)).transpose();
-        let profile = profile
-            .map_err(|error| InspectError::Profile { path: source.path().into(), source: Box::new(error) })?;
+        if self.profile || network.calibrating().is_some() {
+            let inputs = first_step::inputs(&network, manifest, &Request::default())?;
+            first_step::prepare(&mut network, &inputs).map_err(wrap)?;
+        }
+        let profile = self.profile.then(|| Profile::measured(&mut network)).transpose()?;
+        let compiled = network.plan();
+        let plan = compiled.plan();
         let report = Report {
             name: source.name.clone(),
             path: source.path().display().to_string(),
@@ -85,7 +95,10 @@ impl Inspect {
             sampling: manifest.map(Sampling::of),
             parameters: imported.parameters(),
             flop: imported.flops(),
-            precision: "f32",
+            precision: network.precision(),
+            products: compiled.products().len(),
+            halves: compiled.halves(),
+            islands: compiled.islands().iter().map(Island::of).collect(),
             instruction_set: plan.isa().name(),
             operators: Operators { imported: operators(&imported), optimized: operators(&optimized) },
             instructions: plan.len(),
@@ -106,13 +119,6 @@ impl Inspect {
     }
 }
 
-fn kernels() -> Result<&'static Kernels, InspectError> {
-    match isa()? {
-        Some(isa) => cpu::find(isa).ok_or(InspectError::Unsupported(isa)),
-        None => Ok(cpu::best()),
-    }
-}
-
 /// What `--json` prints: keys stay, new ones may come.
 #[derive(Serialize)]
 struct Report {
@@ -127,6 +133,11 @@ struct Report {
     /// Floating point operations of one evaluation, a multiply-add counted as two.
     flop: u64,
     precision: &'static str,
+    /// Products and convolutions with constants, and how many of them are in half precision.
+    products: usize,
+    halves: usize,
+    /// Those that stay in f32 where half precision was asked for.
+    islands: Vec<Island>,
     instruction_set: &'static str,
     operators: Operators,
     instructions: usize,
@@ -265,12 +276,21 @@ impl Report {
             row(&["parameters", &scaled(self.parameters as f64)]),
             row(&["work", &format!("{}FLOP an evaluation", scaled(self.flop as f64))]),
             row(&["kernels", &format!("{}, {}", self.instruction_set, self.precision)]),
+            row(&["in f16", &format!("{} of {}", self.halves, count(self.products, "product"))]),
             row(&["plan", &count(self.instructions, "instruction")]),
             row(&["arena", &format!("{}B", scaled(self.arena_bytes as f64))]),
             row(&["weights", &format!("{}B", scaled(self.weights_bytes as f64))]),
             row(&["host", &self.host()]),
-            row(&["opening", &format!("import {:.1} ms, plan {:.1} ms", self.import_ms, self.plan_ms)]),
         ]);
+        rows.extend(
+            self.islands
+                .iter()
+                .map(|island| row(&["in f32", &format!("{}: {}", island.node, island.reason)])),
+        );
+        rows.extend([row(&[
+            "opening",
+            &format!("import {:.1} ms, plan {:.1} ms", self.import_ms, self.plan_ms),
+        ])]);
         let profile =
             self.profile.as_ref().map(|profile| format!("\n{}", profile.text())).unwrap_or_default();
         format!("{}\n{}\n{}{profile}", columns(&rows), self.picture(), columns(&self.operators.rows()))
@@ -297,6 +317,19 @@ impl Report {
         let nodes: Vec<_> =
             self.host_operators.iter().map(|host| format!("{} ({})", host.operator, host.node)).collect();
         if nodes.is_empty() { "every operator has a native kernel".into() } else { nodes.join(", ") }
+    }
+}
+
+/// A product that stays in f32, and why.
+#[derive(Serialize)]
+struct Island {
+    node: String,
+    reason: &'static str,
+}
+
+impl Island {
+    fn of(island: &plan::Island) -> Island {
+        Island { node: island.node.clone(), reason: island.reason }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Machine {
     features: &'static [&'static str],
     /// Most f32 multiply-adds of one core, in 10^9 floating point operations a second, a multiply-add counted as two.
     pub peak_gflops: f64,
+    /// The same in half precision, if that instruction set computes in it.
+    pub half_peak_gflops: Option<f64>,
     /// Most that one core reads from beyond its caches, in 10^9 bytes a second.
     pub read_gb_per_s: f64,
 }
@@ -36,6 +38,7 @@ impl Machine {
             cores: cores(),
             features: cpu::best().isa.features(),
             peak_gflops: peak_gflops(),
+            half_peak_gflops: half_peak_gflops(),
             read_gb_per_s: read_gb_per_s(),
         }
     }
@@ -70,6 +73,13 @@ fn best(mut measure: impl FnMut() -> f64) -> f64 {
 /// f32 multiply-adds in registers, on this core, with the instruction set that the kernels would use.
 pub fn peak_gflops() -> f64 {
     best(|| peaks::gflops(cpu::best().isa, &Serial, 1).unwrap_or_default())
+}
+
+/// The same in half precision, if that instruction set computes in it.
+pub fn half_peak_gflops() -> Option<f64> {
+    let isa = cpu::best().isa;
+    peaks::half_gflops(isa, &Serial, 1)?;
+    Some(best(|| peaks::half_gflops(isa, &Serial, 1).unwrap_or_default()))
 }
 
 fn read_gb_per_s() -> f64 {

@@ -22,9 +22,9 @@ mod sample;
 mod sample_file;
 mod shapes;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use fewstep::kernels::{Isa, cpu::UnknownIsa};
-use fewstep::provider::Settings;
+use fewstep::provider::{self, Settings};
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -155,9 +155,24 @@ fn isa() -> Result<Option<Isa>, IsaError> {
     value.parse().map(Some).map_err(|source| IsaError { value, source })
 }
 
+/// `--precision`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Precision {
+    /// Half precision if the CPU computes in it, and samples stay what they are to 50 dB
+    Auto,
+    F32,
+    /// Half precision wherever magnitudes allow it
+    F16,
+}
+
 /// All cores without a number of threads.
-fn settings(threads: Option<u16>) -> Result<Settings, IsaError> {
-    Ok(Settings { threads: threads.unwrap_or(0).into(), isa: isa()?, ..Settings::default() })
+fn settings(threads: Option<u16>, precision: Precision) -> Result<Settings, IsaError> {
+    let precision = match precision {
+        Precision::Auto => provider::Precision::Auto,
+        Precision::F32 => provider::Precision::F32,
+        Precision::F16 => provider::Precision::F16,
+    };
+    Ok(Settings { threads: threads.unwrap_or(0).into(), isa: isa()?, precision, ..Settings::default() })
 }
 
 /// `NAME=VALUE`, split at the first `=`.

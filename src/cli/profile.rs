@@ -1,12 +1,10 @@
 //! `fewstep inspect --profile`: where one evaluation's time goes.
 #![forbid(unsafe_code)]
 
-use super::{IsaError, columns, first_step, isa, machine, row};
+use super::{columns, machine, row};
 use fewstep::engine::EngineError;
-use fewstep::graph::Graph;
-use fewstep::manifest::{Manifest, Request, RequestError};
-use fewstep::plan::{Geometry, Instruction, Plan, ViewId};
-use fewstep::provider::{Network, NetworkError, Settings};
+use fewstep::plan::{Geometry, Instruction, Matrix, Plan, ViewId};
+use fewstep::provider::Network;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,24 +13,14 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(2);
 const RUNS: usize = 5;
 
-#[derive(Debug, thiserror::Error)]
-pub enum ProfileError {
-    #[error(transparent)]
-    Isa(#[from] IsaError),
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
 /// The instructions' times on one thread, each the least of several evaluations.
 #[derive(Serialize)]
 pub struct Profile {
     runs: usize,
     /// One core's, as `fewstep bench` measures it.
     peak_gflops: f64,
+    /// The same in half precision, if the instruction set computes in it.
+    half_peak_gflops: Option<f64>,
     /// The sum over all instructions.
     ms: f64,
     /// The slowest first.
@@ -48,21 +36,19 @@ struct Group {
     ms: f64,
     /// `null` but for products, convolutions and attention. A convolution by Winograd's method counts as a direct one.
     gflops: Option<f64>,
-    /// Of the core's peak.
+    /// Of the core's peak, in the precision that the instruction computes in.
     share: Option<f64>,
 }
 
 impl Profile {
+    /// Of a network that is prepared and has one thread.
+    ///
     /// # Errors
     /// If the network does not run.
-    pub fn measured(graph: &Graph, manifest: Option<&Manifest>) -> Result<Profile, ProfileError> {
-        let mut network =
-            Network::compile(graph, Settings { threads: 1, isa: isa()?, ..Settings::default() })?;
-        let inputs = first_step::inputs(&network, manifest, &Request::default())?;
-        first_step::write(&mut network, &inputs)?;
-        let (runs, times) = times(&mut network)?;
+    pub fn measured(network: &mut Network) -> Result<Profile, EngineError> {
+        let (runs, times) = times(network)?;
         let plan = network.plan().plan();
-        let peak_gflops = machine::peak_gflops();
+        let (peak_gflops, half_peak_gflops) = (machine::peak_gflops(), machine::half_peak_gflops());
         let mut groups: BTreeMap<(&'static str, String), (usize, f64, Option<f64>)> = BTreeMap::new();
         for (i, time) in times.iter().enumerate() {
             let Some(instruction) = plan.instruction(i) else { continue };
@@ -73,19 +59,22 @@ impl Profile {
             *seconds += time;
             *all = all.zip(flop).map(|(all, flop)| all + flop);
         }
-        let group = |((kind, shape), (instructions, seconds, flop)): ((_, _), (_, f64, Option<f64>))| {
-            let gflops = flop.map(|flop| flop / seconds / 1e9);
-            let share = gflops.map(|gflops| gflops / peak_gflops);
-            Group { kind, shape, instructions, ms: seconds * 1e3, gflops, share }
-        };
+        let group =
+            |((kind, shape), (instructions, seconds, flop)): ((&'static str, _), (_, f64, Option<f64>))| {
+                let gflops = flop.map(|flop| flop / seconds / 1e9);
+                let peak = half_peak_gflops.filter(|_| kind.ends_with(HALF)).unwrap_or(peak_gflops);
+                let share = gflops.map(|gflops| gflops / peak);
+                Group { kind, shape, instructions, ms: seconds * 1e3, gflops, share }
+            };
         let mut groups: Vec<_> = groups.into_iter().map(group).collect();
         groups.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-        Ok(Profile { runs, peak_gflops, ms: times.iter().sum::<f64>() * 1e3, groups })
+        let ms = times.iter().sum::<f64>() * 1e3;
+        Ok(Profile { runs, peak_gflops, half_peak_gflops, ms, groups })
     }
 
     /// For people.
     pub fn text(&self) -> String {
-        let Profile { runs, peak_gflops, ms, groups } = self;
+        let Profile { runs, peak_gflops, half_peak_gflops, ms, groups } = self;
         let mut rows = vec![row(&["ms", "share", "GFLOP/s", "of peak", "instructions"])];
         for Group { kind, shape, instructions, ms: own, gflops, share } in groups {
             let gflops = gflops.map_or(String::new(), |gflops| format!("{gflops:>7.1}"));
@@ -99,8 +88,9 @@ impl Profile {
                 &format!("{instructions} x {kind} {shape}"),
             ]));
         }
+        let half = half_peak_gflops.map_or(String::new(), |peak| format!(", {peak:.1} in half precision"));
         let title = format!(
-            "{ms:.3} ms an evaluation on one thread, each instruction's least of {runs}; peak {peak_gflops:.1} GFLOP/s\n"
+            "{ms:.3} ms an evaluation on one thread, each instruction's least of {runs}; peak {peak_gflops:.1} GFLOP/s{half}\n"
         );
         title + &columns(&rows)
     }
@@ -125,6 +115,9 @@ fn times(network: &mut Network) -> Result<(usize, Vec<f64>), EngineError> {
     Ok((runs, least))
 }
 
+/// How the kinds of instructions end whose weights are in half precision.
+const HALF: &str = "f16";
+
 struct Described {
     kind: &'static str,
     shape: String,
@@ -147,9 +140,14 @@ fn describe(plan: &Plan, instruction: &Instruction) -> Described {
         (format!("{h}x{w}{stride}"), f64::from(h * w))
     };
     match *instruction {
-        Instruction::Conv { x, c, geometry, scratch, .. } => {
+        Instruction::Conv { x, weights, c, geometry, scratch, .. } => {
             let (window, taps) = window(geometry);
-            let kind = if scratch.is_some() { "Conv (Winograd)" } else { "Conv" };
+            let kind = match (scratch, weights.scales) {
+                (None, None) => "Conv",
+                (None, Some(_)) => "Conv f16",
+                (Some(_), None) => "Conv (Winograd)",
+                (Some(_), Some(_)) => "Conv (Winograd) f16",
+            };
             let flop = Some(2.0 * len(c) * taps * last(x));
             Described { kind, shape: format!("{window} {}", to(x, c)), flop }
         }
@@ -158,8 +156,10 @@ fn describe(plan: &Plan, instruction: &Instruction) -> Described {
             let flop = Some(2.0 * len(c) * taps);
             Described { kind: "Depthwise", shape: format!("{window} {}", to(x, c)), flop }
         }
-        Instruction::Gemm { a, c, .. } => {
-            Described { kind: "Gemm", shape: to(a, c), flop: Some(2.0 * len(c) * last(a)) }
+        Instruction::Gemm { a, b, c, .. } => {
+            let half = matches!(b, Matrix::Packed(panels) if panels.scales.is_some());
+            let kind = if half { "Gemm f16" } else { "Gemm" };
+            Described { kind, shape: to(a, c), flop: Some(2.0 * len(c) * last(a)) }
         }
         Instruction::Attention { q, k, y, .. } => {
             let flop = Some(2.0 * last(k) * (len(q) + len(y)));

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::npy::{self, Array, Elements, NpyError};
-use super::{IsaError, PrintError, assignment, file_stem, models, print, settings, time};
+use super::{
+    IsaError, Precision, PrintError, assignment, file_stem, first_step, models, print, settings, time,
+};
 use fewstep::engine::{Engine, EngineError};
 use fewstep::graph::Fact;
 use fewstep::kernels::DType;
@@ -26,6 +28,9 @@ pub struct Run {
     /// The folder that the outputs are written to; it is created
     #[arg(short = 'o', long, value_name = "DIR")]
     output: PathBuf,
+    /// What products are computed in
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
     /// Threads to use [default: one a core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -72,7 +77,7 @@ fn numpy(dtype: DType) -> &'static str {
 
 impl Run {
     pub fn run(&self) -> Result<(), RunError> {
-        let settings = settings(self.threads)?;
+        let settings = settings(self.threads, self.precision)?;
         let source = models::find(&self.model)?;
         let begin = Instant::now();
         let model = source.read()?;
@@ -84,6 +89,7 @@ impl Run {
         let wrap = |error| RunError::Network { path: source.path().into(), source: error };
         let mut network = Network::new(model, &shapes, settings).map_err(wrap)?;
         self.fill(&mut network, arrays)?;
+        first_step::settle(&mut network).map_err(wrap)?;
         let opened = begin.elapsed();
 
         let begin = Instant::now();

@@ -6,8 +6,7 @@ use super::npy::{self, Array, Elements, NpyError};
 use super::progress::Progress;
 use super::reference::{ReferenceArgs, ReferenceError};
 use super::sample_file::{FileError, SampleFile};
-use super::{IsaError, PrintError, assignment, count, models, print, settings, time};
-use clap::ValueEnum;
+use super::{IsaError, Precision, PrintError, assignment, count, models, print, settings, time};
 use fewstep::manifest::{Condition, ConditionError, Manifest, RequestError};
 use fewstep::onnx::{Model, OnnxError};
 use fewstep::provider::Settings;
@@ -57,7 +56,8 @@ pub struct Sample {
     /// Go from the noise of one seed to that of another in COUNT samples [default: 8]
     #[arg(long, value_name = "SEED,SEED", value_parser = seeds, conflicts_with_all = ["noise", "seed"])]
     between: Option<[u64; 2]>,
-    #[arg(long, value_enum, default_value = "auto")]
+    /// What products are computed in
+    #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
     /// Threads to use [default: one a core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -70,17 +70,8 @@ pub struct Sample {
     output: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Precision {
-    Auto,
-    F32,
-    F16,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {
-    #[error("--precision f16 is not there yet; use auto or f32")]
-    Precision,
     #[error("--provider {0} is not there yet; there is cpu")]
     LaterProvider(String),
     #[error("there is no provider `{0}`; there is cpu")]
@@ -142,7 +133,7 @@ impl Sample {
         let file = SampleFile::new(self.output.as_deref(), manifest, order.count)?;
 
         let begin = Instant::now();
-        let (settings, model) = (settings(self.threads)?, source.read()?);
+        let (settings, model) = (settings(self.threads, self.precision)?, source.read()?);
         let wrap = |error| SampleError::Open { path: source.path().into(), source: Box::new(error) };
         let mut session = self.open(manifest, model, settings).map_err(wrap)?;
         if let Some(reference) = reference {
@@ -182,9 +173,6 @@ impl Sample {
     }
 
     fn check_available(&self) -> Result<(), SampleError> {
-        if matches!(self.precision, Precision::F16) {
-            return Err(SampleError::Precision);
-        }
         match self.provider.split(':').next() {
             _ if self.provider == "cpu" => Ok(()),
             Some("ort") => Err(SampleError::LaterProvider(self.provider.clone())),

@@ -451,12 +451,12 @@ mod tests {
     use crate::graph::{Builder, DType, Fact, Tensor};
     use crate::kernels::{Activation, MapCode, PoolKind, cpu};
     use crate::ops::{Conv, MatMul, Norm, Over, Pool, Resample, Softmax};
-    use crate::plan::{CompiledPlan, lower};
+    use crate::plan::{CompiledPlan, Depth, Ranges, lower};
     use std::vec;
     use std::vec::Vec;
 
     /// One of most instructions, on a small image.
-    fn plan() -> CompiledPlan {
+    fn plan(half: bool) -> CompiledPlan {
         let mut b = Builder::new();
         let values = |n: usize| (0..n).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>();
         let x = b.input("x", Fact::new(DType::F32, &[1, 4, 6, 6]));
@@ -499,7 +499,9 @@ mod tests {
         let shares = b.push(Softmax { axis: 1, scale: 1.0 }, &[product]).unwrap();
         let exp = b.map1(MapCode::Exp, shares).unwrap();
         let graph = b.finish(vec![exp], vec!["y".into()]);
-        lower(&graph, cpu::find(crate::kernels::Isa::Portable).unwrap(), None).unwrap()
+        let ranges = Ranges::default();
+        let half = half.then_some((&ranges, Depth::ALL[0]));
+        lower(&graph, cpu::find(crate::kernels::Isa::Portable).unwrap(), half).unwrap()
     }
 
     /// Memory at the plan's alignments.
@@ -511,7 +513,11 @@ mod tests {
 
     #[test]
     fn a_damaged_plan_is_refused_or_stays_inside_of_its_memory() {
-        let compiled = plan();
+        [false, true].into_iter().for_each(damage);
+    }
+
+    fn damage(half: bool) {
+        let compiled = plan(half);
         let (whole, weights) = (compiled.metadata(), compiled.plan().weights());
         let mut state = 1u64;
         let mut random = move |n: usize| {
@@ -545,7 +551,7 @@ mod tests {
 
     #[test]
     fn a_cut_plan_is_refused() {
-        let compiled = plan();
+        let compiled = plan(false);
         let whole = compiled.metadata();
         assert!(Plan::view(&aligned(whole), compiled.plan().weights()).is_ok());
         for len in (0..whole.len()).step_by(7) {

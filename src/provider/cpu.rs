@@ -4,10 +4,21 @@ use crate::engine::{Engine, EngineError, Pool};
 use crate::graph::{Fact, Graph};
 use crate::kernels::{Isa, Kernels, cpu};
 use crate::onnx::{Model, OnnxError, Shapes};
-use crate::plan::{ALIGNMENT, CompiledPlan, LowerError, Port, lower};
+use crate::plan::{ALIGNMENT, CompiledPlan, Depth, LowerError, Port, Product, Ranges, lower};
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
+
+/// What products and convolutions are computed in. Everything else is f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    #[default]
+    F32,
+    /// Half precision, where magnitudes allow it: weights, and arithmetic too if the CPU has it.
+    F16,
+    /// Half precision if the CPU computes in it, and if what comes out is close enough to what f32 gives.
+    Auto,
+}
 
 /// How a network is to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +27,7 @@ pub struct Settings {
     pub threads: usize,
     /// The instruction set; `None` for the best that the CPU has.
     pub isa: Option<Isa>,
+    pub precision: Precision,
     /// Bytes of weights and arena that evaluating two samples at once may take; `None` for any.
     pub max_memory: Option<usize>,
 }
@@ -48,6 +60,17 @@ pub struct Network {
     plan: CompiledPlan,
     arena: Arena,
     pool: Option<Arc<Pool>>,
+    calibration: Option<Calibration>,
+}
+
+/// What a network is that is to run in half precision, and has yet to see values.
+#[derive(Debug)]
+struct Calibration {
+    precision: Precision,
+    graph: Graph,
+    ranges: Ranges,
+    /// Of the product whose turn it is.
+    peaks: Vec<f32>,
 }
 
 impl Network {
@@ -56,23 +79,83 @@ impl Network {
     /// # Errors
     /// If the model has no plan for them, or the settings ask for what the machine lacks.
     pub fn new(model: Model, shapes: &Shapes, settings: Settings) -> Result<Network, NetworkError> {
-        Network::compile(&model.into_graph(shapes)?.optimized(), settings)
+        Network::compile(model.into_graph(shapes)?.optimized(), settings)
     }
 
-    /// Compiles a graph.
+    /// Compiles a graph. The network runs in f32, and unless that is the precision asked for, watches the values of what
+    /// it evaluates until [`Network::settle`]: see [`Network::halved`].
     ///
     /// # Errors
     /// As [`Network::new`].
-    pub fn compile(graph: &Graph, settings: Settings) -> Result<Network, NetworkError> {
+    pub fn compile(graph: Graph, settings: Settings) -> Result<Network, NetworkError> {
         let kernels = Self::kernels(settings.isa)?;
-        let plan = lower(graph, kernels, None)?;
+        let plan = lower(&graph, kernels, None)?;
         let arena = Arena::new(plan.plan().arena_bytes())?;
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
         };
         let pool = if threads > 1 { Some(Arc::new(Pool::new(threads)?)) } else { None };
-        Ok(Network { plan, arena, pool })
+        let half = match settings.precision {
+            Precision::F32 => false,
+            Precision::F16 => true,
+            Precision::Auto => kernels.half.native,
+        };
+        let precision = settings.precision;
+        let watching = || Calibration { precision, graph, ranges: Ranges::default(), peaks: Vec::new() };
+        let calibration = half.then(watching);
+        Ok(Network { plan, arena, pool, calibration })
+    }
+
+    /// The precision that was asked for, while the network watches values to be [halved](Network::halved) later.
+    pub fn calibrating(&self) -> Option<Precision> {
+        self.calibration.as_ref().map(|calibration| calibration.precision)
+    }
+
+    /// Evaluates the network once on what its inputs hold.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run(&mut self) -> Result<(), EngineError> {
+        let Some(mut calibration) = self.calibration.take() else { return self.engine()?.run() };
+        let products = self.plan.products().to_vec();
+        let mut next = products.iter().peekable();
+        let result = self.engine()?.run_observed(|engine, i| {
+            while let Some(product) = next.next_if(|product| product.instruction == i) {
+                calibration.watch(engine, product);
+            }
+        });
+        self.calibration = Some(calibration);
+        result
+    }
+
+    /// This network with products in half precision, by the ranges of the values that evaluations have shown; `None` if it
+    /// is not [calibrating](Network::calibrating). Its inputs hold what they do here.
+    ///
+    /// # Errors
+    /// If the system does not give the memory.
+    pub fn halved(&mut self, depth: Depth) -> Result<Option<Network>, NetworkError> {
+        let Some(Calibration { graph, ranges, .. }) = &self.calibration else { return Ok(None) };
+        let kernels = Self::kernels(Some(self.plan.plan().isa()))?;
+        let plan = lower(graph, kernels, Some((ranges, depth)))?;
+        let arena = Arena::new(plan.plan().arena_bytes())?;
+        let mut halved = Network { plan, arena, pool: self.pool.clone(), calibration: None };
+        let inputs = self.plan.plan().inputs().len();
+        for index in 0..inputs {
+            let (mut from, mut to) = (self.engine()?, halved.engine()?);
+            to.input_bytes(index)?.copy_from_slice(from.input_bytes(index)?);
+        }
+        Ok(Some(halved))
+    }
+
+    /// Ends the watching of values.
+    pub fn settle(&mut self) {
+        self.calibration = None;
+    }
+
+    /// What products are computed in, all or some of them.
+    pub fn precision(&self) -> &'static str {
+        if self.plan.halves() > 0 { "f16" } else { "f32" }
     }
 
     fn kernels(isa: Option<Isa>) -> Result<&'static Kernels, NetworkError> {
@@ -128,6 +211,16 @@ impl Network {
             Some(pool) => engine.with_threads(&**pool),
             None => engine,
         })
+    }
+}
+
+impl Calibration {
+    /// Takes in the left matrix of a product that has just been computed.
+    fn watch(&mut self, engine: &mut Engine<'_>, product: &Product) {
+        self.peaks.resize(product.columns, 0.0);
+        if engine.peaks(product.view, &mut self.peaks).is_some() {
+            self.ranges.widen(product.value, product.first, &self.peaks);
+        }
     }
 }
 

@@ -3,4 +3,4 @@
 mod cpu;
 mod host;
 
-pub use cpu::{Network, NetworkError, Settings};
+pub use cpu::{Network, NetworkError, Precision, Settings};

@@ -5,7 +5,7 @@ use super::ports::{Moment, Ports, input_shapes, paired_shapes, write_input};
 use crate::manifest::{Condition, Encoding, Manifest};
 use crate::onnx::Model;
 use crate::provider::{Network, Settings};
-use crate::sampler::{self, Guidance, Interval, Pass};
+use crate::sampler::{self, Guidance, Interval, Noise, Pass, TorchCpu};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -84,6 +84,15 @@ impl Evaluator {
         })
     }
 
+    /// Puts another network of the same ports in the place of this one, which it returns.
+    pub(super) fn replace_network(&mut self, network: Network) -> Network {
+        core::mem::replace(&mut self.network, network)
+    }
+
+    pub(super) fn network_mut(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
     pub(super) fn network(&self) -> &Network {
         &self.network
     }
@@ -130,6 +139,32 @@ impl Evaluator {
         own.clear();
         own.extend_from_slice(values);
         self.write(at)
+    }
+
+    /// Gives every condition without a value a stand-in, and returns their names: noise for a tensor, as embeddings are, and
+    /// for a number the middle of its range.
+    pub(super) fn stand_in(&mut self, manifest: &Manifest) -> Result<Vec<String>, SessionError> {
+        let unset = self.conditions.iter().filter(|own| own.positive.is_empty());
+        let names: Vec<String> = unset.map(|own| own.name.clone()).collect();
+        for (name, condition) in manifest.conditions().filter(|(name, _)| names.iter().any(|own| own == name))
+        {
+            let values = match condition.range {
+                Some([low, high]) if condition.integer => std::vec![libm::floor((low + high) / 2.0)],
+                Some([low, high]) => std::vec![(low + high) / 2.0],
+                None => {
+                    let mut noise = std::vec![0.0; condition.elements()];
+                    TorchCpu::new(0).fill_normal(&mut noise);
+                    noise.into_iter().map(f64::from).collect()
+                }
+            };
+            self.set(name, &values, false)?;
+        }
+        Ok(names)
+    }
+
+    /// Takes a condition's value away.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.conditions.iter_mut().filter(|own| own.name == name).for_each(|own| own.positive.clear());
     }
 
     /// The first condition without a value.
@@ -250,7 +285,8 @@ fn run(
         input.iter_mut().zip(prior).for_each(|(input, prior)| *input += prior);
     }
     ports.write_times(&mut engine, at)?;
-    engine.run()?;
+    network.run()?;
+    let mut engine = network.engine()?;
     let found = engine.output_f32(ports.output)?;
     for (output, found) in outputs.iter_mut().zip(found.chunks_exact(state.len() * ports.stacked)) {
         match at.weights {

@@ -1,5 +1,6 @@
 //! A session: a manifest, its network and a sampler, with everything that a sample needs allocated beforehand.
 
+mod calibration;
 mod control;
 mod guidance;
 mod ports;
@@ -11,7 +12,7 @@ use crate::engine::EngineError;
 use crate::graph::Fact;
 use crate::manifest::{ConditionError, Manifest, ManifestError, Request, RequestError};
 use crate::onnx::Model;
-use crate::provider::{Network, NetworkError, Settings};
+use crate::provider::{Network, NetworkError, Precision, Settings};
 use crate::sampler::{self, Noise, Table, Weights};
 use control::Reference;
 use guidance::Evaluator;
@@ -154,10 +155,15 @@ impl Session {
         if let Some(path) = session.manifest.guide_path() {
             let model = Model::read(&path).map_err(NetworkError::from)?;
             let shapes = input_shapes(&session.manifest, &model)?;
-            session.set_guide(Network::new(model, &shapes, Settings { threads: 1, ..settings })?)?;
+            session.set_guide(Network::new(
+                model,
+                &shapes,
+                Settings { threads: 1, precision: Precision::F32, ..settings },
+            )?)?;
         }
         session.set_defaults()?;
         session.prepare(&Request::default())?;
+        session.calibrate()?;
         Ok(session)
     }
 

@@ -45,6 +45,32 @@ pub fn npy_file(path: &Path) -> Tensor {
     npy(std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
 }
 
+/// A network of tests/networks, inputs, and the outputs that ONNX Runtime computes.
+pub struct Fixture {
+    pub name: String,
+    pub model: Model,
+    pub inputs: Vec<(String, Tensor)>,
+    pub outputs: Vec<(String, Tensor)>,
+}
+
+pub fn fixtures() -> impl Iterator<Item = Fixture> {
+    let entries = std::fs::read_dir(path("tests/networks")).expect("tests/networks");
+    let mut folders: Vec<PathBuf> =
+        entries.map(|e| e.expect("an entry").path()).filter(|p| p.join("in").is_dir()).collect();
+    folders.sort();
+    folders.into_iter().map(|folder| {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let model = Model::read(&folder.join(format!("{name}.onnx"))).expect("a model");
+        let (inputs, outputs) = (arrays(&folder.join("in")), arrays(&folder.join("out")));
+        Fixture { name, model, inputs, outputs }
+    })
+}
+
+fn arrays(folder: &Path) -> Vec<(String, Tensor)> {
+    let files = std::fs::read_dir(folder).expect("fixtures").map(|e| e.expect("an entry").path());
+    files.map(|p| (p.file_stem().expect("a name").to_string_lossy().into_owned(), npy_file(&p))).collect()
+}
+
 /// The rows that this CPU can run.
 pub fn rows() -> impl Iterator<Item = &'static Kernels> {
     cpu::ROWS.iter().filter(|row| row.isa.supported())
@@ -78,6 +104,14 @@ pub fn run(plan: &CompiledPlan, inputs: &[(String, Tensor)]) -> Result<Vec<Tenso
     arena.bytes().fill(0xA5);
     let view = plan.plan();
     let mut engine = Engine::new(view, arena.bytes()).map_err(|e| e.to_string())?.with_host(plan);
+    write(&mut engine, inputs)?;
+    engine.run().map_err(|e| e.to_string())?;
+    read(&mut engine)
+}
+
+/// Fills the inputs by their names.
+pub fn write(engine: &mut Engine<'_>, inputs: &[(String, Tensor)]) -> Result<(), String> {
+    let view = engine.plan();
     for (i, port) in view.inputs().enumerate() {
         let name = view.name(port);
         let (_, tensor) = inputs.iter().find(|(n, _)| n == name).ok_or(format!("no input {name}"))?;
@@ -90,7 +124,12 @@ pub fn run(plan: &CompiledPlan, inputs: &[(String, Tensor)]) -> Result<Vec<Tenso
             }
         }
     }
-    engine.run().map_err(|e| e.to_string())?;
+    Ok(())
+}
+
+/// All outputs.
+pub fn read(engine: &mut Engine<'_>) -> Result<Vec<Tensor>, String> {
+    let view = engine.plan();
     let mut outputs = Vec::new();
     for (i, port) in view.outputs().enumerate() {
         let layout = view.view_at(port.view).ok_or("no view")?;

@@ -37,7 +37,7 @@ fn picture(path: &Path) -> image::RgbImage {
 fn sample_alone_writes_a_sheet_of_the_ten_digits() {
     let folder = folder();
     let printed = fewstep(&folder, "sample");
-    for part in ["digits.png: 10 samples of digits, meanflow, 1 step, ", " a sample, opened in "] {
+    for part in ["digits.png: 10 samples of digits, meanflow, 1 step, f32, ", " a sample, opened in "] {
         assert!(printed.contains(part), "{printed}");
     }
     assert_eq!(printed.lines().count(), 1);

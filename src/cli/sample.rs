@@ -149,11 +149,12 @@ impl Sample {
         let asked = self.choice.sampler.as_deref().and_then(|name| sampler::find(name).ok());
         let sampler = asked.unwrap_or(manifest.sampling.sampler).name;
         print(&format!(
-            "{}: {} of {}, {sampler}, {}, {} a sample, opened in {}\n",
+            "{}: {} of {}, {sampler}, {}, {}, {} a sample, opened in {}\n",
             file.path().display(),
             count(order.count, "sample"),
             manifest.model.name,
             count(session.steps(), "step"),
+            session.network().precision(),
             time(sampled.div_f64(order.count as f64)),
             time(opened),
         ))?;

@@ -17,7 +17,7 @@ use core::ops::Range;
 const KEYS: usize = 512;
 /// The most panels of keys whose weights one tile kernel sums up.
 const PANELS: usize = 16;
-/// Rows of a block come in multiples of this: whole tiles, whose rows are 4, 6 or 12.
+/// Rows of a block come in multiples of this, which tiles of 4, 6 and 8 rows divide, or share as evenly as they can.
 const UNIT: usize = 12;
 /// The most rows of a block.
 const ROWS: usize = 4 * UNIT;

@@ -39,7 +39,7 @@ const CACHE: usize = 384 << 10;
 const SLOTS: usize = 16;
 /// Floats between two places beyond what they need: places a power of two apart would share a few sets of the cache.
 const GAP: usize = 16;
-/// Patches of a strip come in multiples of this: whole tiles of the products, whose rows are 4, 6 or 12.
+/// Patches of a strip come in multiples of this, which tiles of 4, 6 and 8 rows divide, or share as evenly as they can.
 const UNIT: usize = 12;
 
 /// What the nine taps of one filter become: 36 values, by place.

@@ -108,7 +108,7 @@ fn results(options: &Options) -> Vec<Value> {
 
 fn line(cells: &[&str; 9]) -> String {
     let [family, shape, isa, threads, micros, flops, fma, bytes, read] = cells;
-    format!("{family:<12}{shape:<28}{isa:<16}{threads:>7}{micros:>11}{flops:>10}{fma:>8}{bytes:>8}{read:>8}")
+    format!("{family:<14}{shape:<28}{isa:<16}{threads:>7}{micros:>11}{flops:>10}{fma:>8}{bytes:>8}{read:>8}")
 }
 
 fn text(family: &str, shape: &str, isa: Isa, threads: usize, measured: &Measured) -> String {

@@ -278,12 +278,7 @@ fn relative_error(network: &mut Network, peer: &dyn Peer) -> Result<Option<f64>,
     let mut worst: Option<f64> = None;
     for (index, theirs) in peer.outputs()?.iter().enumerate() {
         let Some(theirs) = theirs else { continue };
-        let ours = engine.output_f32(index)?;
-        let square = |x: f64| x * x;
-        let distance: f64 = ours.iter().zip(theirs).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
-        let norm: f64 = theirs.iter().map(|&b| square(f64::from(b))).sum();
-        let same = ours.len() == theirs.len();
-        let error = if same { (distance / norm.max(f64::MIN_POSITIVE)).sqrt() } else { f64::INFINITY };
+        let error = first_step::distance(theirs, engine.output_f32(index)?);
         // Not `max`, which would forget a NaN.
         worst = worst.filter(|&worst| error <= worst || worst.is_nan()).or(Some(error));
     }

@@ -147,7 +147,11 @@ fn outputs(network: &mut Network) -> Result<Vec<f32>, EngineError> {
     Ok(all)
 }
 
-fn distance(wanted: &[f32], found: &[f32]) -> f64 {
+/// The L2 distance of two outputs, relative to the norm of the first; infinite if their lengths differ.
+pub fn distance(wanted: &[f32], found: &[f32]) -> f64 {
+    if wanted.len() != found.len() {
+        return f64::INFINITY;
+    }
     let square = |x: f64| x * x;
     let error: f64 = wanted.iter().zip(found).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
     let norm: f64 = wanted.iter().map(|&a| square(f64::from(a))).sum();

@@ -217,13 +217,14 @@ impl<'a> Engine<'a> {
         let operand = self.operand(id).filter(|operand| operand.dtype == DType::F32)?;
         let (layout, last) = (operand.layout, operand.layout.rank().checked_sub(1)?);
         peaks.fill(0.0);
-        for (column, peak) in peaks.iter_mut().enumerate().take(layout.dim(last)) {
-            for row in 0..layout.len() / layout.dim(last).max(1) {
-                let (mut offset, mut rest) = (column as isize * layout.stride(last), row);
-                for axis in (0..last).rev() {
-                    offset += (rest % layout.dim(axis)) as isize * layout.stride(axis);
-                    rest /= layout.dim(axis);
-                }
+        for row in 0..layout.len() / layout.dim(last).max(1) {
+            let (mut first, mut rest) = (0, row);
+            for axis in (0..last).rev() {
+                first += (rest % layout.dim(axis)) as isize * layout.stride(axis);
+                rest /= layout.dim(axis);
+            }
+            for (column, peak) in peaks.iter_mut().enumerate().take(layout.dim(last)) {
+                let offset = first + column as isize * layout.stride(last);
                 // SAFETY: `check` has found all elements of the view inside of its memory, aligned for f32.
                 let x = unsafe { *operand.ptr.cast::<f32>().offset(offset) }.abs();
                 if x > *peak || x.is_nan() {

@@ -120,11 +120,12 @@ impl Network {
         let Some(mut calibration) = self.calibration.take() else { return self.engine()?.run() };
         let products = self.plan.products().to_vec();
         let mut next = products.iter().peekable();
-        let result = self.engine()?.run_observed(|engine, i| {
+        let watch = |engine: &mut Engine<'_>, i| {
             while let Some(product) = next.next_if(|product| product.instruction == i) {
                 calibration.watch(engine, product);
             }
-        });
+        };
+        let result = self.engine().and_then(|mut engine| engine.run_observed(watch));
         self.calibration = Some(calibration);
         result
     }

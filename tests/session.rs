@@ -123,7 +123,8 @@ fn manifest_of(text: &str) -> Manifest {
     Manifest::parse(text, "fewstep.toml").unwrap_or_else(|error| panic!("{error}:\n{text}"))
 }
 
-const ALONE: Settings = Settings { threads: 1, isa: None, precision: Precision::F32, max_memory: None };
+const ALONE: Settings =
+    Settings { threads: 1, isa: None, precision: Precision::F32, max_memory: None, unstaged: false };
 
 fn draw(session: &mut Session) -> Vec<f32> {
     let mut out = vec![0.0; session.elements()];

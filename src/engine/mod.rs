@@ -1,6 +1,7 @@
 //! Runs a plan on an arena. Allocates nothing, knows no files, no ONNX, no heap.
 
 mod execute;
+mod stages;
 #[cfg(feature = "std")]
 mod threads;
 
@@ -8,7 +9,7 @@ mod threads;
 pub use threads::Pool;
 
 use crate::kernels::{DType, Kernels, Operand, cpu};
-use crate::plan::{ALIGNMENT, Packing, Plan, Port, Space, ViewId};
+use crate::plan::{ALIGNMENT, Packing, Plan, Port, Slots, Space, Stage, ViewId};
 
 /// Runs independent tasks, on as many threads as it has.
 pub trait Threads: Sync {
@@ -38,10 +39,10 @@ pub const MAX_HOST_OPERANDS: usize = 32;
 /// Why a plan does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    #[error("the arena has {found} bytes, the plan needs {needed}")]
-    ArenaTooSmall { needed: usize, found: usize },
-    #[error("the arena does not begin at a multiple of {ALIGNMENT} bytes")]
-    ArenaMisaligned,
+    #[error("the engine's memory has {found} bytes, the plan needs {needed}")]
+    MemoryTooSmall { needed: usize, found: usize },
+    #[error("the engine's memory does not begin at a multiple of {ALIGNMENT} bytes")]
+    MemoryMisaligned,
     #[error("the plan is made for {isa}, which this CPU lacks (needs {})", Features(*isa))]
     Unsupported { isa: crate::kernels::Isa },
     #[error(
@@ -72,30 +73,55 @@ impl core::fmt::Display for Features {
 }
 
 /// A plan, the memory that it works on, and the kernels that run it.
+///
+/// Stages of the plan that depend on the times or the condition alone run when these change, and never again for times
+/// that the memory has a slot for.
 pub struct Engine<'a> {
     plan: Plan<'a>,
-    arena: &'a mut [u8],
+    memory: &'a mut [u8],
+    slots: Slots,
+    /// The slots of the present times and the present condition.
+    time: usize,
+    condition: usize,
     kernels: &'static Kernels,
     threads: &'a dyn Threads,
     host: Option<&'a dyn Host>,
 }
 
 impl<'a> Engine<'a> {
+    /// An engine on [`Plan::memory_bytes`] of memory, whose contents do not matter. It keeps what stages compute for one
+    /// condition, and for as many times as the memory has room for.
+    ///
     /// # Errors
-    /// If the arena is too small or misaligned, or this CPU lacks what the plan was made for.
-    pub fn new(plan: Plan<'a>, arena: &'a mut [u8]) -> Result<Engine<'a>, EngineError> {
-        let needed = plan.arena_bytes();
-        if arena.len() < needed {
-            return Err(EngineError::ArenaTooSmall { needed, found: arena.len() });
+    /// If the memory is too small or misaligned, or this CPU lacks what the plan was made for.
+    pub fn new(plan: Plan<'a>, memory: &'a mut [u8]) -> Result<Engine<'a>, EngineError> {
+        let slots = stages::fitting(&plan, memory.len());
+        let mut engine = Engine::resume(plan, memory, slots)?;
+        engine.forget();
+        Ok(engine)
+    }
+
+    /// The engine whose memory this is, with what its stages have computed.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub(crate) fn resume(
+        plan: Plan<'a>,
+        memory: &'a mut [u8],
+        slots: Slots,
+    ) -> Result<Engine<'a>, EngineError> {
+        let needed = plan.memory_bytes(slots).unwrap_or(usize::MAX);
+        if memory.len() < needed {
+            return Err(EngineError::MemoryTooSmall { needed, found: memory.len() });
         }
-        if needed > 0 && arena.as_ptr().align_offset(ALIGNMENT) != 0 {
-            return Err(EngineError::ArenaMisaligned);
+        if needed > 0 && memory.as_ptr().align_offset(ALIGNMENT) != 0 {
+            return Err(EngineError::MemoryMisaligned);
         }
         let kernels = cpu::find(plan.isa()).ok_or(EngineError::Unsupported { isa: plan.isa() })?;
         if Packing::of(kernels) != plan.packing() {
             return Err(EngineError::Packing);
         }
-        Ok(Engine { plan, arena, kernels, threads: &Serial, host: None })
+        Ok(Engine { plan, memory, slots, time: 0, condition: 0, kernels, threads: &Serial, host: None })
     }
 
     #[must_use]
@@ -117,10 +143,9 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// If there is no such input, or it is not f32.
     pub fn input_f32(&mut self, index: usize) -> Result<&mut [f32], EngineError> {
-        let port = port(self.plan.inputs().nth(index), "input", index)?;
-        let (ptr, len) = self.port(port, "input", index, DType::F32)?;
-        // SAFETY: `check` has found the port dense and inside of the arena, aligned for its type; the arena is borrowed
-        // mutably through self, and every bit pattern is an f32.
+        let (ptr, len) = self.written(index, Some(DType::F32))?;
+        // SAFETY: `check` has found the port dense and inside of the memory, aligned for its type; that is borrowed mutably
+        // through self, and every bit pattern is an f32.
         Ok(unsafe { core::slice::from_raw_parts_mut(ptr.cast::<f32>(), len) })
     }
 
@@ -129,8 +154,7 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// If there is no such input, or it is not i64.
     pub fn input_i64(&mut self, index: usize) -> Result<&mut [i64], EngineError> {
-        let port = port(self.plan.inputs().nth(index), "input", index)?;
-        let (ptr, len) = self.port(port, "input", index, DType::I64)?;
+        let (ptr, len) = self.written(index, Some(DType::I64))?;
         // SAFETY: as for `input_f32`.
         Ok(unsafe { core::slice::from_raw_parts_mut(ptr.cast::<i64>(), len) })
     }
@@ -140,8 +164,7 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// If there is no such input, or it is not bool.
     pub fn input_bool(&mut self, index: usize) -> Result<&mut [u8], EngineError> {
-        let port = port(self.plan.inputs().nth(index), "input", index)?;
-        let (ptr, len) = self.port(port, "input", index, DType::Bool)?;
+        let (ptr, len) = self.written(index, Some(DType::Bool))?;
         // SAFETY: as for `input_f32`.
         Ok(unsafe { core::slice::from_raw_parts_mut(ptr, len) })
     }
@@ -149,12 +172,9 @@ impl<'a> Engine<'a> {
     /// The bytes of an input of any type.
     #[cfg(feature = "compile")]
     pub(crate) fn input_bytes(&mut self, index: usize) -> Result<&mut [u8], EngineError> {
-        let port = port(self.plan.inputs().nth(index), "input", index)?;
-        let operand = self.operand(port.view).ok_or(EngineError::NoPort { kind: "input", index })?;
+        let (ptr, bytes) = self.written(index, None)?;
         // SAFETY: as for `input_f32`; every type has bytes.
-        Ok(unsafe {
-            core::slice::from_raw_parts_mut(operand.ptr, operand.layout.len() * operand.dtype.size())
-        })
+        Ok(unsafe { core::slice::from_raw_parts_mut(ptr, bytes) })
     }
 
     /// The elements of an f32 output, after [`Self::run`].
@@ -190,12 +210,13 @@ impl<'a> Engine<'a> {
         Ok(unsafe { core::slice::from_raw_parts(ptr, len) })
     }
 
-    /// Evaluates the network once. Allocates nothing, unless the plan has operators that the host runs.
+    /// Evaluates the network once: the stages whose inputs have changed, and the state's. Allocates nothing, unless the plan
+    /// has operators that the host runs.
     ///
     /// # Errors
     /// If an operator of the host fails; the outputs hold nothing of use then.
     pub fn run(&mut self) -> Result<(), EngineError> {
-        (0..self.plan.len()).try_for_each(|i| self.execute(i))
+        self.run_observed(|_, _| ())
     }
 
     /// The same, calling `after` with the number of each instruction that is done, for those who measure.
@@ -203,11 +224,21 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// As [`Self::run`].
     pub fn run_observed(&mut self, mut after: impl FnMut(&mut Self, usize)) -> Result<(), EngineError> {
-        (0..self.plan.len()).try_for_each(|i| {
-            self.execute(i)?;
-            after(self, i);
-            Ok(())
-        })
+        self.refresh(&mut after)?;
+        [Stage::State, Stage::StateCondition].into_iter().try_for_each(|stage| self.stage(stage, &mut after))
+    }
+
+    /// Evaluates the network for the present condition in the state of the last run, at its times: what does not depend on
+    /// the condition is not computed again, if the plan is made for that.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_branch(&mut self) -> Result<(), EngineError> {
+        if self.plan.stage(Stage::StateCondition).is_empty() {
+            return self.run();
+        }
+        self.refresh(&mut |_, _| ())?;
+        self.stage(Stage::StateCondition, &mut |_, _| ())
     }
 
     /// The largest magnitude in an f32 view for each index of its last dimension, as the arena holds it now; NaN where
@@ -235,6 +266,21 @@ impl<'a> Engine<'a> {
         Some(())
     }
 
+    /// Where an input lies that is about to be written, and its length, in bytes if the type does not matter.
+    fn written(&mut self, index: usize, wanted: Option<DType>) -> Result<(*mut u8, usize), EngineError> {
+        let port = port(self.plan.inputs().nth(index), "input", index)?;
+        if port.stage == Stage::Condition {
+            self.forget_condition();
+        }
+        match wanted {
+            Some(wanted) => self.port(port, "input", index, wanted),
+            None => {
+                let operand = self.operand(port.view).ok_or(EngineError::NoPort { kind: "input", index })?;
+                Ok((operand.ptr, operand.layout.len() * operand.dtype.size()))
+            }
+        }
+    }
+
     fn port(
         &mut self,
         port: Port,
@@ -253,8 +299,12 @@ impl<'a> Engine<'a> {
     fn operand(&mut self, id: ViewId) -> Option<Operand> {
         let view = self.plan.view_at(id)?;
         let base = match view.space {
-            Space::Arena => self.arena.as_mut_ptr(),
+            Space::Arena => self.memory.as_mut_ptr(),
             Space::Weights => self.plan.weights().as_ptr().cast_mut(),
+            Space::Slot(kept) => {
+                let start = self.slot(kept, self.time, self.condition);
+                self.memory.as_mut_ptr().wrapping_add(start)
+            }
         };
         // `check` has found the offset to be inside; wrapping, so that even a damaged one is only a wrong address.
         let ptr = base.wrapping_add(view.offset as usize);

@@ -3,11 +3,13 @@
 //! Every pass is a function from graph to graph. Tensors keep the network's own dimension order (NCHW); how they lie in
 //! memory is decided when a graph is lowered to a plan.
 
+mod binding;
 mod build;
 mod evaluate;
 mod passes;
 mod tensor;
 
+pub use binding::Binding;
 pub use build::Builder;
 pub use tensor::{Data, Tensor, contiguous_strides, strided_offsets};
 
@@ -87,6 +89,9 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     /// One an output: one value may be several outputs, or an input at once.
     pub output_names: Vec<String>,
+    /// What changes each input; all are the state if there are none.
+    bindings: Vec<Binding>,
+    branches: bool,
 }
 
 impl Graph {
@@ -122,6 +127,16 @@ impl Graph {
         let outputs =
             |(i, node): (usize, &Node)| node.outputs.iter().map(move |&o| (o, i)).collect::<Vec<_>>();
         self.nodes.iter().enumerate().flat_map(outputs).collect()
+    }
+
+    /// The graph with one of its outputs alone.
+    #[must_use]
+    pub fn with_output(mut self, at: usize) -> Graph {
+        let mut keep = (0..self.outputs.len()).map(|i| i == at).collect::<Vec<_>>().into_iter();
+        let mut names = keep.clone();
+        self.outputs.retain(|_| keep.next().unwrap_or(false));
+        self.output_names.retain(|_| names.next().unwrap_or(false));
+        self.remove_dead()
     }
 
     /// Drops the nodes that no output depends on.

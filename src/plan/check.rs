@@ -1,8 +1,10 @@
 //! Checks a plan once, before anything runs it: every access of every instruction lies inside of the arena or the
 //! weights, whatever the bytes say.
 
-use super::instruction::{Access, Geometry, Instruction, Matrix, Panels, Scales, Space, Span, View, ViewId};
-use super::{ALIGNMENT, Plan, VERSION};
+use super::instruction::{
+    Access, Geometry, Instruction, Kept, Matrix, Panels, Scales, Space, Span, Stage, View, ViewId,
+};
+use super::{ALIGNMENT, Plan, SLOT_HEAD, Slots, VERSION};
 use crate::kernels::{
     AttentionShape, DType, F16, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, attention_scratch,
     norm_scratch, winograd_scratch,
@@ -19,6 +21,8 @@ pub enum PlanError {
     MisalignedWeights,
     #[error("instruction {instruction} of the plan is not sound ({problem}); compile the model again")]
     Instruction { instruction: u32, problem: &'static str },
+    #[error("the stages of the plan are not sound ({problem}); compile the model again")]
+    Stages { problem: &'static str },
     #[error("port {port} of the plan is not sound ({problem}); compile the model again")]
     Port { port: u32, problem: &'static str },
 }
@@ -30,6 +34,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     if plan.version() != VERSION {
         return Err(PlanError::Version { found: plan.version() });
     }
+    stages(plan).map_err(|problem| PlanError::Stages { problem })?;
     for i in 0..plan.len() {
         let instruction = plan.instruction(i).ok_or(PlanError::Malformed)?;
         let wrong = |problem| PlanError::Instruction { instruction: i as u32, problem };
@@ -41,6 +46,42 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
         dense(&view).map_err(wrong)?;
     }
     Ok(())
+}
+
+/// Stages follow on each other, and the slots of those that are kept have room for what the engine writes there.
+fn stages(plan: &Plan) -> Sound {
+    let mut end = 0;
+    for stage in Stage::ALL {
+        let range = plan.stage(stage);
+        when(range.start == end && range.start <= range.end, "they overlap")?;
+        end = range.end;
+    }
+    when(end == plan.len(), "they are not all of the plan")?;
+    let runs = |stage| !plan.stage(stage).is_empty();
+    let inputs = |stage| plan.inputs().filter(move |port| port.stage == stage);
+    let mut times = SLOT_HEAD;
+    for port in inputs(Stage::Time) {
+        times += plan
+            .view_at(port.view)
+            .ok_or("an input does not exist")?
+            .key_bytes()
+            .ok_or("a time is too large")?;
+    }
+    let both = runs(Stage::TimeCondition);
+    let needed = [
+        (Kept::Time, runs(Stage::Time) || both, times),
+        (Kept::Condition, runs(Stage::Condition) || both || inputs(Stage::Condition).count() > 0, SLOT_HEAD),
+        (Kept::TimeCondition, both, SLOT_HEAD),
+    ];
+    for (kept, used, least) in needed {
+        let bytes = plan.slot_bytes(kept);
+        when(bytes.is_multiple_of(ALIGNMENT), "a slot is misaligned")?;
+        when(!used || bytes >= least, "a slot is too small")?;
+    }
+    when(
+        plan.memory_bytes(Slots::ONE).is_some_and(|bytes| bytes <= isize::MAX as usize),
+        "they need too much memory",
+    )
 }
 
 /// Every view that the instruction names exists, lies inside of its memory, and is written only in the arena.
@@ -60,21 +101,22 @@ fn operands(plan: &Plan, instruction: &Instruction) -> Sound {
 
 fn view(plan: &Plan, id: ViewId, access: Access) -> Result<View, &'static str> {
     let view = plan.view_at(id).ok_or("an operand does not exist")?;
-    if access == Access::Write && view.space != Space::Arena {
+    if access == Access::Write && view.space == Space::Weights {
         return Err("it writes into the weights");
     }
     if view.layout.rank as usize > MAX_RANK {
         return Err("an operand has too many dimensions");
     }
-    elements(&view, access, plan.arena_bytes())?;
+    let end = match view.space {
+        Space::Arena => plan.arena_bytes(),
+        Space::Weights => plan.weights().len(),
+        Space::Slot(kept) => plan.slot_bytes(kept),
+    };
+    elements(&view, access, end)?;
     let size = view.dtype.size() as i128;
     if !view.offset.is_multiple_of(view.dtype.size() as u64) {
         return Err("an operand is misaligned");
     }
-    let end = match view.space {
-        Space::Arena => plan.arena_bytes(),
-        Space::Weights => plan.weights().len(),
-    };
     // An empty operand is never touched, but its address is computed.
     let (low, high) = view.layout.reach().unwrap_or((0, -1));
     let offset = i128::from(view.offset);
@@ -92,7 +134,7 @@ const MAX_ELEMENTS: u64 = 1 << 34;
 const MAX_TAPS: usize = 1 << 16;
 
 /// A bound on what an operand makes a kernel do; what is written names no element twice.
-fn elements(view: &View, access: Access, arena: usize) -> Sound {
+fn elements(view: &View, access: Access, memory: usize) -> Sound {
     let layout = &view.layout;
     let dims = layout.dims[..layout.rank()].iter();
     let count = dims.copied().try_fold(1u64, |count, size| count.checked_mul(u64::from(size)));
@@ -101,7 +143,7 @@ fn elements(view: &View, access: Access, arena: usize) -> Sound {
         return Ok(());
     }
     let repeats = (0..layout.rank()).any(|axis| layout.dim(axis) > 1 && layout.stride(axis) == 0);
-    when(!repeats && count <= arena as u64, "a result is written to the same place twice")
+    when(!repeats && count <= memory as u64, "a result is written to the same place twice")
 }
 
 /// The operands' dimensions fit together as the kernel takes for granted.

@@ -1,7 +1,7 @@
 //! A plan in memory, with what goes with it: the host's operators, and how its arena is laid out.
 
 use super::arena::Placed;
-use super::lower::{Product, Report};
+use super::lower::{Memory, Product, Report};
 use super::precision::Island;
 use super::{ALIGNMENT, Plan, PlanError};
 use crate::ops::Host;
@@ -15,7 +15,7 @@ pub struct CompiledPlan {
     metadata: AlignedVec,
     weights: AlignedVec<ALIGNMENT>,
     hosts: Vec<Host>,
-    arena: Vec<Placed>,
+    memory: Memory,
     report: Report,
 }
 
@@ -26,11 +26,11 @@ impl CompiledPlan {
         metadata: AlignedVec,
         weights: AlignedVec<ALIGNMENT>,
         hosts: Vec<Host>,
-        arena: Vec<Placed>,
+        memory: Memory,
         report: Report,
     ) -> Result<CompiledPlan, PlanError> {
         Plan::view(&metadata, &weights)?;
-        Ok(CompiledPlan { metadata, weights, hosts, arena, report })
+        Ok(CompiledPlan { metadata, weights, hosts, memory, report })
     }
 
     pub fn plan(&self) -> Plan<'_> {
@@ -65,6 +65,6 @@ impl CompiledPlan {
 
     /// The buffers of the arena, and the instructions between which each is in use.
     pub fn arena(&self) -> &[Placed] {
-        &self.arena
+        &self.memory.arena
     }
 }

@@ -16,6 +16,61 @@ pub enum Space {
     Arena,
     /// Constants, read only.
     Weights,
+    /// What a stage has computed for those after it: the slot of the present times, of the present condition, or of both.
+    Slot(Kept),
+}
+
+/// When instructions have to run again. A plan has them in this order.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// For other times.
+    Time,
+    /// For another condition.
+    Condition,
+    /// For other times or another condition.
+    TimeCondition,
+    /// For another state: in every evaluation.
+    State,
+    /// As `State`, and for another condition in the same state. Only in plans of networks that are guided by two
+    /// evaluations.
+    StateCondition,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 5] =
+        [Stage::Time, Stage::Condition, Stage::TimeCondition, Stage::State, Stage::StateCondition];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Time => "time",
+            Stage::Condition => "condition",
+            Stage::TimeCondition => "time+condition",
+            Stage::State => "state",
+            Stage::StateCondition => "state+condition",
+        }
+    }
+
+    /// Where the stage's results are kept; `None` for those that are computed in every evaluation.
+    pub const fn kept(self) -> Option<Kept> {
+        match self {
+            Stage::Time => Some(Kept::Time),
+            Stage::Condition => Some(Kept::Condition),
+            Stage::TimeCondition => Some(Kept::TimeCondition),
+            Stage::State | Stage::StateCondition => None,
+        }
+    }
+}
+
+/// The stages whose results are kept from one evaluation to another.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kept {
+    Time,
+    Condition,
+    TimeCondition,
+}
+
+impl Kept {
+    pub const ALL: [Kept; 3] = [Kept::Time, Kept::Condition, Kept::TimeCondition];
 }
 
 /// A tensor somewhere in memory.
@@ -27,6 +82,17 @@ pub struct View {
     pub offset: u64,
     pub layout: Layout,
 }
+
+impl View {
+    /// The room that a time input takes in the slot that is for it, in bytes; `None` if it is none of any use.
+    pub(crate) fn key_bytes(&self) -> Option<usize> {
+        let bytes = self.layout.len().checked_mul(self.dtype.size())?;
+        bytes.checked_next_multiple_of(size_of::<u64>()).filter(|&bytes| bytes <= MAX_KEY)
+    }
+}
+
+/// The most bytes of a time input.
+const MAX_KEY: usize = 1 << 20;
 
 /// A range of one of the plan's tables.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +115,8 @@ pub struct Port {
     pub name: Span,
     /// Dense and in row-major order.
     pub view: ViewId,
+    /// Of an input: the first stage that has to run when it changes. Of an output: the state.
+    pub stage: Stage,
 }
 
 /// How a window slides over a plane: height, width.
@@ -245,6 +313,10 @@ pub struct PlanData<'a> {
     pub isa: Isa,
     pub packing: Packing,
     pub arena_bytes: u64,
+    /// Sizes of a slot of each kept stage.
+    pub slot_bytes: [u64; 3],
+    /// The instruction behind the last one of each stage.
+    pub stages: [u32; 5],
     #[rkyv(with = InlineAsBox)]
     pub instructions: &'a [Instruction],
     #[rkyv(with = InlineAsBox)]

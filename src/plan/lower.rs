@@ -6,12 +6,12 @@
 
 use super::arena::{self, Buffer, Placed};
 use super::instruction::{
-    Access, Instruction, Packing, Panels, PlanData, Port, Scales, Space, Span, View, ViewId,
+    Access, Instruction, Kept, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage, View, ViewId,
 };
 use super::pack::Weights;
 use super::place::{Place, Source};
 use super::precision::{Depth, Island, Ranges};
-use super::{ALIGNMENT, CompiledPlan, PlanError, VERSION};
+use super::{ALIGNMENT, CompiledPlan, PlanError, SLOT_HEAD, VERSION};
 use crate::graph::{Fact, Graph, Node, Tensor, ValueId};
 use crate::kernels::{DType, Kernels, Layout, MapStep};
 use crate::ops::{Concat, Host, Op, OpError, Operator, problem};
@@ -43,6 +43,10 @@ pub struct Lower<'g> {
     buffers: Vec<usize>,
     views: Vec<(Source, View)>,
     instructions: Vec<Instruction>,
+    /// Of each instruction, never before the one before it.
+    stages: Vec<Stage>,
+    /// Of the node that is being lowered.
+    stage: Stage,
     steps: Vec<MapStep>,
     operands: Vec<ViewId>,
     weights: AlignedVec<ALIGNMENT>,
@@ -50,6 +54,14 @@ pub struct Lower<'g> {
     hosts: Vec<Host>,
     half: Option<(&'g Ranges, Depth)>,
     report: Report,
+}
+
+/// Where the memory of a plan goes.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) arena_bytes: usize,
+    pub(super) arena: Vec<Placed>,
+    pub(super) slot_bytes: [usize; 3],
 }
 
 /// What a plan's instructions do not say.
@@ -87,7 +99,8 @@ pub fn lower(
         lower.result(input, &canonical(graph.fact(input).rank()));
     }
     let inputs: Vec<Place> = graph.inputs.iter().filter_map(|&i| lower.places[i.index()].clone()).collect();
-    for node in &graph.nodes {
+    for (node, stage) in graph.nodes.iter().zip(graph.stages()) {
+        lower.stage = stage;
         let lowered = node.op.lower(&mut lower, node);
         lowered.map_err(|problem| LowerError::Node {
             node: node.name.clone(),
@@ -110,12 +123,15 @@ impl<'g> Lower<'g> {
             node.inputs.iter().for_each(|input| consumers[input.index()].push(i));
         }
         let mut destinations = HashMap::new();
+        let (stages, producers) = (graph.stages(), graph.producers());
         for (i, node) in graph.nodes.iter().enumerate() {
             let Op::Concat(Concat { axis }) = node.op else { continue };
             let mut start = 0;
             for &input in &node.inputs {
                 let once = node.inputs.iter().filter(|&&other| other == input).count() == 1;
-                if once && graph.constant(input).is_none() {
+                // What one stage computes must not lie in what another one writes.
+                let together = producers.get(&input).is_some_and(|&producer| stages[producer] == stages[i]);
+                if once && together {
                     destinations.entry(input).or_insert((i, start));
                 }
                 start += graph.fact(input).shape[axis];
@@ -130,6 +146,8 @@ impl<'g> Lower<'g> {
             buffers: Vec::new(),
             views: Vec::new(),
             instructions: Vec::new(),
+            stages: Vec::new(),
+            stage: Stage::Time,
             steps: Vec::new(),
             operands: Vec::new(),
             weights: AlignedVec::new(),
@@ -386,6 +404,7 @@ impl<'g> Lower<'g> {
 
     pub fn emit(&mut self, instruction: Instruction) {
         self.instructions.push(instruction);
+        self.stages.push(self.stage);
     }
 
     /// The network's outputs, each dense, in row-major order and in memory of its own.
@@ -398,11 +417,14 @@ impl<'g> Lower<'g> {
             .map(|p| p.source)
             .collect();
         let mut outputs = Vec::new();
+        self.stage = self.graph.last_stage();
+        let bindings = self.graph.value_bindings();
         for &id in &self.graph.outputs {
             let place = self.place(id)?;
             let order = canonical(place.rank());
             let shared = taken.contains(&place.source) || matches!(place.source, Source::Weights(_));
-            let place = if shared || !place.is_dense(&order) {
+            let kept = self.graph.stage(bindings[id.index()]).kept().is_some();
+            let place = if shared || kept || !place.is_dense(&order) {
                 let copy = self.allocate(self.fact(id), &order);
                 self.copy(&place, &copy)?;
                 copy
@@ -420,16 +442,21 @@ impl<'g> Lower<'g> {
         let mut names = String::new();
         let graph = self.graph;
         let input_names = graph.inputs.iter().map(|&id| graph.value(id).name.as_str());
-        let inputs = self.ports(inputs, input_names, &mut names).map_err(wrap)?;
+        let stages = (0..graph.inputs.len()).map(|i| graph.stage(graph.input_binding(i)));
+        let mut inputs = self.ports(inputs, input_names, &mut names).map_err(wrap)?;
+        inputs.iter_mut().zip(stages).for_each(|(input, stage)| input.stage = stage);
         let output_names = graph.output_names.iter().map(String::as_str);
         let outputs = self.ports(outputs, output_names, &mut names).map_err(wrap)?;
-        let (arena_bytes, arena) = self.assign(&inputs, &outputs);
+        let memory = self.assign(&inputs, &outputs);
+        let end = |stage: Stage| self.stages.partition_point(|&own| own <= stage) as u32;
         let views: Vec<View> = self.views.iter().map(|(_, view)| *view).collect();
         let data = PlanData {
             version: VERSION,
             isa: self.kernels.isa,
             packing: Packing::of(self.kernels),
-            arena_bytes: arena_bytes as u64,
+            arena_bytes: memory.arena_bytes as u64,
+            slot_bytes: memory.slot_bytes.map(|bytes| bytes as u64),
+            stages: Stage::ALL.map(end),
             instructions: &self.instructions,
             views: &views,
             steps: &self.steps,
@@ -439,7 +466,7 @@ impl<'g> Lower<'g> {
             names: &names,
         };
         let metadata = rkyv::to_bytes::<rkyv::rancor::Error>(&data).map_err(LowerError::Archive)?;
-        Ok(CompiledPlan::new(metadata, self.weights, self.hosts, arena, self.report)?)
+        Ok(CompiledPlan::new(metadata, self.weights, self.hosts, memory, self.report)?)
     }
 
     fn ports<'n>(
@@ -452,31 +479,86 @@ impl<'g> Lower<'g> {
         for (place, name) in places.iter().zip(own) {
             let span = Span { start: names.len() as u32, len: name.len() as u32 };
             names.push_str(name);
-            ports.push(Port { name: span, view: self.view(place)? });
+            ports.push(Port { name: span, view: self.view(place)?, stage: Stage::State });
         }
         Ok(ports)
     }
 
-    /// Gives every buffer its place in the arena and every view its final offset; returns the arena's size too.
-    fn assign(&mut self, inputs: &[Port], outputs: &[Port]) -> (usize, Vec<Placed>) {
-        let (owners, buffers) = self.lives(inputs, outputs);
-        let (offsets, total) = arena::assign(&buffers);
+    /// Gives every buffer its place in the arena or in what a stage keeps, and every view its final offset.
+    fn assign(&mut self, inputs: &[Port], outputs: &[Port]) -> Memory {
+        let (kept, head) = (self.kept(inputs), self.heads(inputs));
+        let (owners, buffers) = self.lives(inputs, outputs, &kept);
+        let mut offsets = std::vec![0; buffers.len()];
+        let mut placed = |space: Option<Kept>, head: usize| {
+            let own: Vec<usize> = (0..buffers.len()).filter(|&i| kept[i] == space).collect();
+            let lives: Vec<Buffer> = own.iter().map(|&i| buffers[i]).collect();
+            let (places, total) = arena::assign(&lives);
+            own.iter().zip(&places).for_each(|(&i, place)| offsets[i] = head + place);
+            let used = places.into_iter().zip(lives).map(|(offset, buffer)| Placed { offset, buffer });
+            (total, used.filter(|place| place.buffer.bytes > 0).collect::<Vec<_>>())
+        };
+        let (arena_bytes, arena) = placed(None, 0);
+        let slot_bytes =
+            Kept::ALL.map(|kept| head[kept as usize] + placed(Some(kept), head[kept as usize]).0);
         for (source, view) in &mut self.views {
-            view.offset += match *source {
-                Source::Buffer(buffer) => offsets[owners[buffer as usize]] as u64,
-                Source::Weights(offset) => offset,
-            };
+            match *source {
+                Source::Buffer(buffer) => {
+                    let owner = owners[buffer as usize];
+                    view.space = kept[owner].map_or(Space::Arena, Space::Slot);
+                    view.offset += offsets[owner] as u64;
+                }
+                Source::Weights(offset) => view.offset += offset,
+            }
         }
-        let placed = offsets.into_iter().zip(buffers).map(|(offset, buffer)| Placed { offset, buffer });
-        (total, placed.filter(|p| p.buffer.bytes > 0).collect())
+        Memory { arena_bytes, arena, slot_bytes }
+    }
+
+    /// What a slot begins with: whether it holds anything, and the times that it is for. Nothing if no instruction and no
+    /// input has to do with the stage.
+    fn heads(&self, inputs: &[Port]) -> [usize; 3] {
+        let runs = |stage| self.stages.contains(&stage);
+        let both = runs(Stage::TimeCondition);
+        let times = inputs.iter().filter(|port| port.stage == Stage::Time);
+        let times: usize = times.filter_map(|port| self.views[port.view as usize].1.key_bytes()).sum();
+        let conditions = inputs.iter().any(|port| port.stage == Stage::Condition);
+        let time =
+            if runs(Stage::Time) || both { (SLOT_HEAD + times).next_multiple_of(ALIGNMENT) } else { 0 };
+        [time, if conditions { SLOT_HEAD } else { 0 }, if both { SLOT_HEAD } else { 0 }]
+    }
+
+    /// The stage that keeps each buffer: the one that writes it, if a later one reads it; and the condition's inputs.
+    fn kept(&self, inputs: &[Port]) -> Vec<Option<Kept>> {
+        let mut written = std::vec![Stage::State; self.buffers.len()];
+        let mut kept = std::vec![None; self.buffers.len()];
+        for (instruction, &stage) in self.instructions.iter().zip(&self.stages) {
+            for (buffer, _, access) in self.touched(instruction) {
+                if access == Access::Write {
+                    written[buffer] = stage;
+                }
+            }
+        }
+        for (instruction, &stage) in self.instructions.iter().zip(&self.stages) {
+            for (buffer, _, _) in self.touched(instruction) {
+                if written[buffer] < stage {
+                    kept[buffer] = written[buffer].kept();
+                }
+            }
+        }
+        for port in inputs.iter().filter(|port| port.stage == Stage::Condition) {
+            if let Some(buffer) = self.buffer_of(port.view) {
+                kept[buffer] = Some(Kept::Condition);
+            }
+        }
+        kept
     }
 
     /// For each buffer, the buffer whose memory it uses, and the lives of these. A result takes over the memory of an
     /// operand that dies with it, where the kernel allows it.
-    fn lives(&self, inputs: &[Port], outputs: &[Port]) -> (Vec<usize>, Vec<Buffer>) {
+    fn lives(&self, inputs: &[Port], outputs: &[Port], kept: &[Option<Kept>]) -> (Vec<usize>, Vec<Buffer>) {
         let touched: Vec<Vec<(usize, ViewId, Access)>> =
             self.instructions.iter().map(|i| self.touched(i)).collect();
         let end = self.instructions.len();
+        let again = self.stages.partition_point(|&stage| stage <= Stage::State);
         let unused = |&bytes: &usize| Buffer { bytes, first: usize::MAX, last: 0 };
         let mut buffers: Vec<Buffer> = self.buffers.iter().map(unused).collect();
         for (i, views) in touched.iter().enumerate() {
@@ -484,6 +566,12 @@ impl<'g> Lower<'g> {
                 buffers[buffer].first = buffers[buffer].first.min(i);
                 buffers[buffer].last = buffers[buffer].last.max(i);
             }
+        }
+        for (buffer, kept) in buffers.iter_mut().zip(kept).filter(|(buffer, _)| buffer.first < end) {
+            // What is kept is there in all evaluations, and what the state's stage leaves to the one that runs again for
+            // another condition, until that is over.
+            let stays = kept.is_some() || (buffer.first < again && buffer.last >= again);
+            buffer.last = if stays { end } else { buffer.last };
         }
         // The caller writes inputs before the first instruction and reads outputs after the last. Inputs are kept
         // whole, so that only those that change need to be written again.
@@ -498,10 +586,17 @@ impl<'g> Lower<'g> {
         let mut owners: Vec<usize> = (0..buffers.len()).collect();
         for (i, views) in touched.iter().enumerate() {
             if let Some((from, to)) = self.in_place(i, views, &buffers, &owners) {
+                if kept[to].is_some() {
+                    continue;
+                }
                 owners[to] = from;
                 buffers[from].last = buffers[from].last.max(buffers[to].last);
                 buffers[to] = Buffer { bytes: 0, ..buffers[to] };
             }
+        }
+        // All that a slot holds is there at once.
+        for (buffer, _) in buffers.iter_mut().zip(kept).filter(|(_, kept)| kept.is_some()) {
+            buffer.first = 0;
         }
         (owners, buffers)
     }

@@ -38,17 +38,43 @@ pub use precision::{Depth, Island, Ranges};
 
 pub use check::PlanError;
 pub use instruction::{
-    Geometry, Instruction, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span, View, ViewId,
+    Geometry, Instruction, Kept, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage, View,
+    ViewId,
 };
 
 use instruction::ArchivedPlanData;
 use rkyv::rancor::Infallible;
 
 /// Version of the plan format. Another one is another program.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Alignment of the arena, of the weights and of every buffer within, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: usize = 64;
+
+/// Bytes at the beginning of a slot that say whether it holds anything. Behind them, a slot of times has the time inputs
+/// that it is for.
+pub(crate) const SLOT_HEAD: usize = ALIGNMENT;
+
+/// For how many times and conditions an engine keeps what stages compute, 1 at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots {
+    pub times: usize,
+    pub conditions: usize,
+}
+
+impl Slots {
+    /// One of each.
+    pub const ONE: Slots = Slots { times: 1, conditions: 1 };
+
+    /// The slots of a kept stage.
+    pub(crate) fn of(self, kept: Kept) -> Option<usize> {
+        match kept {
+            Kept::Time => Some(self.times),
+            Kept::Condition => Some(self.conditions),
+            Kept::TimeCondition => self.times.checked_mul(self.conditions),
+        }
+    }
+}
 
 /// A validated plan: every offset lies inside of the arena or the weights.
 #[derive(Clone, Copy)]
@@ -97,9 +123,28 @@ impl<'a> Plan<'a> {
         decode(&self.root.packing)
     }
 
-    /// Size of the working memory that one evaluation needs, in bytes.
+    /// Size of the working memory that one evaluation needs beside what stages keep, in bytes.
     pub fn arena_bytes(&self) -> usize {
         self.root.arena_bytes.to_native() as usize
+    }
+
+    /// What a stage keeps for each time, condition or both, in bytes.
+    pub fn slot_bytes(&self, kept: Kept) -> usize {
+        self.root.slot_bytes[kept as usize].to_native() as usize
+    }
+
+    /// Size of the memory that an engine with so many slots needs, in bytes; `None` if no machine has that much.
+    pub fn memory_bytes(&self, slots: Slots) -> Option<usize> {
+        let sizes = Kept::ALL.map(|kept| self.slot_bytes(kept).checked_mul(slots.of(kept)?));
+        let arena = self.arena_bytes().checked_next_multiple_of(ALIGNMENT)?;
+        sizes.into_iter().try_fold(arena, |sum, size| sum.checked_add(size?))
+    }
+
+    /// The instructions of a stage.
+    pub fn stage(&self, stage: Stage) -> core::ops::Range<usize> {
+        let end = |at: usize| self.root.stages[at].to_native() as usize;
+        let at = stage as usize;
+        (if at == 0 { 0 } else { end(at - 1) })..end(at)
     }
 
     pub fn weights(&self) -> &'a [u8] {

@@ -4,7 +4,7 @@ use crate::engine::{Engine, EngineError, Pool};
 use crate::graph::{Fact, Graph};
 use crate::kernels::{Isa, Kernels, cpu};
 use crate::onnx::{Model, OnnxError, Shapes};
-use crate::plan::{ALIGNMENT, CompiledPlan, Depth, LowerError, Port, Product, Ranges, lower};
+use crate::plan::{ALIGNMENT, CompiledPlan, Depth, LowerError, Port, Product, Ranges, Slots, lower};
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
@@ -30,6 +30,8 @@ pub struct Settings {
     pub precision: Precision,
     /// Bytes of weights and arena that evaluating two samples at once may take; `None` for any.
     pub max_memory: Option<usize>,
+    /// Run all stages in every evaluation, as if nothing were known of when inputs change: to compare with.
+    pub unstaged: bool,
 }
 
 /// Why a network does not run.
@@ -43,7 +45,9 @@ pub enum NetworkError {
     Engine(#[from] EngineError),
     #[error("this CPU lacks the instruction set {isa} (it has {})", supported())]
     Unsupported { isa: Isa },
-    #[error("the network's arena needs {bytes} bytes, which the system does not give; use smaller shapes")]
+    #[error(
+        "the network's working memory needs {bytes} bytes, which the system does not give; use smaller shapes"
+    )]
     Memory { bytes: usize },
     #[error("the system gives no threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -58,7 +62,11 @@ fn supported() -> String {
 #[derive(Debug)]
 pub struct Network {
     plan: CompiledPlan,
-    arena: Arena,
+    memory: Memory,
+    slots: Slots,
+    /// The slot of the present condition.
+    condition: usize,
+    unstaged: bool,
     pool: Option<Arc<Pool>>,
     calibration: Option<Calibration>,
 }
@@ -90,7 +98,6 @@ impl Network {
     pub fn compile(graph: Graph, settings: Settings) -> Result<Network, NetworkError> {
         let kernels = Self::kernels(settings.isa)?;
         let plan = lower(&graph, kernels, None)?;
-        let arena = Arena::new(plan.plan().arena_bytes())?;
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
@@ -104,7 +111,50 @@ impl Network {
         let precision = settings.precision;
         let watching = || Calibration { precision, graph, ranges: Ranges::default(), peaks: Vec::new() };
         let calibration = half.then(watching);
-        Ok(Network { plan, arena, pool, calibration })
+        let network = Network::of(plan, Slots::ONE, pool)?;
+        Ok(Network { calibration, unstaged: settings.unstaged, ..network })
+    }
+
+    fn of(plan: CompiledPlan, slots: Slots, pool: Option<Arc<Pool>>) -> Result<Network, NetworkError> {
+        let memory = Memory::new(plan.plan().memory_bytes(slots))?;
+        Ok(Network { plan, memory, slots, condition: 0, unstaged: false, pool, calibration: None })
+    }
+
+    /// Makes room for what stages compute for so many times and conditions. All inputs have to be written anew if that is
+    /// not what there was.
+    ///
+    /// # Errors
+    /// If the system does not give the memory.
+    pub fn reserve(&mut self, slots: Slots) -> Result<(), NetworkError> {
+        if slots != self.slots {
+            self.memory = Memory::new(self.plan.plan().memory_bytes(slots))?;
+            (self.slots, self.condition) = (slots, 0);
+        }
+        Ok(())
+    }
+
+    pub fn slots(&self) -> Slots {
+        self.slots
+    }
+
+    /// Makes one of the conditions that there is room for the present one: its inputs are written, and it is what
+    /// evaluations are for.
+    ///
+    /// # Errors
+    /// If there is no room for so many.
+    pub fn select_condition(&mut self, condition: usize) -> Result<(), EngineError> {
+        self.engine()?.select_condition(condition)?;
+        self.condition = condition;
+        Ok(())
+    }
+
+    /// Drops what stages have computed for times that will not come again.
+    ///
+    /// # Errors
+    /// As [`Network::engine`].
+    pub fn forget_times(&mut self) -> Result<(), EngineError> {
+        self.engine()?.forget_times();
+        Ok(())
     }
 
     /// The precision that was asked for, while the network watches values to be [halved](Network::halved) later.
@@ -117,6 +167,9 @@ impl Network {
     /// # Errors
     /// As [`Engine::run`].
     pub fn run(&mut self) -> Result<(), EngineError> {
+        if self.unstaged {
+            self.engine()?.forget();
+        }
         let Some(mut calibration) = self.calibration.take() else { return self.engine()?.run() };
         let products = self.plan.products().to_vec();
         let mut next = products.iter().peekable();
@@ -130,6 +183,18 @@ impl Network {
         result
     }
 
+    /// As [`Network::run`], for another condition than the last evaluation was for, in the same state at the same times.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run_branch(&mut self) -> Result<(), EngineError> {
+        // What is watched has to be computed.
+        if self.unstaged || self.calibration.is_some() {
+            return self.run();
+        }
+        self.engine()?.run_branch()
+    }
+
     /// This network with products in half precision, by the ranges of the values that evaluations have shown; `None` if it
     /// is not [calibrating](Network::calibrating). Its inputs hold what they do here.
     ///
@@ -139,12 +204,16 @@ impl Network {
         let Some(Calibration { graph, ranges, .. }) = &self.calibration else { return Ok(None) };
         let kernels = Self::kernels(Some(self.plan.plan().isa()))?;
         let plan = lower(graph, kernels, Some((ranges, depth)))?;
-        let arena = Arena::new(plan.plan().arena_bytes())?;
-        let mut halved = Network { plan, arena, pool: self.pool.clone(), calibration: None };
-        let inputs = self.plan.plan().inputs().len();
-        for index in 0..inputs {
-            let (mut from, mut to) = (self.engine()?, halved.engine()?);
-            to.input_bytes(index)?.copy_from_slice(from.input_bytes(index)?);
+        let mut halved = Network::of(plan, self.slots, self.pool.clone())?;
+        halved.unstaged = self.unstaged;
+        let (inputs, present) = (self.plan.plan().inputs().len(), self.condition);
+        for condition in (0..self.slots.conditions).filter(|&c| c != present).chain([present]) {
+            self.select_condition(condition)?;
+            halved.select_condition(condition)?;
+            for index in 0..inputs {
+                let (mut from, mut to) = (self.engine()?, halved.engine()?);
+                to.input_bytes(index)?.copy_from_slice(from.input_bytes(index)?);
+            }
         }
         Ok(Some(halved))
     }
@@ -202,12 +271,14 @@ impl Network {
         Network { pool, ..self }
     }
 
-    /// The engine on this network's arena: write its inputs, run it, read its outputs. Inputs keep their contents.
+    /// The engine on this network's memory: write its inputs, run it, read its outputs. Inputs keep their contents.
     ///
     /// # Errors
     /// If this CPU lacks what the plan was made for.
     pub fn engine(&mut self) -> Result<Engine<'_>, EngineError> {
-        let engine = Engine::new(self.plan.plan(), self.arena.bytes())?.with_host(&self.plan);
+        let mut engine =
+            Engine::resume(self.plan.plan(), self.memory.bytes(), self.slots)?.with_host(&self.plan);
+        engine.select_condition(self.condition)?;
         Ok(match &self.pool {
             Some(pool) => engine.with_threads(&**pool),
             None => engine,
@@ -225,25 +296,28 @@ impl Calibration {
     }
 }
 
-/// Working memory at the engine's alignment.
+/// Working memory at the engine's alignment, zeros at first: no slot of it holds anything.
 #[derive(Debug)]
-struct Arena {
-    memory: Vec<u8>,
+struct Memory {
+    bytes: Vec<u8>,
     /// Bytes before the first aligned one.
     lead: usize,
 }
 
-impl Arena {
-    fn new(bytes: usize) -> Result<Arena, NetworkError> {
-        let mut memory = Vec::new();
-        let room = bytes.checked_add(ALIGNMENT).ok_or(NetworkError::Memory { bytes })?;
-        memory.try_reserve_exact(room).map_err(|_| NetworkError::Memory { bytes })?;
-        memory.resize(room, 0);
-        let lead = memory.as_ptr().align_offset(ALIGNMENT);
-        Ok(Arena { memory, lead })
+impl Memory {
+    fn new(bytes: Option<usize>) -> Result<Memory, NetworkError> {
+        let none = NetworkError::Memory { bytes: bytes.unwrap_or(usize::MAX) };
+        let Some(room) = bytes.and_then(|bytes| bytes.checked_add(ALIGNMENT)) else { return Err(none) };
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(room).is_err() {
+            return Err(none);
+        }
+        bytes.resize(room, 0);
+        let lead = bytes.as_ptr().align_offset(ALIGNMENT);
+        Ok(Memory { bytes, lead })
     }
 
     fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[self.lead..]
+        &mut self.bytes[self.lead..]
     }
 }

@@ -1,9 +1,10 @@
 //! From a state to the output that the sampler sees: one evaluation of the network, or two that guidance makes one of.
 
 use super::SessionError;
-use super::ports::{Moment, Ports, input_shapes, paired_shapes, write_input};
+use super::ports::{Moment, Ports, bind, input_shapes, paired_shapes, write_input};
 use crate::manifest::{Condition, Encoding, Manifest};
-use crate::onnx::Model;
+use crate::onnx::{Model, Shapes};
+use crate::plan::Slots;
 use crate::provider::{Network, Settings};
 use crate::sampler::{self, Guidance, Interval, Noise, Pass, TorchCpu};
 use std::string::{String, ToString};
@@ -129,6 +130,18 @@ impl Evaluator {
         self.sum.resize(if remembers { self.output.len() } else { 0 }, 0.0);
     }
 
+    /// Makes room for what the network's stages compute for a schedule of so many steps, and drops what they have computed
+    /// for another.
+    pub(super) fn reserve(&mut self, steps: usize) -> Result<(), SessionError> {
+        let alternates = self.guidance.is_some() && self.guide.is_none() && !self.paired;
+        let slots = Slots { times: steps.max(1), conditions: if alternates { 2 } else { 1 } };
+        if slots != self.network.slots() {
+            self.network.reserve(slots)?;
+            (0..self.conditions.len()).try_for_each(|at| self.write(at))?;
+        }
+        Ok(self.network.forget_times()?)
+    }
+
     /// Sets a condition's value, or its negative one. The values fit the condition.
     pub(super) fn set(&mut self, name: &str, values: &[f64], negative: bool) -> Result<(), SessionError> {
         let Some(at) = self.conditions.iter().position(|own| own.name == name) else {
@@ -192,19 +205,26 @@ impl Evaluator {
                 self.output.fill(0.0);
                 return Ok(());
             }
-            Pass::Conditional => return self.run(at, state, false),
+            Pass::Conditional => return self.run(at, state),
             Pass::Both => {}
         }
         if let Some((guide, ports)) = &mut self.guide {
-            run(guide, ports, at, state, &self.prior, &mut [&mut self.other])?;
-            self.run(at, state, false)?;
+            feed(guide, ports, at, state, &self.prior)?;
+            guide.run()?;
+            read(guide, ports, at, &mut [&mut self.other])?;
+            self.run(at, state)?;
         } else if self.paired {
-            let outputs = &mut [&mut self.output, &mut self.other];
-            run(&mut self.network, &self.ports, at, state, &self.prior, outputs)?;
+            feed(&mut self.network, &self.ports, at, state, &self.prior)?;
+            self.network.run()?;
+            read(&mut self.network, &self.ports, at, &mut [&mut self.output, &mut self.other])?;
         } else {
-            self.run(at, state, true)?;
-            core::mem::swap(&mut self.output, &mut self.other);
-            self.run(at, state, false)?;
+            self.network.select_condition(1)?;
+            feed(&mut self.network, &self.ports, at, state, &self.prior)?;
+            self.network.run()?;
+            read(&mut self.network, &self.ports, at, &mut [&mut self.other])?;
+            self.network.select_condition(0)?;
+            self.network.run_branch()?;
+            read(&mut self.network, &self.ports, at, &mut [&mut self.output])?;
         }
         match &self.guidance {
             Some(guidance) => Ok(guidance.apply(&mut self.output, &self.other, &mut self.sum)?),
@@ -212,15 +232,11 @@ impl Evaluator {
         }
     }
 
-    /// One evaluation, with the conditions' values or with the negative ones where there are any.
-    fn run(&mut self, at: Moment<'_>, state: &[f32], negative: bool) -> Result<(), SessionError> {
-        let switched = !self.paired && self.guide.is_none() && self.guidance.is_some();
-        for own in self.conditions.iter().filter(|own| switched && own.negative.is_some()) {
-            if let Some(index) = self.ports.condition(&own.name) {
-                write_input(&mut self.network.engine()?, index, |i| own.fill(negative, i))?;
-            }
-        }
-        run(&mut self.network, &self.ports, at, state, &self.prior, &mut [&mut self.output])
+    /// One evaluation with the conditions' values.
+    fn run(&mut self, at: Moment<'_>, state: &[f32]) -> Result<(), SessionError> {
+        feed(&mut self.network, &self.ports, at, state, &self.prior)?;
+        self.network.run()?;
+        read(&mut self.network, &self.ports, at, &mut [&mut self.output])
     }
 
     /// Writes a condition into the networks that read it.
@@ -233,8 +249,13 @@ impl Evaluator {
             self.prior.iter_mut().enumerate().for_each(|(i, y)| *y = own.fill(false, i) as f32);
         }
         if let Some(index) = self.ports.condition(&own.name) {
-            let at = |i: usize| own.fill(i >= own.elements, i % own.elements);
-            write_input(&mut self.network.engine()?, index, at)?;
+            let Slots { conditions, .. } = self.network.slots();
+            // The present condition last, so that it stays the present one.
+            for negative in (0..conditions).rev() {
+                self.network.select_condition(negative)?;
+                let at = |i: usize| own.fill(negative > 0 || i >= own.elements, i % own.elements);
+                write_input(&mut self.network.engine()?, index, at)?;
+            }
         }
         if let Some((guide, ports)) = &mut self.guide
             && let Some(index) = ports.condition(&own.name)
@@ -253,42 +274,69 @@ impl Evaluator {
 fn compile(manifest: &Manifest, model: Model, settings: Settings) -> Result<(Network, bool), SessionError> {
     let always = |guidance: &Guidance| guidance.interval == Interval::Steps([0.0, 1.0]);
     let guided = manifest.guidance.as_ref().is_some_and(always) && manifest.guide.is_none();
-    let pair = if guided { paired_shapes(manifest, &model) } else { None };
-    let pair = pair.map(|shapes| (shapes, model.clone()));
+    let paired = |times| paired_shapes(manifest, &model, times);
+    // Times are the same for both: most networks take them once.
+    let pairs: Vec<_> = if guided { [1, 2].into_iter().filter_map(paired).collect() } else { Vec::new() };
+    let build = |model: Model, shapes: &Shapes, branches: bool| {
+        let graph = bind(model.into_graph(shapes)?, manifest);
+        let graph = if branches { graph.branching() } else { graph };
+        Network::compile(graph.optimized(), settings)
+    };
     let shapes = input_shapes(manifest, &model)?;
-    let single = Network::new(model, &shapes, settings)?;
-    let Some((shapes, model)) = pair else { return Ok((single, false)) };
+    let branches = manifest.guidance.is_some() && manifest.guide.is_none();
+    let again = (!pairs.is_empty()).then(|| model.clone());
+    let single = build(model, &shapes, branches)?;
+    let Some(model) = again else { return Ok((single, false)) };
     let (weights, arena) = (single.plan().plan().weights().len(), single.plan().plan().arena_bytes());
     let needed = weights + 2 * arena;
     if arena >= weights || settings.max_memory.is_some_and(|most| needed > most) {
         return Ok((single, false));
     }
-    // A network may have its batch built in behind an input that leaves it open.
-    match Network::new(model, &shapes, settings) {
-        Ok(network) if Ports::of(manifest, &network).is_ok() => Ok((network, true)),
-        _ => Ok((single, false)),
+    for shapes in pairs {
+        // A network may have its batch built in behind an input that leaves it open.
+        match build(model.clone(), &shapes, false) {
+            Ok(network) if Ports::of(manifest, &network).is_ok() && is_pair(&single, &network) => {
+                return Ok((network, true));
+            }
+            _ => {}
+        }
     }
+    Ok((single, false))
 }
 
-/// One evaluation for as many samples as there are outputs, all of the same state.
-fn run(
+/// Whether the outputs of a network are those of two evaluations of another.
+fn is_pair(single: &Network, pair: &Network) -> bool {
+    let lengths = |network: &Network| network.outputs().map(|(_, fact)| fact.len()).collect::<Vec<_>>();
+    lengths(pair) == lengths(single).iter().map(|len| 2 * len).collect::<Vec<_>>()
+}
+
+/// Writes what an evaluation reads: the state, once for each sample that the network takes, and the times.
+fn feed(
     network: &mut Network,
     ports: &Ports,
     at: Moment<'_>,
     state: &[f32],
     prior: &[f32],
-    outputs: &mut [&mut Vec<f32>],
 ) -> Result<(), SessionError> {
     let mut engine = network.engine()?;
     for input in engine.input_f32(ports.state)?.chunks_exact_mut(state.len()) {
         sampler::feed(at.row, state, input)?;
         input.iter_mut().zip(prior).for_each(|(input, prior)| *input += prior);
     }
-    ports.write_times(&mut engine, at)?;
-    network.run()?;
+    Ok(ports.write_times(&mut engine, at)?)
+}
+
+/// Reads what an evaluation gave, for as many samples as there are outputs.
+fn read(
+    network: &mut Network,
+    ports: &Ports,
+    at: Moment<'_>,
+    outputs: &mut [&mut Vec<f32>],
+) -> Result<(), SessionError> {
     let mut engine = network.engine()?;
+    let elements = outputs.first().map_or(0, |output| output.len());
     let found = engine.output_f32(ports.output)?;
-    for (output, found) in outputs.iter_mut().zip(found.chunks_exact(state.len() * ports.stacked)) {
+    for (output, found) in outputs.iter_mut().zip(found.chunks_exact(elements * ports.stacked)) {
         match at.weights {
             [] => output.copy_from_slice(found),
             weights => sampler::combine(weights, found, ports.block, output)?,

@@ -6,7 +6,7 @@ mod guidance;
 mod ports;
 
 pub use control::{Control, Gradient, Steer, Step, Weight};
-pub use ports::input_shapes;
+pub use ports::{bind, input_shapes};
 
 use crate::engine::EngineError;
 use crate::graph::Fact;
@@ -204,7 +204,7 @@ impl Session {
         self.strength = request.strength.unwrap_or(1.0);
         self.history.resize(self.state.len() * self.table.history(), 0.0);
         self.evaluator.set_guidance(guidance);
-        Ok(())
+        self.evaluator.reserve(self.table.rows.len())
     }
 
     /// Guides by a weaker network, which has the same inputs, in the place of negative conditions.

@@ -2,7 +2,7 @@
 
 use super::SessionError;
 use crate::engine::{Engine, EngineError};
-use crate::graph::Fact;
+use crate::graph::{Binding, Fact, Graph};
 use crate::kernels::DType;
 use crate::manifest::{Manifest, Role};
 use crate::onnx::{Declared, Dimension, Model, Shapes};
@@ -70,18 +70,36 @@ pub fn input_shapes(manifest: &Manifest, model: &Model) -> Result<Shapes, Sessio
     }
 }
 
-/// The shapes for two samples at a time: the state and the conditions lead with a 2. `None` if the network does not leave
-/// the batch open. Times that have no batch are shared.
-pub(super) fn paired_shapes(manifest: &Manifest, model: &Model) -> Option<Shapes> {
+/// The graph of a manifest's network as a session evaluates it: its inputs bound by their roles, and without the outputs
+/// that the sampler does not read.
+#[must_use]
+pub fn bind(graph: Graph, manifest: &Manifest) -> Graph {
+    let role = |name: &str| manifest.inputs.iter().find(|input| input.name == name).map(|input| &input.role);
+    let graph = graph.bound(|name| match role(name) {
+        None | Some(Role::State { .. }) => Binding::STATE,
+        Some(Role::Condition(_)) => Binding::CONDITION,
+        Some(Role::Time | Role::Target | Role::Duration | Role::Step | Role::Steps) => Binding::TIME,
+    });
+    let wanted = manifest.output.name.as_deref();
+    match graph.output_names.iter().position(|name| wanted.is_none_or(|wanted| wanted == name)) {
+        Some(at) => graph.with_output(at),
+        None => graph,
+    }
+}
+
+/// The shapes for two samples at a time: the state and the conditions lead with a 2, and times that have a batch with
+/// `times`. `None` if the network does not leave the batch open.
+pub(super) fn paired_shapes(manifest: &Manifest, model: &Model, times: usize) -> Option<Shapes> {
     let mut shapes = input_shapes(manifest, model).ok()?;
     for input in &manifest.inputs {
         let declared = model.inputs.iter().find(|i| i.name == input.name)?;
         let shape = shapes.get_mut(&input.name)?;
         let open = matches!(declared.dims.first(), Some(Dimension::Symbol(_)));
         let led = shape.len() > own_shape(&input.role).len();
+        let sampled = matches!(input.role, Role::State { .. } | Role::Condition(_));
         if led && open {
-            shape[0] = 2;
-        } else if matches!(input.role, Role::State { .. } | Role::Condition(_)) {
+            shape[0] = if sampled { 2 } else { times };
+        } else if sampled {
             return None;
         }
     }

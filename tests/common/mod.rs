@@ -99,7 +99,7 @@ pub fn graph(model: Model, inputs: &[(String, Tensor)]) -> Result<Graph, String>
 
 /// Runs a plan once.
 pub fn run(plan: &CompiledPlan, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, String> {
-    let mut arena = Arena::new(plan.plan().arena_bytes());
+    let mut arena = Arena::new(plan.plan().memory_bytes(fewstep::plan::Slots::ONE).expect("a size"));
     // Whatever lies in the arena before must not matter.
     arena.bytes().fill(0xA5);
     let view = plan.plan();

@@ -1,5 +1,6 @@
 //! What follows a product, a convolution or a normalisation becomes part of it: bias, scale, residual, activation.
 
+use super::super::binding::joint;
 use super::super::{Graph, Node, Tensor, ValueId};
 use super::program::{Arg, Program, Step};
 use crate::kernels::{Activation, MapCode};
@@ -9,7 +10,7 @@ use std::vec::Vec;
 
 pub fn epilogues(mut graph: Graph) -> Graph {
     softmax_scales(&mut graph);
-    let (uses, mut producers) = (graph.uses(), graph.producers());
+    let (uses, mut producers, bindings) = (graph.uses(), graph.producers(), graph.value_bindings());
     for i in 0..graph.nodes.len() {
         let Op::Map(map) = &graph.nodes[i].op else { continue };
         let (dtype, output) = (map.dtype, graph.nodes[i].outputs[0]);
@@ -18,7 +19,10 @@ pub fn epilogues(mut graph: Graph) -> Graph {
         let mut candidates: Vec<(usize, ValueId)> =
             program.inputs().into_iter().filter_map(|id| Some((*producers.get(&id)?, id))).collect();
         candidates.sort_by_key(|c| std::cmp::Reverse(c.0));
-        candidates.retain(|&(_, value)| graph.fact(value) == graph.fact(output) && uses[value.index()] == 1);
+        // A product of an earlier stage must not be drawn into a later one.
+        let stage = |id| graph.stage(joint(&bindings, &[id]));
+        let alike = |value| graph.fact(value) == graph.fact(output) && stage(value) == stage(output);
+        candidates.retain(|&(_, value)| alike(value) && uses[value.index()] == 1);
         // Again after each: what one takes in may be what stood between another and its operand.
         while let Some(&(producer, _)) =
             candidates.iter().find(|(at, value)| absorb(&mut graph, *at, *value, &mut program, &producers))

@@ -1,6 +1,7 @@
 //! Chains of element-wise nodes as one program each, and programs in their shortest form.
 
-use super::super::{DType, Graph, ValueId};
+use super::super::binding::joint;
+use super::super::{Binding, DType, Graph, ValueId};
 use super::program::{Arg, Program, Step};
 use crate::kernels::MapCode;
 use crate::ops::{Map, Op};
@@ -9,7 +10,7 @@ use std::vec::Vec;
 
 pub fn fused(mut graph: Graph) -> Graph {
     let mut uses = graph.uses();
-    let producers = graph.producers();
+    let (producers, bindings) = (graph.producers(), graph.value_bindings());
     let mut gone = std::vec![false; graph.nodes.len()];
     for i in 0..graph.nodes.len() {
         let Op::Map(map) = &graph.nodes[i].op else { continue };
@@ -20,7 +21,7 @@ pub fn fused(mut graph: Graph) -> Graph {
             continue;
         }
         recount(&mut uses, &graph.nodes[i].inputs, &program.inputs());
-        while let Some((longer, used)) = extended(&graph, &program, i, &uses, &producers) {
+        while let Some((longer, used)) = extended(&graph, &program, i, &uses, (&producers, &bindings)) {
             gone[used] = true;
             recount(&mut uses, &graph.nodes[used].inputs, &[]);
             recount(&mut uses, &program.inputs(), &longer.inputs());
@@ -53,14 +54,20 @@ fn extended(
     program: &Program,
     at: usize,
     uses: &[usize],
-    producers: &HashMap<ValueId, usize>,
+    (producers, bindings): (&HashMap<ValueId, usize>, &[Binding]),
 ) -> Option<(Program, usize)> {
-    let shape = &graph.fact(graph.nodes[at].outputs[0]).shape;
+    let output = graph.nodes[at].outputs[0];
+    let shape = &graph.fact(output).shape;
+    let stage = |id| graph.stage(joint(bindings, &[id]));
     program.inputs().into_iter().find_map(|id| {
         let &producer = producers.get(&id)?;
         let Op::Map(map) = &graph.nodes[producer].op else { return None };
         // Only this program reads it, it has the program's own shape, and storing it would not change it.
         if uses[id.index()] != 1 || graph.fact(id).shape != *shape || map.dtype == DType::I64 {
+            return None;
+        }
+        // What an earlier stage has computed is not to be computed again.
+        if stage(id) != stage(output) {
             return None;
         }
         let longer = program.after(id, &Program::of(&map.steps, &graph.nodes[producer].inputs));

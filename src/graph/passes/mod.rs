@@ -6,6 +6,7 @@ mod group_norm;
 mod maps;
 mod modulate;
 mod program;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -18,9 +19,10 @@ impl Graph {
     pub fn optimized(self) -> Graph {
         let graph = group_norm::whole(self);
         let graph = maps::fused(graph);
+        let graph = split::products(graph);
         let graph = absorb::epilogues(graph);
         let graph = modulate::norms(graph);
-        attention::whole(graph)
+        attention::whole(graph).staged()
     }
 
     /// Adds a constant.

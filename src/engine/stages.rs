@@ -1,0 +1,153 @@
+//! Which stages of a plan have to run, and where what they compute is kept.
+//!
+//! The engine's memory is the arena, then a slot for each condition, for each set of times, and for each pair of both. A
+//! slot begins with a byte that is 1 if what it should hold is there; behind that head, a slot of times has the bytes of
+//! the time inputs that it is for.
+
+use super::{Engine, EngineError};
+use crate::plan::{ALIGNMENT, Kept, Plan, SLOT_HEAD, Slots, Stage};
+
+/// What is told of instructions that are done.
+pub(super) type After<'f, 'a> = &'f mut dyn FnMut(&mut Engine<'a>, usize);
+
+/// One condition, and as many times as fit.
+pub(super) fn fitting(plan: &Plan<'_>, bytes: usize) -> Slots {
+    let each = plan.slot_bytes(Kept::Time).saturating_add(plan.slot_bytes(Kept::TimeCondition));
+    let rest = bytes.saturating_sub(plan.memory_bytes(Slots::ONE).unwrap_or(bytes));
+    Slots { times: 1 + rest.checked_div(each).unwrap_or(0), conditions: 1 }
+}
+
+impl<'a> Engine<'a> {
+    /// Makes a condition the present one, of those that the memory has slots for: its inputs are written, and it is what
+    /// evaluations are for.
+    ///
+    /// # Errors
+    /// If there is no such slot.
+    pub(crate) fn select_condition(&mut self, condition: usize) -> Result<(), EngineError> {
+        if condition >= self.slots.conditions {
+            return Err(EngineError::NoPort { kind: "condition", index: condition });
+        }
+        self.condition = condition;
+        Ok(())
+    }
+
+    /// Everything is to be computed anew.
+    pub fn forget(&mut self) {
+        self.forget_times();
+        for condition in 0..self.slots.conditions {
+            self.mark(Kept::Condition, self.time, condition, false);
+        }
+    }
+
+    /// What depends on the times is to be computed anew.
+    pub(crate) fn forget_times(&mut self) {
+        (0..self.slots.times).for_each(|time| self.forget_time(time));
+    }
+
+    fn forget_time(&mut self, time: usize) {
+        self.mark(Kept::Time, time, self.condition, false);
+        (0..self.slots.conditions)
+            .for_each(|condition| self.mark(Kept::TimeCondition, time, condition, false));
+    }
+
+    /// What depends on the present condition is to be computed anew.
+    pub(super) fn forget_condition(&mut self) {
+        self.mark(Kept::Condition, self.time, self.condition, false);
+        (0..self.slots.times).for_each(|time| self.mark(Kept::TimeCondition, time, self.condition, false));
+    }
+
+    /// Runs the stages whose results are kept and not there.
+    pub(super) fn refresh(&mut self, after: After<'_, 'a>) -> Result<(), EngineError> {
+        if self.plan.slot_bytes(Kept::Time) > 0 {
+            self.time = self.time_slot()?;
+        }
+        for stage in [Stage::Time, Stage::Condition, Stage::TimeCondition] {
+            let Some(kept) = stage.kept().filter(|&kept| self.plan.slot_bytes(kept) > 0) else { continue };
+            if !self.holds(kept, self.time) {
+                self.stage(stage, after)?;
+                self.mark(kept, self.time, self.condition, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a stage's instructions.
+    pub(super) fn stage(&mut self, stage: Stage, after: After<'_, 'a>) -> Result<(), EngineError> {
+        self.plan.stage(stage).try_for_each(|i| {
+            self.execute(i)?;
+            after(self, i);
+            Ok(())
+        })
+    }
+
+    /// The slot for what the time inputs hold. If there is none, the first empty one, or else the last one, is made it: of a
+    /// schedule that is longer than the slots, all but the last stay.
+    fn time_slot(&mut self) -> Result<usize, EngineError> {
+        for time in 0..self.slots.times {
+            if self.holds(Kept::Time, time) && self.each_time(|key, input| key == input, time)? {
+                return Ok(time);
+            }
+        }
+        let empty = (0..self.slots.times).find(|&time| !self.holds(Kept::Time, time));
+        let time = empty.unwrap_or(self.slots.times.saturating_sub(1));
+        self.forget_time(time);
+        let write = |key: &mut [u8], input: &[u8]| {
+            key.copy_from_slice(input);
+            true
+        };
+        self.each_time(write, time)?;
+        Ok(time)
+    }
+
+    /// Whether `hold` holds for all time inputs, given what a slot has of them and what they are.
+    fn each_time(
+        &mut self,
+        mut hold: impl FnMut(&mut [u8], &[u8]) -> bool,
+        time: usize,
+    ) -> Result<bool, EngineError> {
+        let mut start = self.slot(Kept::Time, time, 0) + SLOT_HEAD;
+        let inputs = self.plan.inputs().enumerate().filter(|(_, port)| port.stage == Stage::Time);
+        for (index, port) in inputs {
+            let missing = EngineError::NoPort { kind: "input", index };
+            let view = self.plan.view_at(port.view).ok_or(missing)?;
+            let (from, bytes) = (view.offset as usize, view.layout.len() * view.dtype.size());
+            // Time inputs lie in the arena, which is before all slots.
+            let (arena, slots) = self.memory.split_at_mut_checked(start).ok_or(missing)?;
+            let (input, key) = (arena.get(from..from + bytes), slots.get_mut(..bytes));
+            let (Some(input), Some(key)) = (input, key) else { return Err(missing) };
+            if !hold(key, input) {
+                return Ok(false);
+            }
+            start += view.key_bytes().ok_or(missing)?;
+        }
+        Ok(true)
+    }
+
+    /// Where a slot begins in the memory.
+    pub(super) fn slot(&self, kept: Kept, time: usize, condition: usize) -> usize {
+        let Slots { times, conditions } = self.slots;
+        let arena = self.plan.arena_bytes().next_multiple_of(ALIGNMENT);
+        let [of_time, of_condition, of_both] = Kept::ALL.map(|kept| self.plan.slot_bytes(kept));
+        let after_conditions = arena + conditions * of_condition;
+        match kept {
+            Kept::Condition => arena + condition * of_condition,
+            Kept::Time => after_conditions + time * of_time,
+            Kept::TimeCondition => {
+                after_conditions + times * of_time + (time * conditions + condition) * of_both
+            }
+        }
+    }
+
+    fn holds(&self, kept: Kept, time: usize) -> bool {
+        self.memory.get(self.slot(kept, time, self.condition)) == Some(&1)
+    }
+
+    fn mark(&mut self, kept: Kept, time: usize, condition: usize, holds: bool) {
+        let start = self.slot(kept, time, condition);
+        if self.plan.slot_bytes(kept) > 0
+            && let Some(head) = self.memory.get_mut(start)
+        {
+            *head = u8::from(holds);
+        }
+    }
+}

@@ -6,13 +6,13 @@
 //!
 //! ```no_run
 //! # #[cfg(feature = "compile")] {
-//! use fewstep::{provider::Settings, sampler::TorchCpu, session::Session};
+//! use fewstep::{provider::Settings, session::Session};
 //! use std::path::Path;
 //!
 //! let mut session = Session::open(Path::new("models/digits"), Settings::default())?;
 //! session.set_condition("label", &[7.0])?;
 //! let mut image = vec![0.0; session.elements()]; // [1, 28, 28], -1 to 1
-//! session.sample(&mut TorchCpu::new(42), &mut image)?;
+//! session.sample(&mut image)?;
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -45,11 +45,11 @@ pub mod sampler;
 #[cfg(feature = "std")]
 pub mod manifest;
 
-#[cfg(feature = "compile")]
+#[cfg(feature = "std")]
 pub mod provider;
 
-#[cfg(feature = "compile")]
+#[cfg(feature = "std")]
 pub mod session;
 
-#[cfg(feature = "compile")]
+#[cfg(feature = "std")]
 mod mapping;

@@ -41,7 +41,7 @@ fn share(steps: usize) -> f64 {
     let mut samples = vec![0.0; SAMPLES * elements];
     for (i, sample) in samples.chunks_mut(elements).enumerate() {
         session.set_condition("label", &[(i % 10) as f64]).expect("a class");
-        session.sample(&mut TorchCpu::new(i as u64), sample).expect("a sample");
+        session.sample_from(&mut TorchCpu::new(i as u64), sample).expect("a sample");
     }
     let samples: Vec<f32> = samples.iter().map(|x| x.clamp(-1.0, 1.0)).collect();
     let images = vec![("x".to_string(), Tensor::f32(&[SAMPLES, 1, 28, 28], samples).expect("images"))];

@@ -54,7 +54,7 @@ fn digits(settings: Settings) -> (Session, Vec<f32>) {
     let mut session = Session::open(&common::path("models/digits"), settings).expect("a session");
     session.set_condition("label", &[7.0]).expect("a class");
     let mut out = vec![0.0; session.elements()];
-    session.sample(&mut TorchCpu::new(42), &mut out).expect("a sample");
+    session.sample_from(&mut TorchCpu::new(42), &mut out).expect("a sample");
     (session, out)
 }
 
@@ -88,7 +88,7 @@ fn auto_is_half_precision_where_that_is_arithmetic() {
 fn weights_are_half_as_large() {
     let size = |precision| {
         let (session, _) = digits(Settings { threads: 1, precision, ..Settings::default() });
-        session.network().plan().plan().weights().len()
+        session.network().plan().weights().len()
     };
     let (single, half) = (size(Precision::F32), size(Precision::F16));
     assert!((half as f64) < 0.8 * single as f64, "{half} of {single} bytes");

@@ -52,7 +52,7 @@ fn steps_allocate_nothing() {
         let before = ALLOCATIONS.load(SeqCst);
         for seed in 0..100 {
             session.set_condition("label", &[(seed % 10) as f64]).expect("a class");
-            session.sample(&mut TorchCpu::new(seed), &mut out).expect("a sample");
+            session.sample_from(&mut TorchCpu::new(seed), &mut out).expect("a sample");
         }
         assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 samples, {precision:?}");
     }

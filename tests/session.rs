@@ -128,7 +128,7 @@ const ALONE: Settings =
 
 fn draw(session: &mut Session) -> Vec<f32> {
     let mut out = vec![0.0; session.elements()];
-    session.sample(&mut TorchCpu::new(3), &mut out).expect("a sample");
+    session.sample_from(&mut TorchCpu::new(3), &mut out).expect("a sample");
     out
 }
 
@@ -194,7 +194,7 @@ fn guidance_is_between_what_the_values_give_alone() {
     session.set_condition("y", &[1.0, -0.5, 0.25]).expect("a value");
     session.prepare(&request(Some(2.5))).expect("a request");
     let mut out = vec![0.0; ELEMENTS];
-    let error = session.sample(&mut TorchCpu::new(3), &mut out).expect_err("nothing to move away from");
+    let error = session.sample_from(&mut TorchCpu::new(3), &mut out).expect_err("nothing to move away from");
     assert!(matches!(error, SessionError::NoNegative), "{error}");
     session.set_negative("y", &[-1.0, 0.5, 0.0]).expect("a value");
     let mixed = |w: f32| -> Vec<f32> {

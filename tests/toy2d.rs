@@ -77,7 +77,7 @@ fn draw(session: &mut Session, steps: usize) -> Vec<Point> {
     session.prepare(&Request { steps: Some(steps), ..Request::default() }).expect("steps");
     let mut sample = [0.0; 2];
     let draw = |i| {
-        session.sample(&mut Philox::new(SEED, i), &mut sample).expect("a sample");
+        session.sample_from(&mut Philox::new(SEED, i), &mut sample).expect("a sample");
         sample.map(f64::from)
     };
     (0..SAMPLES as u64).map(draw).collect()

@@ -67,6 +67,8 @@ pub enum BenchError {
     #[error(transparent)]
     Model(#[from] models::ModelError),
     #[error(transparent)]
+    Source(#[from] models::SourceError),
+    #[error(transparent)]
     Onnx(#[from] OnnxError),
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -139,9 +141,7 @@ impl Bench {
         }
         let wrap = |error| BenchError::Session { path: source.path().into(), source: Box::new(error) };
         let begin = Instant::now();
-        let mut session =
-            Session::new(manifest.clone(), source.read()?, settings(self.threads, self.precision)?)
-                .map_err(wrap)?;
+        let mut session = source.session(manifest, settings(self.threads, self.precision)?)?;
         session.prepare(&self.request()).map_err(wrap)?;
         let open = begin.elapsed();
         for (name, condition) in manifest.conditions() {
@@ -173,7 +173,11 @@ impl Bench {
             return Err(BenchError::Steps(source.path().into()));
         }
         let begin = Instant::now();
-        let mut network = self.network(source, source.read()?)?;
+        let mut network = match source.plan() {
+            Some(file) => Network::open(file, settings(self.threads, self.precision)?)
+                .map_err(|error| wrap(source, error))?,
+            None => self.network(source, source.read()?)?,
+        };
         let open = begin.elapsed();
         let inputs = first_step::inputs(&network, None, &self.request())?;
         first_step::prepare(&mut network, &inputs).map_err(|error| wrap(source, error))?;
@@ -198,6 +202,7 @@ impl Bench {
 
     /// One evaluation of the network here and there, in turns, so that the clock's moods meet both.
     fn compare(&self, source: &models::Source, kind: peer::Kind) -> Result<Comparison, BenchError> {
+        source.check_network("compared with a peer")?;
         let model = source.read()?;
         let declared = model.inputs.clone();
         let mut network = self.network(source, model)?;
@@ -357,7 +362,7 @@ struct Measured {
 impl Measured {
     /// Nothing timed yet but opening and the first run.
     fn of(network: &Network, open: Duration, first: f64, evaluations: usize) -> Measured {
-        let plan = network.plan().plan();
+        let plan = network.plan();
         Measured {
             open,
             first,

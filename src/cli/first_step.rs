@@ -116,7 +116,24 @@ pub fn prepare(network: &mut Network, inputs: &[Input]) -> Result<(), NetworkErr
 /// # Errors
 /// As [`prepare`].
 pub fn settle(network: &mut Network) -> Result<(), NetworkError> {
-    let Some(precision) = network.calibrating() else { return Ok(()) };
+    match found(network)? {
+        Some((_, halved)) => *network = halved,
+        None => network.settle(),
+    }
+    Ok(())
+}
+
+/// The way into half precision that [`prepare`] takes; `None` for none.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn depth(network: &mut Network, inputs: &[Input]) -> Result<Option<Depth>, NetworkError> {
+    write(network, inputs)?;
+    Ok(found(network)?.map(|(depth, _)| depth))
+}
+
+fn found(network: &mut Network) -> Result<Option<(Depth, Network)>, NetworkError> {
+    let Some(precision) = network.calibrating() else { return Ok(None) };
     evaluate(network)?;
     let wanted = outputs(network)?;
     let mut found = None;
@@ -124,16 +141,12 @@ pub fn settle(network: &mut Network) -> Result<(), NetworkError> {
         let Some(mut halved) = network.halved(depth)? else { break };
         evaluate(&mut halved)?;
         let close = distance(&wanted, &outputs(&mut halved)?) < CLOSE;
-        found = Some(halved).filter(|_| close || precision == Precision::F16);
+        found = Some((depth, halved)).filter(|_| close || precision == Precision::F16);
         if close {
             break;
         }
     }
-    match found {
-        Some(halved) => *network = halved,
-        None => network.settle(),
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// All f32 outputs.

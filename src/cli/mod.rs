@@ -4,6 +4,7 @@ mod allocations;
 mod bench;
 mod bench_report;
 mod choice;
+mod compile;
 mod first_step;
 mod inspect;
 mod list;
@@ -39,8 +40,8 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-MODEL is the name of an embedded model (see `fewstep list models`), a folder with a fewstep.toml, that file, or an .onnx
-file. A folder that is called like an embedded model is ./NAME.
+MODEL is the name of an embedded model (see `fewstep list models`), a folder with a fewstep.toml, that file, an .onnx
+file, or an .fsp plan. A folder that is called like an embedded model is ./NAME.
 
 Exit codes: 0 success, 1 an error, with one line on stderr, 2 wrong usage.
 FEWSTEP_ISA=NAME chooses the instruction set (see `fewstep list targets`), which is the best that the CPU has otherwise.";
@@ -52,8 +53,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
     List(list::List),
-    /// Make a plan file of a model (not there yet)
-    Compile(Later),
+    Compile(compile::Compile),
     /// Compare the engine with a reference, layer by layer (not there yet)
     Verify(Later),
 }
@@ -73,7 +73,7 @@ impl Args {
             Command::Inspect(inspect) => Ok(inspect.run()?),
             Command::Bench(bench) => Ok(bench.run()?),
             Command::List(list) => Ok(list.run()?),
-            Command::Compile(_) => Err(Error::Later { command: "compile" }),
+            Command::Compile(compile) => Ok(compile.run()?),
             Command::Verify(_) => Err(Error::Later { command: "verify" }),
         }
     }
@@ -92,7 +92,9 @@ pub enum Error {
     Bench(#[from] bench::BenchError),
     #[error(transparent)]
     List(#[from] list::ListError),
-    #[error("`{command}` is not there yet; there are sample, run, inspect, bench and list")]
+    #[error(transparent)]
+    Compile(#[from] compile::CompileError),
+    #[error("`{command}` is not there yet; there are sample, run, compile, inspect, bench and list")]
     Later { command: &'static str },
 }
 
@@ -165,13 +167,19 @@ enum Precision {
     F16,
 }
 
+impl From<Precision> for provider::Precision {
+    fn from(precision: Precision) -> provider::Precision {
+        match precision {
+            Precision::Auto => provider::Precision::Auto,
+            Precision::F32 => provider::Precision::F32,
+            Precision::F16 => provider::Precision::F16,
+        }
+    }
+}
+
 /// All cores without a number of threads.
 fn settings(threads: Option<u16>, precision: Precision) -> Result<Settings, IsaError> {
-    let precision = match precision {
-        Precision::Auto => provider::Precision::Auto,
-        Precision::F32 => provider::Precision::F32,
-        Precision::F16 => provider::Precision::F16,
-    };
+    let precision = precision.into();
     Ok(Settings { threads: threads.unwrap_or(0).into(), isa: isa()?, precision, ..Settings::default() })
 }
 

@@ -3,6 +3,9 @@
 
 use fewstep::manifest::{FILE_NAME, METADATA_KEY, Manifest, ManifestError};
 use fewstep::onnx::{Model, OnnxError};
+use fewstep::plan::{OpenError, Plan, PlanFile};
+use fewstep::provider::Settings;
+use fewstep::session::{Session, SessionError};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +47,16 @@ impl Source {
 enum Network {
     Embedded(&'static Embedded),
     File(PathBuf),
+    Plan(PlanFile),
+}
+
+/// Why a model is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    #[error(transparent)]
+    Network(#[from] OnnxError),
+    #[error("{}: {source}", path.display())]
+    Session { path: PathBuf, source: Box<SessionError> },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +67,10 @@ pub enum ModelError {
     Missing(PathBuf),
     #[error("{}: the folder has no {FILE_NAME}; write one (docs/manifest.md), or name an .onnx file in it", .0.display())]
     NoManifest(PathBuf),
-    #[error("{}: plans (.fsp) are not there yet; name the .onnx file that it was made of", .0.display())]
-    Plan(PathBuf),
+    #[error("{}: a plan is no network that can be {doing}; name the .onnx file that it was made of", path.display())]
+    Plan { path: PathBuf, doing: &'static str },
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
@@ -86,7 +101,7 @@ pub fn find(argument: &Path) -> Result<Source, ModelError> {
         return Err(error(argument.into()));
     }
     if is("fsp") {
-        return Err(ModelError::Plan(argument.into()));
+        return plan(argument);
     }
     if is("toml") { described(argument) } else { network(argument) }
 }
@@ -96,6 +111,15 @@ fn described(path: &Path) -> Result<Source, ModelError> {
     let manifest = Manifest::read(path)?;
     let network = Network::File(manifest.network_path());
     Ok(Source::new(manifest.model.name.clone(), Some(manifest), network))
+}
+
+/// A plan file, with the manifest in it.
+fn plan(path: &Path) -> Result<Source, ModelError> {
+    let file = Plan::open(path)?;
+    let manifest = Session::manifest_of(&file)?;
+    let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = manifest.as_ref().map_or_else(stem, |manifest| manifest.model.name.clone());
+    Ok(Source::new(name, manifest, Network::Plan(file)))
 }
 
 /// An ONNX file, with the manifest beside it if that is about this file, or the one in its metadata.
@@ -121,6 +145,7 @@ impl Source {
         match &self.network {
             Network::Embedded(model) => Path::new(model.name),
             Network::File(path) => path,
+            Network::Plan(file) => file.path(),
         }
     }
 
@@ -128,8 +153,39 @@ impl Source {
     pub fn embedded(&self) -> Option<&'static [u8]> {
         match &self.network {
             Network::Embedded(model) => Some(model.network),
-            Network::File(_) => None,
+            Network::File(_) | Network::Plan(_) => None,
         }
+    }
+
+    /// The plan file, if it is one.
+    pub fn plan(&self) -> Option<&PlanFile> {
+        match &self.network {
+            Network::Plan(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// That it is no plan file.
+    ///
+    /// # Errors
+    /// With what is to be done, if it is one.
+    pub fn check_network(&self, doing: &'static str) -> Result<(), ModelError> {
+        match self.plan() {
+            Some(file) => Err(ModelError::Plan { path: file.path().into(), doing }),
+            None => Ok(()),
+        }
+    }
+
+    /// A session on the network, sampled as a manifest says.
+    ///
+    /// # Errors
+    /// If the network can not be read, does not fit the manifest, or does not run here.
+    pub fn session(&self, manifest: &Manifest, settings: Settings) -> Result<Session, SourceError> {
+        let opened = match self.plan() {
+            Some(file) => Session::with_plan(manifest.clone(), file, settings),
+            None => Session::new(manifest.clone(), self.read()?, settings),
+        };
+        opened.map_err(|source| SourceError::Session { path: self.path().into(), source: Box::new(source) })
     }
 
     /// Reads the network.
@@ -140,6 +196,10 @@ impl Source {
         match &self.network {
             Network::Embedded(model) => Model::parse(model.network, Path::new(model.name), None),
             Network::File(path) => Model::read(path),
+            Network::Plan(file) => {
+                let problem = "it is a plan".into();
+                Err(OnnxError::NotOnnx { path: file.path().into(), problem })
+            }
         }
     }
 }

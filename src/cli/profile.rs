@@ -47,7 +47,7 @@ impl Profile {
     /// If the network does not run.
     pub fn measured(network: &mut Network) -> Result<Profile, EngineError> {
         let (runs, times) = times(network)?;
-        let plan = network.plan().plan();
+        let plan = network.plan();
         let (peak_gflops, half_peak_gflops) = (machine::peak_gflops(), machine::half_peak_gflops());
         let mut groups: BTreeMap<(&'static str, String), (usize, f64, Option<f64>)> = BTreeMap::new();
         for (i, time) in times.iter().enumerate() {

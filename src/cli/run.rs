@@ -80,14 +80,25 @@ impl Run {
         let settings = settings(self.threads, self.precision)?;
         let source = models::find(&self.model)?;
         let begin = Instant::now();
-        let model = source.read()?;
-        self.check_names(source.path(), &model)?;
-        let arrays = self.inputs.iter().map(|(_, path)| npy::read(path)).collect::<Result<Vec<_>, _>>()?;
-        let named = self.inputs.iter().zip(&arrays);
-        let shapes = named.map(|((name, _), array)| (name.clone(), array.shape.clone())).collect();
-        self.check_shapes(&model, &shapes)?;
         let wrap = |error| RunError::Network { path: source.path().into(), source: error };
-        let mut network = Network::new(model, &shapes, settings).map_err(wrap)?;
+        let read = || self.inputs.iter().map(|(_, path)| npy::read(path)).collect::<Result<Vec<_>, _>>();
+        let (mut network, arrays) = match source.plan() {
+            Some(file) => {
+                let network = Network::open(file, settings).map_err(wrap)?;
+                self.check_names(source.path(), &network.inputs().map(|(name, _)| name).collect::<Vec<_>>())?;
+                (network, read()?)
+            }
+            None => {
+                let model = source.read()?;
+                let names: Vec<_> = model.inputs.iter().map(|input| &input.name[..]).collect();
+                self.check_names(source.path(), &names)?;
+                let arrays = read()?;
+                let named = self.inputs.iter().zip(&arrays);
+                let shapes = named.map(|((name, _), array)| (name.clone(), array.shape.clone())).collect();
+                self.check_shapes(&model, &shapes)?;
+                (Network::new(model, &shapes, settings).map_err(wrap)?, arrays)
+            }
+        };
         self.fill(&mut network, arrays)?;
         first_step::settle(&mut network).map_err(wrap)?;
         let opened = begin.elapsed();
@@ -96,7 +107,7 @@ impl Run {
         network.engine()?.run()?;
         let ran = begin.elapsed();
         let written = write(&mut network, &self.output)?;
-        let isa = network.plan().plan().isa();
+        let isa = network.plan().isa();
         print(&format!(
             "{written}{}: {} an evaluation on {isa}, opened in {}\n",
             source.name,
@@ -106,8 +117,8 @@ impl Run {
         Ok(())
     }
 
-    fn check_names(&self, path: &Path, model: &Model) -> Result<(), RunError> {
-        let known = || model.inputs.iter().map(|input| &input.name[..]);
+    fn check_names(&self, path: &Path, known: &[&str]) -> Result<(), RunError> {
+        let known = || known.iter().copied();
         for (i, (name, _)) in self.inputs.iter().enumerate() {
             if !known().any(|known| known == name) {
                 let known = known().collect::<Vec<_>>().join(", ");

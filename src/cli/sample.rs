@@ -106,7 +106,7 @@ pub enum SampleError {
     #[error("{}: there is noise for {found}, but -n asks for {wanted}; leave one of them out", path.display())]
     NoiseCount { path: PathBuf, found: usize, wanted: usize },
     #[error(transparent)]
-    Network(#[from] OnnxError),
+    Source(#[from] models::SourceError),
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: Box<SessionError> },
     #[error("sample {index}: {source}")]
@@ -133,9 +133,9 @@ impl Sample {
         let file = SampleFile::new(self.output.as_deref(), manifest, order.count)?;
 
         let begin = Instant::now();
-        let (settings, model) = (settings(self.threads, self.precision)?, source.read()?);
+        let mut session = source.session(manifest, settings(self.threads, self.precision)?)?;
         let wrap = |error| SampleError::Open { path: source.path().into(), source: Box::new(error) };
-        let mut session = self.open(manifest, model, settings).map_err(wrap)?;
+        self.prepare(&mut session).map_err(wrap)?;
         if let Some(reference) = reference {
             reference.give(&mut session)?;
         }
@@ -161,8 +161,7 @@ impl Sample {
         Ok(())
     }
 
-    fn open(&self, manifest: &Manifest, model: Model, settings: Settings) -> Result<Session, SessionError> {
-        let mut session = Session::new(manifest.clone(), model, settings)?;
+    fn prepare(&self, session: &mut Session) -> Result<(), SessionError> {
         session.prepare(&self.choice.request(self.reference.strength()))?;
         for (name, values) in &self.conditions {
             session.set_condition(name, values)?;
@@ -170,7 +169,7 @@ impl Sample {
         for (name, values) in &self.negatives {
             session.set_negative(name, values)?;
         }
-        Ok(session)
+        Ok(())
     }
 
     fn check_available(&self) -> Result<(), SampleError> {

@@ -4,7 +4,8 @@
 //! evaluation. Nodes in the order of their [`Stage`]s make a program whose beginning seldom runs.
 
 use super::{Graph, Node, ValueId};
-use crate::plan::Stage;
+use crate::ops::Operator;
+use crate::plan::{Cost, Stage};
 use std::vec::Vec;
 
 /// A set of kinds of inputs that a value depends on. Constants depend on none.
@@ -58,6 +59,16 @@ impl Graph {
         Graph { branches: true, ..self }
     }
 
+    /// The graph of a network at the shapes of two samples, which differ in their conditions.
+    #[must_use]
+    pub fn paired(self) -> Graph {
+        Graph { paired: true, ..self }
+    }
+
+    pub fn is_paired(&self) -> bool {
+        self.paired
+    }
+
     /// What each value depends on.
     pub fn value_bindings(&self) -> Vec<Binding> {
         let mut all = std::vec![Binding::CONSTANT; self.values.len()];
@@ -69,6 +80,24 @@ impl Graph {
             node.outputs.iter().for_each(|output| all[output.index()] = own);
         }
         all
+    }
+
+    /// What each stage is made of, in the order of [`Stage::ALL`]. A constant that several stages read is the last one's.
+    pub fn costs(&self) -> [Cost; 5] {
+        let mut costs = [Cost::default(); 5];
+        let mut readers = std::vec![None; self.values.len()];
+        for (node, stage) in self.nodes.iter().zip(self.stages()) {
+            node.inputs.iter().for_each(|input| readers[input.index()] = readers[input.index()].max(Some(stage)));
+            let facts = |ids: &[ValueId]| ids.iter().map(|&id| self.fact(id).clone()).collect::<Vec<_>>();
+            costs[stage as usize].nodes += 1;
+            costs[stage as usize].flop += node.op.flops(&facts(&node.inputs), &facts(&node.outputs));
+        }
+        for (value, stage) in self.values.iter().zip(readers) {
+            if let (Some(tensor), Some(stage)) = (&value.constant, stage) {
+                costs[stage as usize].parameters += tensor.len() as u64;
+            }
+        }
+        costs
     }
 
     /// What changes an input.

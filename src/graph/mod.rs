@@ -14,6 +14,7 @@ pub use build::Builder;
 pub use tensor::{Data, Tensor, contiguous_strides, strided_offsets};
 
 pub use crate::kernels::DType;
+pub use crate::plan::Fact;
 use crate::ops::{Op, Operator};
 use std::collections::HashMap;
 use std::string::String;
@@ -27,39 +28,6 @@ pub struct ValueId(pub u32);
 impl ValueId {
     pub fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-/// Element type and concrete dimensions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fact {
-    pub dtype: DType,
-    pub shape: Vec<usize>,
-}
-
-impl Fact {
-    pub fn new(dtype: DType, shape: &[usize]) -> Fact {
-        Fact { dtype, shape: shape.to_vec() }
-    }
-
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub fn rank(&self) -> usize {
-        self.shape.len()
-    }
-}
-
-impl std::fmt::Display for Fact {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let dims: Vec<String> = self.shape.iter().map(|d| std::format!("{d}")).collect();
-        write!(f, "{}[{}]", self.dtype, dims.join(","))
     }
 }
 
@@ -92,6 +60,7 @@ pub struct Graph {
     /// What changes each input; all are the state if there are none.
     bindings: Vec<Binding>,
     branches: bool,
+    paired: bool,
 }
 
 impl Graph {

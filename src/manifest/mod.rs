@@ -59,6 +59,10 @@ pub struct Manifest {
     pub output: Output,
     /// Where the manifest stands, for messages and for the network's place.
     origin: PathBuf,
+    /// The manifest as it is written.
+    pub text: String,
+    /// The scheduler's configuration that it names, as it is written.
+    pub scheduler: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -192,11 +196,20 @@ impl Manifest {
 
     /// Parses a manifest that stands at `origin`: a path, which messages name and the network is relative to.
     pub fn parse(text: &str, origin: impl Into<PathBuf>) -> Result<Manifest, ManifestError> {
+        Manifest::parse_with(text, None, origin)
+    }
+
+    /// As [`Manifest::parse`], with the scheduler's configuration that the manifest names; without it, its file is read.
+    pub fn parse_with(
+        text: &str,
+        scheduler: Option<&str>,
+        origin: impl Into<PathBuf>,
+    ) -> Result<Manifest, ManifestError> {
         let origin = origin.into();
         if text.len() as u64 > MAX_BYTES {
             return Err(ManifestError::TooLarge { path: origin });
         }
-        parse::manifest(text, origin)
+        parse::manifest(text, scheduler, origin)
     }
 
     /// Where the network is.

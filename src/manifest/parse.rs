@@ -23,8 +23,13 @@ use super::{
 };
 
 /// Parses the text of the manifest that stands at `origin`.
-pub(super) fn manifest(text: &str, origin: PathBuf) -> Result<Manifest, ManifestError> {
-    let parsed = read(text, &origin).and_then(|raw| {
+pub(super) fn manifest(
+    text: &str,
+    scheduler: Option<&str>,
+    origin: PathBuf,
+) -> Result<Manifest, ManifestError> {
+    let mut scheduler = scheduler.map(ToOwned::to_owned);
+    let parsed = read(text, &mut scheduler, &origin).and_then(|raw| {
         let inputs = inputs(raw.inputs)?;
         let sampling = raw.sampling.parse()?;
         check_roles(&inputs, &sampling)?;
@@ -37,7 +42,8 @@ pub(super) fn manifest(text: &str, origin: PathBuf) -> Result<Manifest, Manifest
                 guidance.map_or((None, None), |(guidance, guide)| (Some(guidance), guide));
             let inputs = inputs.into_iter().map(Spanned::into_inner).collect();
             let sampling = sampling.into_inner();
-            Ok(Manifest { model, inputs, sampling, guidance, guide, output, origin })
+            let text = text.to_owned();
+            Ok(Manifest { model, inputs, sampling, guidance, guide, output, origin, text, scheduler })
         }
         Err(Fault { at, problem }) => {
             let before = &text.as_bytes()[..at.start.min(text.len())];
@@ -49,20 +55,21 @@ pub(super) fn manifest(text: &str, origin: PathBuf) -> Result<Manifest, Manifest
 }
 
 /// The file as it is written, with the keys of the scheduler that it names.
-fn read(text: &str, origin: &Path) -> Checked<RawManifest> {
+fn read(text: &str, given: &mut Option<String>, origin: &Path) -> Checked<RawManifest> {
     let keys: Keys;
     let mut document = DeTable::parse(text).map_err(|error| Fault::from_toml(error, text))?;
     if let Some(DeValue::Table(sampling)) = document.get_mut().get_mut("sampling").map(Spanned::get_mut)
         && let Some(named) = sampling.remove("scheduler")
     {
-        keys = scheduler(&named, origin)?;
+        keys = scheduler(&named, given, origin)?;
         diffusers::include(sampling, &keys, named.span())?;
     }
     RawManifest::deserialize(toml::Deserializer::from(document))
         .map_err(|error| Fault::from_toml(error, text))
 }
 
-fn scheduler(named: &Spanned<DeValue<'_>>, origin: &Path) -> Checked<Keys> {
+/// The keys of a scheduler's configuration: of what is given, or else of the file that is named, which is given from then on.
+fn scheduler(named: &Spanned<DeValue<'_>>, given: &mut Option<String>, origin: &Path) -> Checked<Keys> {
     let path = match named.get_ref() {
         DeValue::String(path) => InnerPath::try_from(path.to_string()),
         _ => Err("write the path of a `scheduler_config.json`"),
@@ -71,10 +78,15 @@ fn scheduler(named: &Spanned<DeValue<'_>>, origin: &Path) -> Checked<Keys> {
         Ok(InnerPath(path)) => origin.parent().unwrap_or(Path::new("")).join(path),
         Err(problem) => return fault(named, format_args!("`scheduler`: {problem}")),
     };
-    let json = fs::read_to_string(&path);
-    let keys = json
-        .map_err(|error| error.to_string())
-        .and_then(|json| diffusers::keys(&json).map_err(|error| error.to_string()));
+    let json = match given.take() {
+        Some(json) => Ok(json),
+        None => fs::read_to_string(&path).map_err(|error| error.to_string()),
+    };
+    let keys = json.and_then(|json| {
+        let keys = diffusers::keys(&json).map_err(|error| error.to_string())?;
+        *given = Some(json);
+        Ok(keys)
+    });
     keys.or_else(|problem| fault(named, format_args!("{}: {problem}", path.display())))
 }
 

@@ -48,7 +48,7 @@ impl Operator for Attention {
             depth: q.dims[rank - 1],
             values: v.dims[rank - 1],
         };
-        let floats = attention_scratch(&shape, lower.kernels.nr)
+        let floats = attention_scratch(&shape, lower.packing.columns(false))
             .ok_or_else(|| unsupported!("an attention of {shape:?} is too large"))?;
         let scratch = lower.allocate(&Fact::new(DType::F32, &[floats]), &[0]);
         let [q, k, v, scratch] = lower.view_each([&q, &k, &v, &scratch])?;

@@ -4,7 +4,7 @@ use super::epilogue::finish;
 use super::{Call, OpError, Operator, Pad, Slice, problem, unsupported};
 use crate::graph::{Builder, Fact, Node, Tensor, ValueId, contiguous_strides};
 use crate::kernels::{Activation, DType, MapCode, PLACES, winograd_scratch};
-use crate::plan::{Geometry, Instruction, Lower, Packing, Place, pack};
+use crate::plan::{Geometry, Instruction, Lower, Place, pack};
 use std::vec::Vec;
 
 /// `activation(conv(x, weights) + bias + residual)`. Inputs: x [n, c, spatial..], constant weights
@@ -110,7 +110,7 @@ impl Conv {
             let own = &elements[group * outputs * depth * taps..][..outputs * depth * taps];
             let half = !minimal || lower.halves_winograd();
             let scales = half.then(|| lower.scales(node, node.inputs[0], group * depth, depth)).flatten();
-            let packing = Packing::of(lower.kernels);
+            let packing = lower.packing;
             let (weights, scratch) = if minimal {
                 let [images, height, width] = [0, 1, 2].map(|axis| c.dims[axis]);
                 let format = packing.format(scales.is_some());

@@ -79,7 +79,7 @@ impl Operator for MatMul {
             }
             None => {
                 let b = lower.place(node.inputs[1])?.broadcast(&[lead, &[k, n]].concat());
-                let floats = lead.iter().product::<usize>() * lower.kernels.packed_len(k, n);
+                let floats = lead.iter().product::<usize>() * lower.packing.packed_len(k, n);
                 let scratch = lower.allocate(&Fact::new(DType::F32, &[floats]), &[0]);
                 Matrix::Dynamic { matrix: lower.view(&b)?, scratch: lower.view(&scratch)? }
             }

@@ -42,6 +42,16 @@ pub fn assign(buffers: &[Buffer]) -> (Vec<usize>, usize) {
     (offsets, total)
 }
 
+/// The most bytes that are in use at once: no arena can be smaller.
+pub fn least(placed: &[Placed]) -> usize {
+    let live = |at: usize| {
+        let live = placed.iter().filter(|p| p.buffer.first <= at && at <= p.buffer.last);
+        live.map(|p| rounded(p.buffer.bytes)).sum::<usize>()
+    };
+    // It can only grow where a life begins.
+    placed.iter().map(|p| live(p.buffer.first)).max().unwrap_or(0)
+}
+
 /// The offset of the smallest gap between the neighbours that holds `bytes`, or the end behind all of them.
 fn best_gap(
     buffers: &[Buffer],

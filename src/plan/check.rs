@@ -13,12 +13,18 @@ use crate::kernels::{
 /// Why bytes are not a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
+    #[error("this is not a plan; make one with `fewstep compile`")]
+    NotAPlan,
+    #[error("the plan has {found} bytes, but says that it has {needed}; copy it again")]
+    Length { needed: u64, found: u64 },
+    #[error("the plan's {part} is damaged; copy it again, or compile the model again")]
+    Damaged { part: &'static str },
     #[error("the plan's metadata are damaged; compile the model again")]
     Malformed,
     #[error("the plan has format version {found}, this program reads {VERSION}; compile the model again")]
     Version { found: u32 },
-    #[error("the plan's weights do not begin at a multiple of {ALIGNMENT} bytes")]
-    MisalignedWeights,
+    #[error("the plan does not begin at a multiple of {ALIGNMENT} bytes")]
+    Misaligned,
     #[error("instruction {instruction} of the plan is not sound ({problem}); compile the model again")]
     Instruction { instruction: u32, problem: &'static str },
     #[error("the stages of the plan are not sound ({problem}); compile the model again")]
@@ -491,9 +497,9 @@ mod tests {
     use super::*;
     use crate::engine::Engine;
     use crate::graph::{Builder, DType, Fact, Tensor};
-    use crate::kernels::{Activation, MapCode, PoolKind, cpu};
+    use crate::kernels::{Activation, MapCode, PoolKind};
     use crate::ops::{Conv, MatMul, Norm, Over, Pool, Resample, Softmax};
-    use crate::plan::{CompiledPlan, Depth, Ranges, lower};
+    use crate::plan::{CompiledPlan, Constants, Depth, Ranges, lower};
     use std::vec;
     use std::vec::Vec;
 
@@ -543,7 +549,7 @@ mod tests {
         let graph = b.finish(vec![exp], vec!["y".into()]);
         let ranges = Ranges::default();
         let half = half.then_some((&ranges, Depth::ALL[0]));
-        lower(&graph, cpu::find(crate::kernels::Isa::Portable).unwrap(), half).unwrap()
+        lower(&graph, crate::kernels::Isa::Portable, half, Constants::default()).unwrap()
     }
 
     /// Memory at the plan's alignments.
@@ -574,7 +580,7 @@ mod tests {
                 metadata[at] =
                     if random(2) == 0 { random(256) as u8 } else { metadata[at] ^ (1 << random(8)) };
             }
-            match Plan::view(&metadata, weights) {
+            match Plan::of(&metadata, weights) {
                 Ok(plan) if plan.arena_bytes() <= 1 << 20 => {
                     // What lies around the arena must stay as it is.
                     let size = plan.arena_bytes().next_multiple_of(ALIGNMENT);
@@ -595,12 +601,12 @@ mod tests {
     fn a_cut_plan_is_refused() {
         let compiled = plan(false);
         let whole = compiled.metadata();
-        assert!(Plan::view(&aligned(whole), compiled.plan().weights()).is_ok());
+        assert!(Plan::of(&aligned(whole), compiled.plan().weights()).is_ok());
         for len in (0..whole.len()).step_by(7) {
             let cut = aligned(&whole[..len]);
-            assert_eq!(Plan::view(&cut, compiled.plan().weights()).err(), Some(PlanError::Malformed));
+            assert_eq!(Plan::of(&cut, compiled.plan().weights()).err(), Some(PlanError::Malformed));
         }
         let less = compiled.plan().weights().len() / 2;
-        assert!(Plan::view(&aligned(whole), &compiled.plan().weights()[..less]).is_err());
+        assert!(Plan::of(&aligned(whole), &compiled.plan().weights()[..less]).is_err());
     }
 }

@@ -3,7 +3,8 @@
 use super::arena::Placed;
 use super::lower::{Memory, Product, Report};
 use super::precision::Island;
-use super::{ALIGNMENT, Plan, PlanError};
+use super::constants::Constants;
+use super::{Plan, PlanError};
 use crate::ops::Host;
 use rkyv::util::AlignedVec;
 use std::vec::Vec;
@@ -13,7 +14,7 @@ use std::vec::Vec;
 pub struct CompiledPlan {
     // Private and never changed after `new` has validated them: `plan` relies on it.
     metadata: AlignedVec,
-    weights: AlignedVec<ALIGNMENT>,
+    constants: Constants,
     hosts: Vec<Host>,
     memory: Memory,
     report: Report,
@@ -24,23 +25,28 @@ impl CompiledPlan {
     /// If the bytes are not those of a plan.
     pub(super) fn new(
         metadata: AlignedVec,
-        weights: AlignedVec<ALIGNMENT>,
+        constants: Constants,
         hosts: Vec<Host>,
         memory: Memory,
         report: Report,
     ) -> Result<CompiledPlan, PlanError> {
-        Plan::view(&metadata, &weights)?;
-        Ok(CompiledPlan { metadata, weights, hosts, memory, report })
+        Plan::of(&metadata, constants.bytes())?;
+        Ok(CompiledPlan { metadata, constants, hosts, memory, report })
     }
 
     pub fn plan(&self) -> Plan<'_> {
         // SAFETY: `new` has validated these very bytes, and nothing changes them.
-        unsafe { Plan::view_unchecked(&self.metadata, &self.weights) }
+        unsafe { Plan::view_unchecked(&self.metadata, self.constants.bytes()) }
     }
 
-    /// The bytes that [`Plan::view`] reads beside the weights.
+    /// The bytes that [`Plan::of`] reads beside the weights.
     pub fn metadata(&self) -> &[u8] {
         &self.metadata
+    }
+
+    /// The metadata, and the constants, which another plan may share.
+    pub fn into_parts(self) -> (AlignedVec, Constants) {
+        (self.metadata, self.constants)
     }
 
     /// The operators that the host runs, by the number in their instructions.
@@ -51,11 +57,6 @@ impl CompiledPlan {
     /// The products with constants.
     pub fn products(&self) -> &[Product] {
         &self.report.products
-    }
-
-    /// How many of the products are in half precision.
-    pub fn halves(&self) -> usize {
-        self.report.halves
     }
 
     /// The products that stay in f32 where half precision was asked for.

@@ -61,6 +61,16 @@ impl Stage {
     }
 }
 
+/// What a stage is made of.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    pub nodes: u32,
+    /// Constant elements that its nodes read, as the network has them.
+    pub parameters: u64,
+    /// Floating point operations, a multiply-add counted as two.
+    pub flop: u64,
+}
+
 /// The stages whose results are kept from one evaluation to another.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kept {
@@ -162,9 +172,26 @@ pub struct Packing {
 }
 
 impl Packing {
+    /// Of an instruction set, whether or not this computer has it.
+    pub const fn of_isa(isa: Isa) -> Packing {
+        let (nr, half_nr, half_native) = match isa {
+            Isa::Portable | Isa::ArmNeon => (8, 8, false),
+            Isa::ArmFp16 => (8, 16, true),
+            Isa::X86Avx2 => (16, 16, false),
+            Isa::X86Avx512 => (32, 32, false),
+            Isa::X86Avx512Fp16 => (32, 64, true),
+        };
+        Packing { nr, half_nr, half_native }
+    }
+
     pub fn of(kernels: &Kernels) -> Packing {
         let half = &kernels.half;
         Packing { nr: kernels.nr as u32, half_nr: half.nr as u32, half_native: half.native }
+    }
+
+    /// Floats of an f32 matrix of `k` rows and `n` columns that is packed at run time.
+    pub fn packed_len(self, k: usize, n: usize) -> usize {
+        n.div_ceil(self.nr as usize) * self.nr as usize * k
     }
 
     /// Columns of a panel.
@@ -313,10 +340,20 @@ pub struct PlanData<'a> {
     pub isa: Isa,
     pub packing: Packing,
     pub arena_bytes: u64,
+    /// The most bytes of the arena that are in use at once: what no arena is below.
+    pub arena_least: u64,
     /// Sizes of a slot of each kept stage.
     pub slot_bytes: [u64; 3],
     /// The instruction behind the last one of each stage.
     pub stages: [u32; 5],
+    /// What each stage is made of.
+    pub costs: [Cost; 5],
+    /// Products and convolutions with constants, and how many of them are in half precision.
+    pub products: u32,
+    pub halves: u32,
+    /// Whether the network takes two samples at once: with the conditions' values, and with those that guidance moves away
+    /// from.
+    pub paired: bool,
     #[rkyv(with = InlineAsBox)]
     pub instructions: &'a [Instruction],
     #[rkyv(with = InlineAsBox)]
@@ -427,6 +464,18 @@ impl Instruction {
             Instruction::Map { inputs, .. } => [(inputs, Access::Read), (NONE, Access::Read)],
             Instruction::Host { inputs, outputs, .. } => [(inputs, Access::Read), (outputs, Access::Write)],
             _ => [(NONE, Access::Read); 2],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packings_are_those_of_the_kernels() {
+        for kernels in crate::kernels::cpu::ROWS {
+            assert_eq!(Packing::of_isa(kernels.isa), Packing::of(kernels), "{}", kernels.isa);
         }
     }
 }

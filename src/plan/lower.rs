@@ -11,11 +11,11 @@ use super::instruction::{
 use super::pack::Weights;
 use super::place::{Place, Source};
 use super::precision::{Depth, Island, Ranges};
+use super::constants::Constants;
 use super::{ALIGNMENT, CompiledPlan, PlanError, SLOT_HEAD, VERSION};
 use crate::graph::{Fact, Graph, Node, Tensor, ValueId};
-use crate::kernels::{DType, Kernels, Layout, MapStep};
+use crate::kernels::{DType, Isa, Layout, MapStep};
 use crate::ops::{Concat, Host, Op, OpError, Operator, problem};
-use rkyv::util::AlignedVec;
 use std::collections::HashMap;
 use std::string::{String, ToString};
 use std::sync::Arc;
@@ -35,7 +35,8 @@ pub enum LowerError {
 /// A plan in the making.
 pub struct Lower<'g> {
     graph: &'g Graph,
-    pub kernels: &'static Kernels,
+    isa: Isa,
+    pub packing: Packing,
     consumers: Vec<Vec<usize>>,
     places: Vec<Option<Place>>,
     /// Values that are computed right into a part of a concatenation: the node, and where along its axis they begin.
@@ -49,7 +50,7 @@ pub struct Lower<'g> {
     stage: Stage,
     steps: Vec<MapStep>,
     operands: Vec<ViewId>,
-    weights: AlignedVec<ALIGNMENT>,
+    constants: Constants,
     zeros: Option<(usize, Place)>,
     hosts: Vec<Host>,
     half: Option<(&'g Ranges, Depth)>,
@@ -60,6 +61,7 @@ pub struct Lower<'g> {
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) arena_bytes: usize,
+    pub(super) arena_least: usize,
     pub(super) arena: Vec<Placed>,
     pub(super) slot_bytes: [usize; 3],
 }
@@ -87,14 +89,17 @@ pub struct Product {
 /// Makes the plan of a graph for an instruction set: in f32, or, given what values its products have seen, with these in
 /// half precision (weights, and arithmetic too where the instruction set has it).
 ///
+/// The constants of other plans for the same instruction set may be given, to be shared.
+///
 /// # Errors
 /// If a node has no kernel for its operands.
 pub fn lower(
     graph: &Graph,
-    kernels: &'static Kernels,
+    isa: Isa,
     half: Option<(&Ranges, Depth)>,
+    constants: Constants,
 ) -> Result<CompiledPlan, LowerError> {
-    let mut lower = Lower::new(graph, kernels, half);
+    let mut lower = Lower::new(graph, isa, half, constants);
     for &input in &graph.inputs {
         lower.result(input, &canonical(graph.fact(input).rank()));
     }
@@ -117,7 +122,7 @@ pub fn lower(
 }
 
 impl<'g> Lower<'g> {
-    fn new(graph: &'g Graph, kernels: &'static Kernels, half: Option<(&'g Ranges, Depth)>) -> Lower<'g> {
+    fn new(graph: &'g Graph, isa: Isa, half: Option<(&'g Ranges, Depth)>, constants: Constants) -> Lower<'g> {
         let mut consumers = std::vec![Vec::new(); graph.values.len()];
         for (i, node) in graph.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|input| consumers[input.index()].push(i));
@@ -139,7 +144,8 @@ impl<'g> Lower<'g> {
         }
         Lower {
             graph,
-            kernels,
+            isa,
+            packing: Packing::of_isa(isa),
             consumers,
             places: std::vec![None; graph.values.len()],
             destinations,
@@ -150,7 +156,7 @@ impl<'g> Lower<'g> {
             stage: Stage::Time,
             steps: Vec::new(),
             operands: Vec::new(),
-            weights: AlignedVec::new(),
+            constants,
             zeros: None,
             hosts: Vec::new(),
             half,
@@ -253,14 +259,14 @@ impl<'g> Lower<'g> {
 
     /// Puts a tensor into the weights.
     pub fn constant(&mut self, tensor: &Tensor) -> Place {
-        let source = self.store(&tensor.data().to_bytes());
+        let source = Source::Weights(self.constants.store(&tensor.data().to_bytes()));
         Place::dense(source, &tensor.fact(), &canonical(tensor.rank()))
     }
 
     /// Puts a vector into the weights.
     pub fn floats(&mut self, values: &[f32]) -> Place {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let source = self.store(&bytes);
+        let source = Source::Weights(self.constants.store(&bytes));
         Place::dense(source, &Fact::new(DType::F32, &[values.len()]), &[0])
     }
 
@@ -268,7 +274,7 @@ impl<'g> Lower<'g> {
     /// is to be computed in half precision; all 1 where the kernels only read it.
     pub fn scales(&mut self, node: &Node, value: ValueId, first: usize, columns: usize) -> Option<Vec<f32>> {
         let (ranges, _) = self.half?;
-        if !self.kernels.half.native {
+        if !self.packing.half_native {
             return Some(std::vec![1.0; columns]);
         }
         match ranges.scales(value, first, columns) {
@@ -291,14 +297,14 @@ impl<'g> Lower<'g> {
     /// If there are too many for a view.
     pub fn panels(&mut self, weights: &Weights<'_>, scales: Option<&[f32]>) -> Result<Panels, OpError> {
         let Some(scales) = scales else {
-            let packed = weights.panels(self.kernels.nr);
+            let packed = weights.panels(self.packing.columns(false));
             return Ok(self.packed(packed.iter().flat_map(|x| x.to_le_bytes())));
         };
-        let (halves, unscale) = weights.halves(self.kernels.half.nr, scales);
+        let (halves, unscale) = weights.halves(self.packing.columns(true), scales);
         let panels = self.packed(halves.iter().flat_map(|x| x.to_le_bytes()));
         let output = self.floats(&unscale);
         let output = self.view(&output)?;
-        let input = match self.kernels.half.native {
+        let input = match self.packing.half_native {
             true => {
                 let input = self.floats(scales);
                 Some(self.view(&input)?)
@@ -311,9 +317,9 @@ impl<'g> Lower<'g> {
     }
 
     fn packed(&mut self, bytes: impl Iterator<Item = u8>) -> Panels {
-        let (offset, bytes) = (self.align(), bytes.collect::<Vec<u8>>());
-        self.weights.extend_from_slice(&bytes);
-        Panels { offset: offset as u64, bytes: bytes.len() as u64, scales: None }
+        let bytes = bytes.collect::<Vec<u8>>();
+        let offset = self.constants.store(&bytes);
+        Panels { offset, bytes: bytes.len() as u64, scales: None }
     }
 
     /// Notes that the instruction to come multiplies a view, channels of `value` from `first` on, with constants.
@@ -334,19 +340,6 @@ impl<'g> Lower<'g> {
                 place
             }
         }
-    }
-
-    fn store(&mut self, bytes: &[u8]) -> Source {
-        let offset = self.align();
-        self.weights.extend_from_slice(bytes);
-        Source::Weights(offset as u64)
-    }
-
-    /// The next aligned offset of the weights.
-    fn align(&mut self) -> usize {
-        let offset = self.weights.len().next_multiple_of(ALIGNMENT);
-        self.weights.resize(offset, 0);
-        offset
     }
 
     /// Registers a place as a view.
@@ -452,11 +445,16 @@ impl<'g> Lower<'g> {
         let views: Vec<View> = self.views.iter().map(|(_, view)| *view).collect();
         let data = PlanData {
             version: VERSION,
-            isa: self.kernels.isa,
-            packing: Packing::of(self.kernels),
+            isa: self.isa,
+            packing: self.packing,
             arena_bytes: memory.arena_bytes as u64,
             slot_bytes: memory.slot_bytes.map(|bytes| bytes as u64),
             stages: Stage::ALL.map(end),
+            arena_least: memory.arena_least as u64,
+            costs: graph.costs(),
+            products: self.report.products.len() as u32,
+            halves: self.report.halves as u32,
+            paired: graph.is_paired(),
             instructions: &self.instructions,
             views: &views,
             steps: &self.steps,
@@ -466,7 +464,7 @@ impl<'g> Lower<'g> {
             names: &names,
         };
         let metadata = rkyv::to_bytes::<rkyv::rancor::Error>(&data).map_err(LowerError::Archive)?;
-        Ok(CompiledPlan::new(metadata, self.weights, self.hosts, memory, self.report)?)
+        Ok(CompiledPlan::new(metadata, self.constants, self.hosts, memory, self.report)?)
     }
 
     fn ports<'n>(
@@ -510,7 +508,7 @@ impl<'g> Lower<'g> {
                 Source::Weights(offset) => view.offset += offset,
             }
         }
-        Memory { arena_bytes, arena, slot_bytes }
+        Memory { arena_bytes, arena_least: arena::least(&arena), arena, slot_bytes }
     }
 
     /// What a slot begins with: whether it holds anything, and the times that it is for. Nothing if no instruction and no

@@ -8,6 +8,8 @@ mod arena;
 #[cfg(feature = "compile")]
 mod compiled;
 #[cfg(feature = "compile")]
+mod constants;
+#[cfg(feature = "compile")]
 mod lower;
 #[cfg(feature = "compile")]
 mod operands;
@@ -19,12 +21,21 @@ mod place;
 mod precision;
 
 mod check;
+#[cfg(feature = "std")]
+mod fact;
+mod file;
 mod instruction;
+#[cfg(feature = "std")]
+mod open;
+#[cfg(feature = "compile")]
+mod package;
 
 #[cfg(feature = "compile")]
 pub use arena::{Buffer, Placed};
 #[cfg(feature = "compile")]
 pub use compiled::CompiledPlan;
+#[cfg(feature = "compile")]
+pub use constants::Constants;
 #[cfg(feature = "compile")]
 pub use lower::{Lower, LowerError, Product, lower};
 #[cfg(feature = "compile")]
@@ -37,8 +48,15 @@ pub use place::{Place, Source};
 pub use precision::{Depth, Island, Ranges};
 
 pub use check::PlanError;
+#[cfg(feature = "std")]
+pub use fact::Fact;
+pub use file::File;
+#[cfg(feature = "std")]
+pub use open::{OpenError, PlanFile};
+#[cfg(feature = "compile")]
+pub use package::Package;
 pub use instruction::{
-    Geometry, Instruction, Kept, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage, View,
+    Cost, Geometry, Instruction, Kept, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage, View,
     ViewId,
 };
 
@@ -84,14 +102,31 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Validates a plan's bytes.
+    /// Validates the plans of a plan file, and is the first one that this CPU can run, or else the first.
+    ///
+    /// # Errors
+    /// If the bytes are not those of a plan file of this version, are damaged, or do not begin at a multiple of
+    /// [`ALIGNMENT`] bytes.
+    pub fn view(bytes: &'a [u8]) -> Result<Plan<'a>, PlanError> {
+        let mut first = None;
+        for plan in File::view(bytes)?.plans() {
+            let plan = plan?;
+            if plan.isa().supported() {
+                return Ok(plan);
+            }
+            first = first.or(Some(plan));
+        }
+        first.ok_or(PlanError::Damaged { part: "table" })
+    }
+
+    /// Validates a plan's metadata, with the weights that it is about.
     ///
     /// # Errors
     /// If the metadata are not those of a plan of this version, or reach outside of the arena or the weights, or either
     /// slice is misaligned ([`ALIGNMENT`] bytes for the weights, 8 for the metadata).
-    pub fn view(metadata: &'a [u8], weights: &'a [u8]) -> Result<Plan<'a>, PlanError> {
+    pub fn of(metadata: &'a [u8], weights: &'a [u8]) -> Result<Plan<'a>, PlanError> {
         if weights.as_ptr().align_offset(ALIGNMENT) != 0 && !weights.is_empty() {
-            return Err(PlanError::MisalignedWeights);
+            return Err(PlanError::Misaligned);
         }
         let root = rkyv::api::low::access::<ArchivedPlanData, rkyv::rancor::Failure>(metadata);
         let plan = Plan { root: root.map_err(|_| PlanError::Malformed)?, weights };
@@ -99,11 +134,11 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// The same view of bytes that [`Plan::view`] has accepted before.
+    /// The same view of bytes that [`Plan::of`] has accepted before.
     ///
     /// # Safety
-    /// `Plan::view` returned a plan for these very slices, and their contents have not changed since.
-    #[cfg(feature = "compile")]
+    /// `Plan::of` returned a plan for these very slices, and their contents have not changed since.
+    #[cfg(feature = "std")]
     pub(crate) unsafe fn view_unchecked(metadata: &'a [u8], weights: &'a [u8]) -> Plan<'a> {
         // SAFETY: the caller vouches that the bytes are those of a valid archive.
         let root = unsafe { rkyv::access_unchecked::<ArchivedPlanData>(metadata) };
@@ -145,6 +180,31 @@ impl<'a> Plan<'a> {
         let end = |at: usize| self.root.stages[at].to_native() as usize;
         let at = stage as usize;
         (if at == 0 { 0 } else { end(at - 1) })..end(at)
+    }
+
+    /// The most bytes of the arena that are in use at once.
+    pub fn arena_least(&self) -> usize {
+        self.root.arena_least.to_native() as usize
+    }
+
+    /// What a stage is made of.
+    pub fn cost(&self, stage: Stage) -> Cost {
+        decode(&self.root.costs[stage as usize])
+    }
+
+    /// The number of products and convolutions with constants.
+    pub fn products(&self) -> usize {
+        self.root.products.to_native() as usize
+    }
+
+    /// How many of the products are in half precision.
+    pub fn halves(&self) -> usize {
+        self.root.halves.to_native() as usize
+    }
+
+    /// Whether the network takes two samples at once, for guidance.
+    pub fn is_paired(&self) -> bool {
+        self.root.paired
     }
 
     pub fn weights(&self) -> &'a [u8] {

@@ -1,11 +1,16 @@
-//! The project's own engine: a compiled plan, its arena, and threads.
+//! The project's own engine: a plan, its memory, and threads.
 
+#[cfg(feature = "compile")]
+use super::compile::Calibration;
 use crate::engine::{Engine, EngineError, Pool};
-use crate::graph::{Fact, Graph};
-use crate::kernels::{Isa, Kernels, cpu};
-use crate::onnx::{Model, OnnxError, Shapes};
-use crate::plan::{ALIGNMENT, CompiledPlan, Depth, LowerError, Port, Product, Ranges, Slots, lower};
-use std::string::String;
+use crate::kernels::Isa;
+#[cfg(feature = "compile")]
+use crate::onnx::OnnxError;
+#[cfg(feature = "compile")]
+use crate::plan::{CompiledPlan, LowerError};
+use crate::plan::{ALIGNMENT, Fact, OpenError, Plan, PlanFile, Port, Slots};
+use std::format;
+use std::string::{String, ToString};
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -37,10 +42,16 @@ pub struct Settings {
 /// Why a network does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
+    #[cfg(feature = "compile")]
     #[error(transparent)]
     Onnx(#[from] OnnxError),
+    #[cfg(feature = "compile")]
     #[error("{0}; give smaller shapes, or report the model")]
     Lower(#[from] LowerError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("{file} has no plan for this CPU and these settings, only {found}; compile the model for them")]
+    NoPlan { file: String, found: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("this CPU lacks the instruction set {isa} (it has {})", supported())]
@@ -61,63 +72,87 @@ fn supported() -> String {
 /// A network at concrete shapes, ready to be evaluated again and again.
 #[derive(Debug)]
 pub struct Network {
-    plan: CompiledPlan,
+    pub(super) program: Program,
     memory: Memory,
-    slots: Slots,
+    pub(super) slots: Slots,
     /// The slot of the present condition.
-    condition: usize,
-    unstaged: bool,
-    pool: Option<Arc<Pool>>,
-    calibration: Option<Calibration>,
+    pub(super) condition: usize,
+    pub(super) unstaged: bool,
+    pub(super) pool: Option<Arc<Pool>>,
+    #[cfg(feature = "compile")]
+    pub(super) calibration: Option<Calibration>,
 }
 
-/// What a network is that is to run in half precision, and has yet to see values.
+/// Where a network's plan is.
 #[derive(Debug)]
-struct Calibration {
-    precision: Precision,
-    graph: Graph,
-    ranges: Ranges,
-    /// Of the product whose turn it is.
-    peaks: Vec<f32>,
+pub(super) enum Program {
+    #[cfg(feature = "compile")]
+    Compiled(CompiledPlan),
+    File { file: PlanFile, index: usize },
+}
+
+impl Program {
+    fn plan(&self) -> Plan<'_> {
+        match self {
+            #[cfg(feature = "compile")]
+            Program::Compiled(plan) => plan.plan(),
+            Program::File { file, index } => file.known_plan(*index),
+        }
+    }
+}
+
+/// The threads that settings ask for; `None` if it is the caller's alone.
+pub(super) fn threads(settings: Settings) -> Result<Option<Arc<Pool>>, NetworkError> {
+    let threads = match settings.threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        n => n,
+    };
+    Ok(if threads > 1 { Some(Arc::new(Pool::new(threads)?)) } else { None })
 }
 
 impl Network {
-    /// Compiles a model for inputs of the given shapes.
+    /// The network of a plan file: of its plans, the first that this CPU can run and the settings allow. A plan in half
+    /// precision is taken where f32 is asked for only if there is no other.
     ///
     /// # Errors
-    /// If the model has no plan for them, or the settings ask for what the machine lacks.
-    pub fn new(model: Model, shapes: &Shapes, settings: Settings) -> Result<Network, NetworkError> {
-        Network::compile(model.into_graph(shapes)?.optimized(), settings)
+    /// If there is none, or the system does not give the memory.
+    pub fn open(file: &PlanFile, settings: Settings) -> Result<Network, NetworkError> {
+        let fits = |plan: &Plan<'_>| match settings.isa {
+            Some(isa) => plan.isa() == isa && isa.supported(),
+            None => plan.isa().supported(),
+        };
+        let find = |wanted: &dyn Fn(&Plan<'_>) -> bool| file.plans().position(|plan| fits(&plan) && wanted(&plan));
+        let index = match settings.precision {
+            Precision::F32 => find(&|plan| plan.halves() == 0).or_else(|| find(&|_| true)),
+            Precision::F16 => find(&|plan| plan.halves() > 0),
+            Precision::Auto => find(&|_| true),
+        };
+        let Some(index) = index else {
+            let found = file.plans().map(|plan| format!("{} in {}", plan.isa(), precision(&plan)));
+            let found = found.collect::<Vec<_>>().join(", ");
+            return Err(NetworkError::NoPlan { file: file.path().display().to_string(), found });
+        };
+        let program = Program::File { file: file.clone(), index };
+        let network = Network::of(program, Slots::ONE, threads(settings)?)?;
+        Ok(Network { unstaged: settings.unstaged, ..network })
     }
 
-    /// Compiles a graph. The network runs in f32, and unless that is the precision asked for, watches the values of what
-    /// it evaluates until [`Network::settle`]: see [`Network::halved`].
-    ///
-    /// # Errors
-    /// As [`Network::new`].
-    pub fn compile(graph: Graph, settings: Settings) -> Result<Network, NetworkError> {
-        let kernels = Self::kernels(settings.isa)?;
-        let plan = lower(&graph, kernels, None)?;
-        let threads = match settings.threads {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            n => n,
-        };
-        let pool = if threads > 1 { Some(Arc::new(Pool::new(threads)?)) } else { None };
-        let half = match settings.precision {
-            Precision::F32 => false,
-            Precision::F16 => true,
-            Precision::Auto => kernels.half.native,
-        };
-        let precision = settings.precision;
-        let watching = || Calibration { precision, graph, ranges: Ranges::default(), peaks: Vec::new() };
-        let calibration = half.then(watching);
-        let network = Network::of(plan, Slots::ONE, pool)?;
-        Ok(Network { calibration, unstaged: settings.unstaged, ..network })
-    }
-
-    fn of(plan: CompiledPlan, slots: Slots, pool: Option<Arc<Pool>>) -> Result<Network, NetworkError> {
-        let memory = Memory::new(plan.plan().memory_bytes(slots))?;
-        Ok(Network { plan, memory, slots, condition: 0, unstaged: false, pool, calibration: None })
+    pub(super) fn of(
+        program: Program,
+        slots: Slots,
+        pool: Option<Arc<Pool>>,
+    ) -> Result<Network, NetworkError> {
+        let memory = Memory::new(program.plan().memory_bytes(slots))?;
+        Ok(Network {
+            program,
+            memory,
+            slots,
+            condition: 0,
+            unstaged: false,
+            pool,
+            #[cfg(feature = "compile")]
+            calibration: None,
+        })
     }
 
     /// Makes room for what stages compute for so many times and conditions. All inputs have to be written anew if that is
@@ -127,7 +162,7 @@ impl Network {
     /// If the system does not give the memory.
     pub fn reserve(&mut self, slots: Slots) -> Result<(), NetworkError> {
         if slots != self.slots {
-            self.memory = Memory::new(self.plan.plan().memory_bytes(slots))?;
+            self.memory = Memory::new(self.plan().memory_bytes(slots))?;
             (self.slots, self.condition) = (slots, 0);
         }
         Ok(())
@@ -157,11 +192,6 @@ impl Network {
         Ok(())
     }
 
-    /// The precision that was asked for, while the network watches values to be [halved](Network::halved) later.
-    pub fn calibrating(&self) -> Option<Precision> {
-        self.calibration.as_ref().map(|calibration| calibration.precision)
-    }
-
     /// Evaluates the network once on what its inputs hold.
     ///
     /// # Errors
@@ -170,17 +200,11 @@ impl Network {
         if self.unstaged {
             self.engine()?.forget();
         }
-        let Some(mut calibration) = self.calibration.take() else { return self.engine()?.run() };
-        let products = self.plan.products().to_vec();
-        let mut next = products.iter().peekable();
-        let watch = |engine: &mut Engine<'_>, i| {
-            while let Some(product) = next.next_if(|product| product.instruction == i) {
-                calibration.watch(engine, product);
-            }
-        };
-        let result = self.engine().and_then(|mut engine| engine.run_observed(watch));
-        self.calibration = Some(calibration);
-        result
+        #[cfg(feature = "compile")]
+        if let Some(calibration) = self.calibration.take() {
+            return self.run_watched(calibration);
+        }
+        self.engine()?.run()
     }
 
     /// As [`Network::run`], for another condition than the last evaluation was for, in the same state at the same times.
@@ -189,72 +213,41 @@ impl Network {
     /// As [`Engine::run`].
     pub fn run_branch(&mut self) -> Result<(), EngineError> {
         // What is watched has to be computed.
-        if self.unstaged || self.calibration.is_some() {
+        #[cfg(feature = "compile")]
+        if self.calibration.is_some() {
+            return self.run();
+        }
+        if self.unstaged {
             return self.run();
         }
         self.engine()?.run_branch()
     }
 
-    /// This network with products in half precision, by the ranges of the values that evaluations have shown; `None` if it
-    /// is not [calibrating](Network::calibrating). Its inputs hold what they do here.
-    ///
-    /// # Errors
-    /// If the system does not give the memory.
-    pub fn halved(&mut self, depth: Depth) -> Result<Option<Network>, NetworkError> {
-        let Some(Calibration { graph, ranges, .. }) = &self.calibration else { return Ok(None) };
-        let kernels = Self::kernels(Some(self.plan.plan().isa()))?;
-        let plan = lower(graph, kernels, Some((ranges, depth)))?;
-        let mut halved = Network::of(plan, self.slots, self.pool.clone())?;
-        halved.unstaged = self.unstaged;
-        let (inputs, present) = (self.plan.plan().inputs().len(), self.condition);
-        for condition in (0..self.slots.conditions).filter(|&c| c != present).chain([present]) {
-            self.select_condition(condition)?;
-            halved.select_condition(condition)?;
-            for index in 0..inputs {
-                let (mut from, mut to) = (self.engine()?, halved.engine()?);
-                to.input_bytes(index)?.copy_from_slice(from.input_bytes(index)?);
-            }
-        }
-        Ok(Some(halved))
-    }
-
-    /// Ends the watching of values.
-    pub fn settle(&mut self) {
-        self.calibration = None;
-    }
-
     /// What products are computed in, all or some of them.
     pub fn precision(&self) -> &'static str {
-        if self.plan.halves() > 0 { "f16" } else { "f32" }
+        precision(&self.plan())
     }
 
-    fn kernels(isa: Option<Isa>) -> Result<&'static Kernels, NetworkError> {
-        match isa {
-            Some(isa) => cpu::find(isa).ok_or(NetworkError::Unsupported { isa }),
-            None => Ok(cpu::best()),
-        }
-    }
-
-    pub fn plan(&self) -> &CompiledPlan {
-        &self.plan
+    pub fn plan(&self) -> Plan<'_> {
+        self.program.plan()
     }
 
     /// Names and facts of the inputs, in the network's order.
     pub fn inputs(&self) -> impl Iterator<Item = (&str, Fact)> {
-        let plan = self.plan.plan();
+        let plan = self.plan();
         plan.inputs().map(move |port| (plan.name(port), self.fact(port)))
     }
 
     /// Names and facts of the outputs, in the network's order.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, Fact)> {
-        let plan = self.plan.plan();
+        let plan = self.plan();
         plan.outputs().map(move |port| (plan.name(port), self.fact(port)))
     }
 
     fn fact(&self, port: Port) -> Fact {
-        let view = self.plan.plan().view_at(port.view);
+        let view = self.plan().view_at(port.view);
         let shape = |v: &crate::plan::View| (0..v.layout.rank()).map(|a| v.layout.dim(a)).collect();
-        view.map_or(Fact { dtype: crate::kernels::DType::F32, shape: Vec::new() }, |v| Fact {
+        view.map_or(Fact::new(crate::kernels::DType::F32, &[]), |v| Fact {
             dtype: v.dtype,
             shape: shape(&v),
         })
@@ -276,8 +269,11 @@ impl Network {
     /// # Errors
     /// If this CPU lacks what the plan was made for.
     pub fn engine(&mut self) -> Result<Engine<'_>, EngineError> {
-        let mut engine =
-            Engine::resume(self.plan.plan(), self.memory.bytes(), self.slots)?.with_host(&self.plan);
+        let mut engine = Engine::resume(self.program.plan(), self.memory.bytes(), self.slots)?;
+        #[cfg(feature = "compile")]
+        if let Program::Compiled(plan) = &self.program {
+            engine = engine.with_host(plan);
+        }
         engine.select_condition(self.condition)?;
         Ok(match &self.pool {
             Some(pool) => engine.with_threads(&**pool),
@@ -286,14 +282,9 @@ impl Network {
     }
 }
 
-impl Calibration {
-    /// Takes in the left matrix of a product that has just been computed.
-    fn watch(&mut self, engine: &mut Engine<'_>, product: &Product) {
-        self.peaks.resize(product.columns, 0.0);
-        if engine.peaks(product.view, &mut self.peaks).is_some() {
-            self.ranges.widen(product.value, product.first, &self.peaks);
-        }
-    }
+/// What products of a plan are computed in, all or some of them.
+fn precision(plan: &Plan<'_>) -> &'static str {
+    if plan.halves() > 0 { "f16" } else { "f32" }
 }
 
 /// Working memory at the engine's alignment, zeros at first: no slot of it holds anything.

@@ -1,9 +1,13 @@
 //! Into half precision: by the values that samples show, and as far as samples stay what they are.
 
+use super::guidance::Evaluator;
 use super::{Session, SessionError};
+use crate::kernels::Isa;
+use crate::manifest::Manifest;
 use crate::plan::Depth;
-use crate::provider::Precision;
-use crate::sampler::TorchCpu;
+use crate::provider::{Network, Precision};
+use crate::sampler::{Noise, TorchCpu};
+use std::string::String;
 use std::vec::Vec;
 
 /// How much half precision may change a sample, relative to the range of its values: root mean square (54 dB), and any
@@ -15,40 +19,87 @@ const MOST: f64 = 5e-3;
 const SAMPLES: u64 = 4;
 
 impl Session {
-    /// Draws samples that the network watches, and puts it into half precision, as far as samples stay the same. Where they
-    /// do not, it stays in f32, unless half precision is asked for whatever comes of it.
+    /// Puts the network into half precision, as far as samples stay the same, if that is what was asked for.
     pub(super) fn calibrate(&mut self) -> Result<(), SessionError> {
-        let Some(precision) = self.evaluator.network().calibrating() else { return Ok(()) };
+        let isa = self.evaluator.network.plan().isa();
+        if let Some((_, Some(halved))) = self.depth(isa)? {
+            self.evaluator.network = halved;
+        }
+        self.evaluator.network.settle();
+        Ok(())
+    }
+
+    /// Draws samples that the network watches, and finds the fastest way into half precision that leaves samples the same,
+    /// with the network that is. `None` if there is no such way and half precision is not asked for whatever comes of it, or
+    /// is not asked for at all. For instruction sets of other computers, it is the most exact way.
+    pub(super) fn depth(&mut self, isa: Isa) -> Result<Option<(Depth, Option<Network>)>, SessionError> {
+        let Some(precision) = self.evaluator.network.calibrating() else { return Ok(None) };
         let stand_ins = self.evaluator.stand_in(&self.manifest)?;
-        let wanted = match self.trials() {
+        let wanted = self.watch()?;
+        let mut found = Depth::ALL.last().map(|&depth| (depth, None)).filter(|_| !isa.supported());
+        for (i, depth) in Depth::ALL.into_iter().enumerate().filter(|_| isa.supported()) {
+            let Some(halved) = self.evaluator.network.halved(depth)? else { break };
+            let single = core::mem::replace(&mut self.evaluator.network, halved);
+            let last = precision == Precision::F16 && i + 1 == Depth::ALL.len();
+            let taken = last || self.trials().is_ok_and(|found| is_close(&wanted, &found));
+            let halved = core::mem::replace(&mut self.evaluator.network, single);
+            if taken {
+                found = Some((depth, Some(halved)));
+                break;
+            }
+        }
+        stand_ins.iter().for_each(|name| self.evaluator.forget(name));
+        self.prepare(&Default::default())?;
+        Ok(found)
+    }
+
+    /// Draws the samples whose values the network watches.
+    fn watch(&mut self) -> Result<Vec<Vec<f32>>, SessionError> {
+        match self.trials() {
             // What guidance moves away from comes later; without it, values are those of the conditions.
             Err(SessionError::NoNegative) => {
                 self.evaluator.set_guidance(None);
-                self.trials()?
+                self.trials()
             }
-            found => found?,
-        };
-        for (i, depth) in Depth::ALL.into_iter().enumerate() {
-            let Some(halved) = self.evaluator.network_mut().halved(depth)? else { break };
-            let single = self.evaluator.replace_network(halved);
-            let last = precision == Precision::F16 && i + 1 == Depth::ALL.len();
-            if last || self.trials().is_ok_and(|found| is_close(&wanted, &found)) {
-                break;
-            }
-            self.evaluator.replace_network(single);
+            found => found,
         }
-        self.evaluator.network_mut().settle();
-        stand_ins.iter().for_each(|name| self.evaluator.forget(name));
-        self.prepare(&Default::default())
     }
 
     fn trials(&mut self) -> Result<Vec<Vec<f32>>, SessionError> {
         let trial = |seed| {
             let mut out = std::vec![0.0; self.elements()];
-            self.sample(&mut TorchCpu::new(seed), &mut out)?;
+            self.sample_from(&mut TorchCpu::new(seed), &mut out)?;
             Ok(out)
         };
         (0..SAMPLES).map(trial).collect()
+    }
+}
+
+impl Evaluator {
+    /// Gives every condition without a value a stand-in, and returns their names: noise for a tensor, as embeddings are, and
+    /// for a number the middle of its range.
+    pub(super) fn stand_in(&mut self, manifest: &Manifest) -> Result<Vec<String>, SessionError> {
+        let unset = self.conditions.iter().filter(|own| own.positive.is_empty());
+        let names: Vec<String> = unset.map(|own| own.name.clone()).collect();
+        for (name, condition) in manifest.conditions().filter(|(name, _)| names.iter().any(|own| own == name))
+        {
+            let values = match condition.range {
+                Some([low, high]) if condition.integer => std::vec![libm::floor((low + high) / 2.0)],
+                Some([low, high]) => std::vec![(low + high) / 2.0],
+                None => {
+                    let mut noise = std::vec![0.0; condition.elements()];
+                    TorchCpu::new(0).fill_normal(&mut noise);
+                    noise.into_iter().map(f64::from).collect()
+                }
+            };
+            self.set(name, &values, false)?;
+        }
+        Ok(names)
+    }
+
+    /// Takes a condition's value away.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.conditions.iter_mut().filter(|own| own.name == name).for_each(|own| own.positive.clear());
     }
 }
 

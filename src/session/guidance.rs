@@ -1,19 +1,18 @@
 //! From a state to the output that the sampler sees: one evaluation of the network, or two that guidance makes one of.
 
 use super::SessionError;
-use super::ports::{Moment, Ports, bind, input_shapes, paired_shapes, write_input};
+use super::ports::{Moment, Ports, write_input};
 use crate::manifest::{Condition, Encoding, Manifest};
-use crate::onnx::{Model, Shapes};
 use crate::plan::Slots;
-use crate::provider::{Network, Settings};
-use crate::sampler::{self, Guidance, Interval, Noise, Pass, TorchCpu};
+use crate::provider::Network;
+use crate::sampler::{self, Guidance, Pass};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
 /// A network, its conditions, and the guidance between their values.
 #[derive(Debug)]
 pub(super) struct Evaluator {
-    network: Network,
+    pub(super) network: Network,
     ports: Ports,
     /// Whether the network takes two samples at once: with the conditions' values, and with the negative ones.
     paired: bool,
@@ -21,7 +20,7 @@ pub(super) struct Evaluator {
     guide: Option<(Network, Ports)>,
     /// `None`: the conditional output is all there is.
     guidance: Option<Guidance>,
-    conditions: Vec<Values>,
+    pub(super) conditions: Vec<Values>,
     /// What the state is relative to, or nothing. [elements of a sample]
     prior: Vec<f32>,
     /// [elements of a sample]
@@ -34,13 +33,13 @@ pub(super) struct Evaluator {
 
 /// A condition: one value for all its elements, or one for each.
 #[derive(Debug)]
-struct Values {
-    name: String,
+pub(super) struct Values {
+    pub(super) name: String,
     /// Of one sample.
     elements: usize,
     encoding: Option<Encoding>,
     prior: bool,
-    positive: Vec<f64>,
+    pub(super) positive: Vec<f64>,
     negative: Option<Vec<f64>>,
 }
 
@@ -53,12 +52,8 @@ impl Values {
 }
 
 impl Evaluator {
-    pub(super) fn new(
-        manifest: &Manifest,
-        model: Model,
-        settings: Settings,
-    ) -> Result<Evaluator, SessionError> {
-        let (network, paired) = compile(manifest, model, settings)?;
+    pub(super) fn new(manifest: &Manifest, network: Network) -> Result<Evaluator, SessionError> {
+        let paired = network.plan().is_paired();
         let ports = Ports::of(manifest, &network)?;
         let elements = network.inputs().nth(ports.state).map_or(0, |(_, fact)| fact.len());
         let elements = if paired { elements / 2 } else { elements };
@@ -83,15 +78,6 @@ impl Evaluator {
             other: std::vec![0.0; elements],
             sum: Vec::new(),
         })
-    }
-
-    /// Puts another network of the same ports in the place of this one, which it returns.
-    pub(super) fn replace_network(&mut self, network: Network) -> Network {
-        core::mem::replace(&mut self.network, network)
-    }
-
-    pub(super) fn network_mut(&mut self) -> &mut Network {
-        &mut self.network
     }
 
     pub(super) fn network(&self) -> &Network {
@@ -152,32 +138,6 @@ impl Evaluator {
         own.clear();
         own.extend_from_slice(values);
         self.write(at)
-    }
-
-    /// Gives every condition without a value a stand-in, and returns their names: noise for a tensor, as embeddings are, and
-    /// for a number the middle of its range.
-    pub(super) fn stand_in(&mut self, manifest: &Manifest) -> Result<Vec<String>, SessionError> {
-        let unset = self.conditions.iter().filter(|own| own.positive.is_empty());
-        let names: Vec<String> = unset.map(|own| own.name.clone()).collect();
-        for (name, condition) in manifest.conditions().filter(|(name, _)| names.iter().any(|own| own == name))
-        {
-            let values = match condition.range {
-                Some([low, high]) if condition.integer => std::vec![libm::floor((low + high) / 2.0)],
-                Some([low, high]) => std::vec![(low + high) / 2.0],
-                None => {
-                    let mut noise = std::vec![0.0; condition.elements()];
-                    TorchCpu::new(0).fill_normal(&mut noise);
-                    noise.into_iter().map(f64::from).collect()
-                }
-            };
-            self.set(name, &values, false)?;
-        }
-        Ok(names)
-    }
-
-    /// Takes a condition's value away.
-    pub(super) fn forget(&mut self, name: &str) {
-        self.conditions.iter_mut().filter(|own| own.name == name).for_each(|own| own.positive.clear());
     }
 
     /// The first condition without a value.
@@ -264,50 +224,6 @@ impl Evaluator {
         }
         Ok(())
     }
-}
-
-/// The network for one sample, or for two.
-///
-/// Two at once read the weights once, which is what a small state waits for; a large one keeps the arithmetic busy either
-/// way, and would only need a second arena. So they are paired if one sample's arena is smaller than the weights, every
-/// evaluation is guided, and the pair fits the memory.
-fn compile(manifest: &Manifest, model: Model, settings: Settings) -> Result<(Network, bool), SessionError> {
-    let always = |guidance: &Guidance| guidance.interval == Interval::Steps([0.0, 1.0]);
-    let guided = manifest.guidance.as_ref().is_some_and(always) && manifest.guide.is_none();
-    let paired = |times| paired_shapes(manifest, &model, times);
-    // Times are the same for both: most networks take them once.
-    let pairs: Vec<_> = if guided { [1, 2].into_iter().filter_map(paired).collect() } else { Vec::new() };
-    let build = |model: Model, shapes: &Shapes, branches: bool| {
-        let graph = bind(model.into_graph(shapes)?, manifest);
-        let graph = if branches { graph.branching() } else { graph };
-        Network::compile(graph.optimized(), settings)
-    };
-    let shapes = input_shapes(manifest, &model)?;
-    let branches = manifest.guidance.is_some() && manifest.guide.is_none();
-    let again = (!pairs.is_empty()).then(|| model.clone());
-    let single = build(model, &shapes, branches)?;
-    let Some(model) = again else { return Ok((single, false)) };
-    let (weights, arena) = (single.plan().plan().weights().len(), single.plan().plan().arena_bytes());
-    let needed = weights + 2 * arena;
-    if arena >= weights || settings.max_memory.is_some_and(|most| needed > most) {
-        return Ok((single, false));
-    }
-    for shapes in pairs {
-        // A network may have its batch built in behind an input that leaves it open.
-        match build(model.clone(), &shapes, false) {
-            Ok(network) if Ports::of(manifest, &network).is_ok() && is_pair(&single, &network) => {
-                return Ok((network, true));
-            }
-            _ => {}
-        }
-    }
-    Ok((single, false))
-}
-
-/// Whether the outputs of a network are those of two evaluations of another.
-fn is_pair(single: &Network, pair: &Network) -> bool {
-    let lengths = |network: &Network| network.outputs().map(|(_, fact)| fact.len()).collect::<Vec<_>>();
-    lengths(pair) == lengths(single).iter().map(|len| 2 * len).collect::<Vec<_>>()
 }
 
 /// Writes what an evaluation reads: the state, once for each sample that the network takes, and the times.

@@ -1,23 +1,31 @@
 //! A session: a manifest, its network and a sampler, with everything that a sample needs allocated beforehand.
 
+mod builder;
+#[cfg(feature = "compile")]
 mod calibration;
+#[cfg(feature = "compile")]
+mod compile;
 mod control;
 mod guidance;
 mod ports;
+#[cfg(feature = "compile")]
+mod shapes;
 
+pub use builder::Builder;
+#[cfg(feature = "compile")]
+pub use compile::package;
 pub use control::{Control, Gradient, Steer, Step, Weight};
-pub use ports::{bind, input_shapes};
+#[cfg(feature = "compile")]
+pub use shapes::{bind, input_shapes};
 
 use crate::engine::EngineError;
-use crate::graph::Fact;
 use crate::manifest::{ConditionError, Manifest, ManifestError, Request, RequestError};
-use crate::onnx::Model;
-use crate::provider::{Network, NetworkError, Precision, Settings};
-use crate::sampler::{self, Noise, Table, Weights};
+use crate::plan::Fact;
+use crate::provider::{Network, NetworkError};
+use crate::sampler::{self, Noise, Table, TorchCpu, Weights};
 use control::Reference;
 use guidance::Evaluator;
 use ports::Moment;
-use std::path::Path;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -70,6 +78,15 @@ pub enum SessionError {
         "step {step} of {steps}: the network returned {value} at element {at}; check the conditions and the noise"
     )]
     NotFinite { step: usize, steps: usize, at: usize, value: f32 },
+    #[error("there is nothing to build a session of; give the builder a plan")]
+    NoPlan,
+    #[error("{}: the plan has no manifest; compile the model with a fewstep.toml beside it", .0.display())]
+    NoManifest(std::path::PathBuf),
+    #[error("a plan file holds one network, and this one is guided by another; sample the model itself")]
+    GuideInPlan,
+    #[cfg(feature = "compile")]
+    #[error("operator {operator} has no native kernel, so a plan file can not hold it; sample the model itself")]
+    HostInPlan { operator: String },
     #[error("stopped after step {step}")]
     Cancelled { step: usize },
 }
@@ -111,6 +128,8 @@ pub struct Session {
     table: Table,
     strength: f64,
     reference: Option<Reference>,
+    /// Of the noise of the next sample.
+    seed: u64,
     /// [elements of a sample]
     state: Vec<f32>,
     /// [elements of a sample]
@@ -122,23 +141,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens the model of a manifest, or of the manifest in a folder.
-    ///
-    /// # Errors
-    /// If the manifest or its networks can not be read, do not fit each other, or can not run here.
-    pub fn open(path: &Path, settings: Settings) -> Result<Session, SessionError> {
-        let manifest = Manifest::read(path)?;
-        let model = Model::read(&manifest.network_path()).map_err(NetworkError::from)?;
-        Session::new(manifest, model, settings)
+    /// How sessions on plan files begin.
+    pub fn builder<'a>() -> Builder<'a> {
+        Builder::default()
     }
 
-    /// A session of a manifest and its network, which may come from anywhere. The network that guides, if the manifest
-    /// names one, is read.
-    ///
-    /// # Errors
-    /// As [`Session::open`].
-    pub fn new(manifest: Manifest, model: Model, settings: Settings) -> Result<Session, SessionError> {
-        let evaluator = Evaluator::new(&manifest, model, settings)?;
+    /// A session of a manifest and its network.
+    fn of(manifest: Manifest, network: Network) -> Result<Session, SessionError> {
+        let evaluator = Evaluator::new(&manifest, network)?;
         let elements = evaluator.output().len();
         let table = manifest.table(&Request::default())?;
         let mut session = Session {
@@ -148,22 +158,13 @@ impl Session {
             clean: std::vec![0.0; elements],
             strength: 1.0,
             reference: None,
+            seed: 0,
             manifest,
             evaluator,
             table,
         };
-        if let Some(path) = session.manifest.guide_path() {
-            let model = Model::read(&path).map_err(NetworkError::from)?;
-            let shapes = input_shapes(&session.manifest, &model)?;
-            session.set_guide(Network::new(
-                model,
-                &shapes,
-                Settings { threads: 1, precision: Precision::F32, ..settings },
-            )?)?;
-        }
         session.set_defaults()?;
         session.prepare(&Request::default())?;
-        session.calibrate()?;
         Ok(session)
     }
 
@@ -244,15 +245,30 @@ impl Session {
         Ok(())
     }
 
-    /// Draws one sample into `out`, from unit normal noise that `noise` draws.
+    /// Draws one sample into `out`, from the noise of a seed: that of [`Builder::seed`], and the next one for each further
+    /// sample.
     ///
     /// # Errors
     /// If a condition has no value, `out` has the wrong length, or the network returns what is not finite.
-    pub fn sample(&mut self, noise: &mut (dyn Noise + Send), out: &mut [f32]) -> Result<(), SessionError> {
+    pub fn sample(&mut self, out: &mut [f32]) -> Result<(), SessionError> {
+        let mut noise = TorchCpu::new(self.seed);
+        self.seed = self.seed.wrapping_add(1);
+        self.sample_from(&mut noise, out)
+    }
+
+    /// As [`Session::sample`], from unit normal noise that `noise` draws.
+    ///
+    /// # Errors
+    /// As [`Session::sample`].
+    pub fn sample_from(
+        &mut self,
+        noise: &mut (dyn Noise + Send),
+        out: &mut [f32],
+    ) -> Result<(), SessionError> {
         self.sample_with(Run::default(), noise, out)
     }
 
-    /// As [`Session::sample`], and as `run` says.
+    /// As [`Session::sample_from`], and as `run` says.
     ///
     /// Allocates nothing, unless the network has operators that the host runs.
     ///

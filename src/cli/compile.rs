@@ -1,0 +1,188 @@
+//! `fewstep compile`: a plan file, which is mapped and run as it is.
+#![forbid(unsafe_code)]
+
+use super::output::{self, OutputError};
+use super::shapes::{self, ShapeError};
+use super::{IsaError, Precision, PrintError, first_step, isa, models, print, scaled, time};
+use fewstep::graph::Graph;
+use fewstep::kernels::{Isa, cpu};
+use fewstep::manifest::{Request, RequestError};
+use fewstep::onnx::{Model, OnnxError};
+use fewstep::plan::{LowerError, Package, lower};
+use fewstep::provider::{self, Network, NetworkError, Settings};
+use fewstep::session::{self, SessionError};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Make a plan file of a model, which opens at once and needs nothing else.
+#[derive(clap::Args, Debug)]
+pub struct Compile {
+    /// An embedded model's name, a folder with a fewstep.toml, that file, or an .onnx file
+    model: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE.fsp")]
+    output: PathBuf,
+    /// The instruction set that will run it, see `fewstep list targets` [default: the best of this CPU]
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// What products are computed in: several, with commas, make a plan each
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]
+    precision: Vec<Precision>,
+    /// An input's shape, where the file leaves it open; another one for the same input makes another plan
+    #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
+    shapes: Vec<shapes::Given>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("--target {name}: there is no such instruction set; `native` is this CPU's, and there are {known}")]
+    Target { name: String, known: String },
+    #[error("{}: --shape is for networks without a fewstep.toml; leave it out, or name an .onnx file elsewhere", .0.display())]
+    Shapes(PathBuf),
+    #[error("{}: half precision is tried on values, which takes {target} or a fewstep.toml that says how to sample; compile on such a device, or write one", path.display())]
+    Untried { path: PathBuf, target: Isa },
+    #[error("{}: operator {operator} has no native kernel, so a plan file can not hold it; run the .onnx file itself", path.display())]
+    Host { path: PathBuf, operator: String },
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("{}: {source}", path.display())]
+    Network { path: PathBuf, source: Box<NetworkError> },
+    #[error("{}: {source}", path.display())]
+    Lower { path: PathBuf, source: LowerError },
+    #[error("{}: {source}", path.display())]
+    Session { path: PathBuf, source: Box<SessionError> },
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error(transparent)]
+    Print(#[from] PrintError),
+}
+
+impl Compile {
+    pub fn run(&self) -> Result<(), CompileError> {
+        output::check(&self.output)?;
+        let target = self.target()?;
+        let source = models::find(&self.model)?;
+        source.check_network("compiled")?;
+        let begin = Instant::now();
+        let model = source.read()?;
+        let mut package = match &source.manifest {
+            Some(_) if !self.shapes.is_empty() => return Err(CompileError::Shapes(source.path().into())),
+            Some(manifest) => {
+                let precisions: Vec<provider::Precision> = self.precision.iter().map(|&p| p.into()).collect();
+                let settings = Settings { isa: Some(target), ..Settings::default() };
+                let wrap =
+                    |error| CompileError::Session { path: source.path().into(), source: Box::new(error) };
+                session::package(manifest, &model, &precisions, settings).map_err(wrap)?
+            }
+            None => self.package(&source, &model, target)?,
+        };
+        package.origin = format!(
+            "{} ({}), by fewstep {}",
+            source.path().file_name().unwrap_or_default().to_string_lossy(),
+            model.producer,
+            env!("CARGO_PKG_VERSION")
+        );
+        let mut bytes = 0;
+        output::write_atomically(&self.output, |out| {
+            bytes = package.write(out)?;
+            Ok(())
+        })?;
+        print(&format!(
+            "{}: {} for {target}, {}B, compiled in {}\n",
+            self.output.display(),
+            super::count(package.len(), "plan"),
+            scaled(bytes as f64),
+            time(begin.elapsed())
+        ))?;
+        Ok(())
+    }
+
+    fn target(&self) -> Result<Isa, CompileError> {
+        match self.target.as_deref() {
+            None | Some("native") => Ok(isa()?.unwrap_or(cpu::best().isa)),
+            Some(name) => name.parse().map_err(|_| CompileError::Target {
+                name: name.into(),
+                known: Isa::ALL.map(Isa::name).join(", "),
+            }),
+        }
+    }
+
+    /// The plans of a network of which nothing says how it is sampled: one for each shape and precision.
+    fn package(&self, source: &models::Source, model: &Model, target: Isa) -> Result<Package, CompileError> {
+        let path = || source.path().to_path_buf();
+        let wrap = |error| CompileError::Network { path: path(), source: Box::new(error) };
+        let mut package = Package::default();
+        for shapes in variants(&self.shapes) {
+            let shapes = shapes::of(source, model, &shapes)?;
+            let graph: Graph = model.clone().into_graph(&shapes)?.optimized();
+            for &precision in &self.precision {
+                let plain = |constants| {
+                    lower(&graph, target, None, constants)
+                        .map_err(|source| CompileError::Lower { path: path(), source })
+                };
+                let settings = Settings {
+                    isa: Some(target),
+                    precision: precision.into(),
+                    threads: 1,
+                    ..Settings::default()
+                };
+                let plan = match precision {
+                    Precision::F32 => plain(package.constants())?,
+                    Precision::Auto if !target.supported() => plain(package.constants())?,
+                    _ if !target.supported() => return Err(CompileError::Untried { path: path(), target }),
+                    _ => {
+                        let mut network = Network::compile(graph.clone(), settings).map_err(wrap)?;
+                        let inputs = first_step::inputs(&network, None, &Request::default())?;
+                        let depth = first_step::depth(&mut network, &inputs).map_err(wrap)?;
+                        let constants = package.constants();
+                        match depth {
+                            Some(depth) => match network.halved_plan(target, depth, constants).map_err(wrap)? {
+                                Some(plan) => plan,
+                                None => plain(package.constants())?,
+                            },
+                            None => plain(constants)?,
+                        }
+                    }
+                };
+                package.add(plan).map_err(|operator| CompileError::Host { path: path(), operator })?;
+            }
+        }
+        Ok(package)
+    }
+}
+
+/// The n-th shapes of all inputs together, for each n; an input with fewer keeps its last one.
+fn variants(given: &[shapes::Given]) -> Vec<Vec<shapes::Given>> {
+    let mut names: Vec<&String> = Vec::new();
+    for (name, _) in given {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let of = |name: &String| given.iter().filter(|(own, _)| own == name).cloned().collect::<Vec<_>>();
+    let all: Vec<Vec<shapes::Given>> = names.into_iter().map(of).collect();
+    let most = all.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let nth = |n: usize| all.iter().filter_map(|own| own.get(n).or(own.last()).cloned()).collect();
+    (0..most).map(nth).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_of_several_inputs_go_together() {
+        let given = ["x=1x2", "y=3", "x=1x4"].map(|text| shapes::parse(text).expect("a shape"));
+        let [x2, y3, x4] = given.clone();
+        assert_eq!(variants(&given), [vec![x2, y3.clone()], vec![x4, y3]]);
+        assert_eq!(variants(&[]), [vec![]]);
+    }
+}

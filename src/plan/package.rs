@@ -1,0 +1,112 @@
+//! Writes plan files.
+
+use super::file::{ENTRY, HEAD, Kind, MAGIC, Section, checksum};
+use super::{ALIGNMENT, CompiledPlan, Constants, VERSION};
+use rkyv::util::AlignedVec;
+use std::io::{self, Write};
+use std::string::String;
+use std::vec::Vec;
+
+/// Weights begin at a page of every system, so that they can be mapped, and dropped again.
+const PAGE: usize = 64 << 10;
+
+/// What goes into a plan file: plans of one network for one instruction set, and their constants.
+#[derive(Debug, Default)]
+pub struct Package {
+    /// `fewstep.toml`.
+    pub manifest: Option<String>,
+    /// `scheduler_config.json`, if the manifest names one.
+    pub scheduler: Option<String>,
+    /// What the plans are made of, for people.
+    pub origin: String,
+    plans: Vec<AlignedVec>,
+    constants: Constants,
+}
+
+impl Package {
+    /// The constants of the plans so far, for the next one to share.
+    pub fn constants(&mut self) -> Constants {
+        std::mem::take(&mut self.constants)
+    }
+
+    /// Adds a plan that was made with [`Package::constants`].
+    ///
+    /// # Errors
+    /// With the name of an operator that only the compiler's library can run, if the plan has one.
+    pub fn add(&mut self, plan: CompiledPlan) -> Result<(), String> {
+        if let Some(host) = plan.hosts().first() {
+            return Err(host.operator.clone());
+        }
+        let (metadata, constants) = plan.into_parts();
+        self.plans.push(metadata);
+        self.constants = constants;
+        Ok(())
+    }
+
+    /// The number of plans.
+    pub fn len(&self) -> usize {
+        self.plans.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+
+    /// Writes the file, from front to back, and returns its length.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<usize> {
+        let text = |kind, text: &'_ str| (kind, text.as_bytes().to_vec());
+        let texts: Vec<(Kind, Vec<u8>)> = (self.manifest.iter().map(|own| text(Kind::Manifest, own)))
+            .chain(self.scheduler.iter().map(|own| text(Kind::Scheduler, own)))
+            .chain([text(Kind::Origin, &self.origin)])
+            .collect();
+        let plans = self.plans.iter().map(|plan| (Kind::Plan, &plan[..]));
+        let all: Vec<(Kind, &[u8])> = (texts.iter().map(|(kind, bytes)| (*kind, &bytes[..])))
+            .chain(plans)
+            .chain([(Kind::Weights, self.constants.bytes())])
+            .collect();
+        let mut end = HEAD + all.len() * ENTRY;
+        let mut table = Vec::with_capacity(all.len() * ENTRY);
+        let mut starts = Vec::with_capacity(all.len());
+        for &(kind, contents) in &all {
+            let start = end.next_multiple_of(if kind == Kind::Weights { PAGE } else { ALIGNMENT });
+            end = start + contents.len();
+            starts.push(start);
+            let section = Section {
+                kind: kind as u32,
+                offset: start as u64,
+                bytes: contents.len() as u64,
+                checksum: checksum(contents),
+            };
+            section.push(&mut table);
+        }
+        let mut head = Vec::with_capacity(HEAD);
+        head.extend(MAGIC);
+        head.extend(VERSION.to_le_bytes());
+        head.extend((all.len() as u32).to_le_bytes());
+        head.extend((end as u64).to_le_bytes());
+        head.extend(checksum(&table).to_le_bytes());
+        head.resize(HEAD, 0);
+        out.write_all(&head)?;
+        out.write_all(&table)?;
+        let mut at = HEAD + table.len();
+        for (start, (_, contents)) in starts.into_iter().zip(all) {
+            io::copy(&mut io::Read::take(io::repeat(0), (start - at) as u64), out)?;
+            out.write_all(contents)?;
+            at = start + contents.len();
+        }
+        Ok(end)
+    }
+}
+
+impl Section {
+    fn push(&self, table: &mut Vec<u8>) {
+        table.extend(self.kind.to_le_bytes());
+        table.extend([0; 4]);
+        for number in [self.offset, self.bytes, self.checksum] {
+            table.extend(number.to_le_bytes());
+        }
+    }
+}

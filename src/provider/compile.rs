@@ -1,0 +1,134 @@
+//! Networks that are compiled where they run, and put into half precision by what they see.
+
+use super::cpu::{Program, threads};
+use super::{Network, NetworkError, Precision, Settings};
+use crate::engine::{Engine, EngineError};
+use crate::graph::Graph;
+use crate::kernels::{Isa, cpu};
+use crate::onnx::{Model, Shapes};
+use crate::plan::{CompiledPlan, Constants, Depth, Product, Ranges, Slots, lower};
+use std::vec::Vec;
+
+/// What a network is that is to run in half precision, and has yet to see values.
+#[derive(Debug)]
+pub(super) struct Calibration {
+    precision: Precision,
+    graph: Graph,
+    ranges: Ranges,
+    /// Of the product whose turn it is.
+    peaks: Vec<f32>,
+}
+
+impl Network {
+    /// Compiles a model for inputs of the given shapes.
+    ///
+    /// # Errors
+    /// If the model has no plan for them, or the settings ask for what the machine lacks.
+    pub fn new(model: Model, shapes: &Shapes, settings: Settings) -> Result<Network, NetworkError> {
+        Network::compile(model.into_graph(shapes)?.optimized(), settings)
+    }
+
+    /// Compiles a graph. The network runs in f32, and unless that is the precision asked for, watches the values of what
+    /// it evaluates until [`Network::settle`]: see [`Network::halved`].
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn compile(graph: Graph, settings: Settings) -> Result<Network, NetworkError> {
+        let kernels = match settings.isa {
+            Some(isa) => cpu::find(isa).ok_or(NetworkError::Unsupported { isa })?,
+            None => cpu::best(),
+        };
+        let plan = lower(&graph, kernels.isa, None, Constants::default())?;
+        let half = match settings.precision {
+            Precision::F32 => false,
+            Precision::F16 => true,
+            Precision::Auto => kernels.half.native,
+        };
+        let precision = settings.precision;
+        let watching = || Calibration { precision, graph, ranges: Ranges::default(), peaks: Vec::new() };
+        let calibration = half.then(watching);
+        let mut network = Network::of(Program::Compiled(plan), Slots::ONE, threads(settings)?)?;
+        (network.calibration, network.unstaged) = (calibration, settings.unstaged);
+        Ok(network)
+    }
+
+    /// The precision that was asked for, while the network watches values to be [halved](Network::halved) later.
+    pub fn calibrating(&self) -> Option<Precision> {
+        self.calibration.as_ref().map(|calibration| calibration.precision)
+    }
+
+    /// Evaluates the network, watching.
+    pub(super) fn run_watched(&mut self, mut calibration: Calibration) -> Result<(), EngineError> {
+        let products = self.compiled().map(CompiledPlan::products).unwrap_or_default().to_vec();
+        let mut next = products.iter().peekable();
+        let watch = |engine: &mut Engine<'_>, i| {
+            // Stages that need not run again have been seen.
+            while next.next_if(|product| product.instruction < i).is_some() {}
+            while let Some(product) = next.next_if(|product| product.instruction == i) {
+                calibration.watch(engine, product);
+            }
+        };
+        let result = self.engine().and_then(|mut engine| engine.run_observed(watch));
+        self.calibration = Some(calibration);
+        result
+    }
+
+    /// This network with products in half precision, by the ranges of the values that evaluations have shown; `None` if it
+    /// is not [calibrating](Network::calibrating). Its inputs hold what they do here.
+    ///
+    /// # Errors
+    /// If the system does not give the memory.
+    pub fn halved(&mut self, depth: Depth) -> Result<Option<Network>, NetworkError> {
+        let isa = self.plan().isa();
+        let Some(plan) = self.halved_plan(isa, depth, Constants::default())? else { return Ok(None) };
+        let mut halved = Network::of(Program::Compiled(plan), self.slots, self.pool.clone())?;
+        halved.unstaged = self.unstaged;
+        let (inputs, present) = (self.plan().inputs().len(), self.condition);
+        for condition in (0..self.slots.conditions).filter(|&c| c != present).chain([present]) {
+            self.select_condition(condition)?;
+            halved.select_condition(condition)?;
+            for index in 0..inputs {
+                let (mut from, mut to) = (self.engine()?, halved.engine()?);
+                to.input_bytes(index)?.copy_from_slice(from.input_bytes(index)?);
+            }
+        }
+        Ok(Some(halved))
+    }
+
+    /// The plan of this network in half precision, for any instruction set.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn halved_plan(
+        &self,
+        isa: Isa,
+        depth: Depth,
+        constants: Constants,
+    ) -> Result<Option<CompiledPlan>, NetworkError> {
+        let Some(Calibration { graph, ranges, .. }) = &self.calibration else { return Ok(None) };
+        Ok(Some(lower(graph, isa, Some((ranges, depth)), constants)?))
+    }
+
+    /// Ends the watching of values.
+    pub fn settle(&mut self) {
+        self.calibration = None;
+    }
+
+    /// What was compiled here; `None` for a plan out of a file.
+    pub fn compiled(&self) -> Option<&CompiledPlan> {
+        match &self.program {
+            Program::Compiled(plan) => Some(plan),
+            Program::File { .. } => None,
+        }
+    }
+}
+
+impl Calibration {
+    /// Takes in the left matrix of a product that has just been computed.
+    fn watch(&mut self, engine: &mut Engine<'_>, product: &Product) {
+        self.peaks.resize(product.columns, 0.0);
+        if engine.peaks(product.view, &mut self.peaks).is_some() {
+            self.ranges.widen(product.value, product.first, &self.peaks);
+        }
+    }
+}

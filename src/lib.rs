@@ -52,4 +52,7 @@ pub mod provider;
 pub mod session;
 
 #[cfg(feature = "compile")]
+pub mod files;
+
+#[cfg(feature = "compile")]
 mod mapping;

@@ -52,6 +52,9 @@ pub mod provider;
 pub mod session;
 
 #[cfg(feature = "compile")]
+pub mod cache;
+
+#[cfg(feature = "compile")]
 pub mod files;
 
 #[cfg(feature = "compile")]

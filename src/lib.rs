@@ -57,5 +57,5 @@ pub mod cache;
 #[cfg(feature = "compile")]
 pub mod files;
 
-#[cfg(feature = "compile")]
-mod mapping;
+#[cfg(feature = "std")]
+pub mod mapping;

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::File,
     io::{self, BufWriter, Write},
     path::Path,
 };
@@ -16,8 +15,8 @@ const SUFFIX: &str = ".part";
 
 /// Creates or replaces the file `path` with what `write` produces.
 ///
-/// Large pieces are passed on as they are. Linux keeps what is written in pieces of megabytes in large pages, and maps
-/// them in a tenth of the time or less; weights are best written at once.
+/// Large pieces are passed on as they are. Linux keeps what is written in one piece of many megabytes in large pages, which
+/// are mapped in a tenth of the time: weights are best written at once.
 ///
 /// # Errors
 /// If `write` fails, or the system does. What is there then is what was there before or, if only its name could not be
@@ -61,7 +60,7 @@ fn temporary_file() -> tempfile::Builder<'static, 'static> {
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
+    match std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
         // Some file systems sync no folders, and some folders can be written to but not read: the file itself is synced.
         Err(error) if matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => Ok(()),
         result => result,

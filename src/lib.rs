@@ -51,5 +51,11 @@ pub mod provider;
 #[cfg(feature = "std")]
 pub mod session;
 
+#[cfg(feature = "compile")]
+pub mod cache;
+
+#[cfg(feature = "compile")]
+pub mod files;
+
 #[cfg(feature = "std")]
-mod mapping;
+pub mod mapping;

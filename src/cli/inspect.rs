@@ -3,6 +3,7 @@
 
 use super::profile::Profile;
 use super::shapes::{self, ShapeError};
+use super::stages::{self, StageReport};
 use super::{
     IsaError, Precision, PrintError, columns, count, first_step, models, print, print_json, row, scaled,
     settings,
@@ -12,8 +13,9 @@ use fewstep::graph::{Fact, Graph, Node};
 use fewstep::manifest::{Manifest, Request, RequestError, Role};
 use fewstep::onnx::OnnxError;
 use fewstep::ops::Op;
-use fewstep::plan::{self, Placed};
+use fewstep::plan::{self, CompiledPlan, Placed, Plan, PlanFile};
 use fewstep::provider::{Network, NetworkError};
+use fewstep::session::bind;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -64,6 +66,10 @@ impl Inspect {
     pub fn run(&self) -> Result<(), InspectError> {
         let settings = settings(Some(1), self.precision)?;
         let source = models::find(&self.model)?;
+        if let Some(file) = source.plan() {
+            let report = FileReport::of(&source, file);
+            return Ok(if self.json { print_json(&report)? } else { print(&report.text())? });
+        }
         let begin = Instant::now();
         let model = source.read()?;
         let producer = model.producer.clone();
@@ -73,19 +79,23 @@ impl Inspect {
         let import_ms = milliseconds(begin.elapsed());
 
         let begin = Instant::now();
-        let optimized = imported.clone().optimized();
+        let manifest = source.manifest.as_ref();
+        let bound = match manifest {
+            Some(manifest) => bind(imported.clone(), manifest),
+            None => imported.clone(),
+        };
+        let optimized = bound.optimized();
         let wrap = |error| InspectError::Network { path: source.path().into(), source: Box::new(error) };
         let mut network = Network::compile(optimized.clone(), settings).map_err(wrap)?;
         let plan_ms = milliseconds(begin.elapsed());
 
-        let manifest = source.manifest.as_ref();
         if self.profile || network.calibrating().is_some() {
             let inputs = first_step::inputs(&network, manifest, &Request::default())?;
             first_step::prepare(&mut network, &inputs).map_err(wrap)?;
         }
         let profile = self.profile.then(|| Profile::measured(&mut network)).transpose()?;
-        let compiled = network.plan();
-        let plan = compiled.plan();
+        let plan = network.plan();
+        let compiled = network.compiled();
         let report = Report {
             name: source.name.clone(),
             path: source.path().display().to_string(),
@@ -96,14 +106,16 @@ impl Inspect {
             parameters: imported.parameters(),
             flop: imported.flops(),
             precision: network.precision(),
-            products: compiled.products().len(),
-            halves: compiled.halves(),
-            islands: compiled.islands().iter().map(Island::of).collect(),
+            products: plan.products(),
+            halves: plan.halves(),
+            islands: compiled.map(CompiledPlan::islands).unwrap_or_default().iter().map(Island::of).collect(),
             instruction_set: plan.isa().name(),
             operators: Operators { imported: operators(&imported), optimized: operators(&optimized) },
             instructions: plan.len(),
             arena_bytes: plan.arena_bytes(),
-            arena: compiled.arena().iter().map(Buffer::of).collect(),
+            arena_least_bytes: plan.arena_least(),
+            arena: compiled.map(CompiledPlan::arena).unwrap_or_default().iter().map(Buffer::of).collect(),
+            stages: stages::of(&plan),
             weights_bytes: plan.weights().len(),
             host_operators: host_operators(&optimized),
             import_ms,
@@ -117,6 +129,104 @@ impl Inspect {
         }
         Ok(())
     }
+}
+
+/// What `--json` prints of a plan file: keys stay, new ones may come.
+#[derive(Serialize)]
+struct FileReport {
+    name: String,
+    path: String,
+    /// What the plans were made of.
+    origin: String,
+    /// `null` without a manifest.
+    sampling: Option<Sampling>,
+    plans: Vec<PlanReport>,
+}
+
+#[derive(Serialize)]
+struct PlanReport {
+    instruction_set: &'static str,
+    /// Whether this CPU has it.
+    runs_here: bool,
+    precision: &'static str,
+    products: usize,
+    halves: usize,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    instructions: usize,
+    arena_bytes: usize,
+    arena_least_bytes: usize,
+    /// Of all plans of the file.
+    weights_bytes: usize,
+    stages: Vec<StageReport>,
+}
+
+impl FileReport {
+    fn of(source: &models::Source, file: &PlanFile) -> FileReport {
+        let manifest = source.manifest.as_ref();
+        FileReport {
+            name: source.name.clone(),
+            path: source.path().display().to_string(),
+            origin: file.origin().into(),
+            sampling: manifest.map(Sampling::of),
+            plans: file.plans().map(|plan| PlanReport::of(&plan, manifest)).collect(),
+        }
+    }
+
+    /// For people.
+    fn text(&self) -> String {
+        let mut rows =
+            vec![row(&["model", &self.name]), row(&["file", &self.path]), row(&["made of", &self.origin])];
+        rows.extend(self.sampling.as_ref().map(Sampling::row));
+        let plans: Vec<String> = self.plans.iter().map(PlanReport::text).collect();
+        format!("{}\n{}", columns(&rows), plans.join("\n"))
+    }
+}
+
+impl PlanReport {
+    fn of(plan: &Plan<'_>, manifest: Option<&Manifest>) -> PlanReport {
+        let port = |port: plan::Port| {
+            let name = plan.name(port);
+            let role = manifest.and_then(|manifest| role(manifest, name));
+            let (dtype, shape) = plan.view_at(port.view).map_or_else(Default::default, |view| {
+                let dims = (0..view.layout.rank()).map(|axis| view.layout.dim(axis));
+                (view.dtype.to_string(), dims.collect())
+            });
+            Port { name: name.into(), r#type: dtype, shape, role }
+        };
+        PlanReport {
+            instruction_set: plan.isa().name(),
+            runs_here: plan.isa().supported(),
+            precision: if plan.halves() > 0 { "f16" } else { "f32" },
+            products: plan.products(),
+            halves: plan.halves(),
+            inputs: plan.inputs().map(port).collect(),
+            outputs: plan.outputs().map(port).collect(),
+            instructions: plan.len(),
+            arena_bytes: plan.arena_bytes(),
+            arena_least_bytes: plan.arena_least(),
+            weights_bytes: plan.weights().len(),
+            stages: stages::of(plan),
+        }
+    }
+
+    fn text(&self) -> String {
+        let here = if self.runs_here { "" } else { ", which this CPU lacks" };
+        let mut rows = vec![row(&["plan", &format!("{}, {}{here}", self.instruction_set, self.precision)])];
+        rows.extend(ports("inputs", &self.inputs));
+        rows.extend(ports("outputs", &self.outputs));
+        rows.extend([
+            row(&["in f16", &format!("{} of {}", self.halves, count(self.products, "product"))]),
+            row(&["length", &count(self.instructions, "instruction")]),
+            row(&["arena", &arena(self.arena_bytes, self.arena_least_bytes)]),
+            row(&["weights", &format!("{}B in the file", scaled(self.weights_bytes as f64))]),
+        ]);
+        format!("{}\n{}", columns(&rows), stages::text(&self.stages))
+    }
+}
+
+fn arena(bytes: usize, least: usize) -> String {
+    format!("{}B, {}B in use at once", scaled(bytes as f64), scaled(least as f64))
 }
 
 /// What `--json` prints: keys stay, new ones may come.
@@ -142,6 +252,10 @@ struct Report {
     operators: Operators,
     instructions: usize,
     arena_bytes: usize,
+    /// The most bytes of it that are in use at once: what no arena is below.
+    arena_least_bytes: usize,
+    /// When the instructions run, in their order; stages without any are left out.
+    stages: Vec<StageReport>,
     /// The arena's buffers, each from its first instruction to its last.
     arena: Vec<Buffer>,
     weights_bytes: usize,
@@ -210,6 +324,12 @@ impl Sampling {
             max_steps: sampling.max_steps,
         }
     }
+
+    fn row(&self) -> Vec<String> {
+        let (steps, most) = (count(self.steps, "step"), self.max_steps);
+        let text = format!("{}, sampler {}, {steps}, at most {most}", self.family, self.sampler);
+        row(&["sampling", &text])
+    }
 }
 
 impl Port {
@@ -267,18 +387,14 @@ impl Report {
             vec![row(&["model", &self.name]), row(&["file", &self.path]), row(&["producer", &self.producer])];
         rows.extend(ports("inputs", &self.inputs));
         rows.extend(ports("outputs", &self.outputs));
-        if let Some(sampling) = &self.sampling {
-            let (steps, most) = (count(sampling.steps, "step"), sampling.max_steps);
-            let text = format!("{}, sampler {}, {steps}, at most {most}", sampling.family, sampling.sampler);
-            rows.push(row(&["sampling", &text]));
-        }
+        rows.extend(self.sampling.as_ref().map(Sampling::row));
         rows.extend([
             row(&["parameters", &scaled(self.parameters as f64)]),
             row(&["work", &format!("{}FLOP an evaluation", scaled(self.flop as f64))]),
             row(&["kernels", &format!("{}, {}", self.instruction_set, self.precision)]),
             row(&["in f16", &format!("{} of {}", self.halves, count(self.products, "product"))]),
             row(&["plan", &count(self.instructions, "instruction")]),
-            row(&["arena", &format!("{}B", scaled(self.arena_bytes as f64))]),
+            row(&["arena", &arena(self.arena_bytes, self.arena_least_bytes)]),
             row(&["weights", &format!("{}B", scaled(self.weights_bytes as f64))]),
             row(&["host", &self.host()]),
         ]);
@@ -293,7 +409,8 @@ impl Report {
         ])]);
         let profile =
             self.profile.as_ref().map(|profile| format!("\n{}", profile.text())).unwrap_or_default();
-        format!("{}\n{}\n{}{profile}", columns(&rows), self.picture(), columns(&self.operators.rows()))
+        let (stages, operators) = (stages::text(&self.stages), columns(&self.operators.rows()));
+        format!("{}\n{stages}\n{}\n{operators}{profile}", columns(&rows), self.picture())
     }
 
     /// The arena over the run: instructions from left to right, addresses from bottom to top, darker where more is in use.

@@ -22,6 +22,7 @@ mod run;
 mod sample;
 mod sample_file;
 mod shapes;
+mod stages;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use fewstep::kernels::{Isa, cpu::UnknownIsa};

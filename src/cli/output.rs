@@ -1,9 +1,7 @@
-//! Files that are written whole or not at all.
-//!
-//! A result goes to a temporary file in the folder it is meant for and takes its name only when every byte is on
-//! the disk, so that an interrupted or failed run never leaves half a file, and never damages an older one.
+//! Results written to where the user wants them: files whole or not at all, pipes and devices as they are.
 #![forbid(unsafe_code)]
 
+use fewstep::files;
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
@@ -20,13 +18,13 @@ pub fn write_atomically(
     let written = match fs::canonicalize(path) {
         Ok(folder) if folder.is_dir() => return Err(OutputError::IsFolder { path: path.into() }),
         // The file behind a link is replaced, not the link.
-        Ok(file) if file.is_file() => replace(&file, write),
+        Ok(file) if file.is_file() => files::write_whole(&file, write),
         Ok(_) => write_directly(path, write),
         // A link without a name behind it: a pipe (`/dev/stdout`), or a file still to be made.
         Err(_) if path.is_symlink() => write_directly(path, write),
         Err(_) => {
             check_folder(path)?;
-            replace(path, write)
+            files::write_whole(path, write)
         }
     };
     written.map_err(|source| OutputError::Write { path: path.into(), source })
@@ -50,47 +48,18 @@ pub enum OutputError {
     IsFolder { path: PathBuf },
 }
 
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    // On every early return `temporary` is dropped, and its file deleted.
-    let mut temporary = temporary_file().tempfile_in(folder(path))?;
-    write_buffered(temporary.as_file_mut(), write)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
-    Ok(())
-}
-
-fn temporary_file() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".fewstep-").suffix(".part");
-    // The file will be an ordinary one, so not tempfile's 0600; the system takes the umask off.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
-}
-
 fn write_directly(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    write_buffered(&mut File::create(path)?, write)
-}
-
-fn write_buffered(file: &mut File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut buffered = BufWriter::with_capacity(1 << 16, file);
+    let mut buffered = BufWriter::with_capacity(1 << 16, File::create(path)?);
     write(&mut buffered)?;
     buffered.flush()
 }
 
 fn check_folder(path: &Path) -> Result<(), OutputError> {
-    let folder = folder(path);
+    let folder = files::folder(path);
     if folder.is_dir() {
         return Ok(());
     }
     Err(OutputError::NoFolder { path: path.into(), folder: folder.into() })
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,6 @@ use super::reference::{ReferenceArgs, ReferenceError};
 use super::sample_file::{FileError, SampleFile};
 use super::{IsaError, Precision, PrintError, assignment, count, models, print, settings, time};
 use fewstep::manifest::{Condition, ConditionError, Manifest, RequestError};
-use fewstep::onnx::{Model, OnnxError};
-use fewstep::provider::Settings;
 use fewstep::sampler::{self, GENERATORS, NamedGenerator, Noise};
 use fewstep::session::{self, Flow, Run, Session, SessionError};
 use std::path::{Path, PathBuf};

@@ -457,6 +457,15 @@ impl Instruction {
         }
     }
 
+    /// The packed constants that the instruction reads.
+    pub fn panels(&self) -> Option<Panels> {
+        match *self {
+            Instruction::Gemm { b: Matrix::Packed(panels), .. } => Some(panels),
+            Instruction::Conv { weights, .. } => Some(weights),
+            _ => None,
+        }
+    }
+
     /// The operands that the instruction names by spans, and how it touches them.
     pub fn spans(&self) -> [(Span, Access); 2] {
         const NONE: Span = Span { start: 0, len: 0 };

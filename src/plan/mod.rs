@@ -227,6 +227,24 @@ impl<'a> Plan<'a> {
         self.root.views.get().get(id as usize).map(decode)
     }
 
+    /// Calls `f` with the ranges of the weights that an instruction reads.
+    pub fn weights_of(&self, i: usize, f: &mut dyn FnMut(core::ops::Range<usize>)) {
+        let Some(instruction) = self.instruction(i) else { return };
+        let mut visit = |id: ViewId| {
+            let Some(view) = self.view_at(id).filter(|view| view.space == Space::Weights) else { return };
+            let Some((low, high)) = view.layout.reach() else { return };
+            let at = |element: i64| (view.offset as i64 + element * view.dtype.size() as i64) as usize;
+            f(at(low)..at(high + 1));
+        };
+        instruction.views(|id, _| visit(id));
+        for (span, _) in instruction.spans() {
+            self.operands(span).for_each(&mut visit);
+        }
+        if let Some(panels) = instruction.panels() {
+            f(panels.offset as usize..(panels.offset + panels.bytes) as usize);
+        }
+    }
+
     /// View ids of a span of operands.
     pub fn operands(&self, span: Span) -> impl Iterator<Item = ViewId> + use<'a> {
         let operands = self.root.operands.get().get(span.range()).unwrap_or_default();

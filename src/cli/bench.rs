@@ -7,7 +7,7 @@ use super::machine::{self, Machine, Memory};
 use super::output::{self, OutputError};
 use super::peer::{self, Peer, PeerError};
 use super::shapes::{self, ShapeError};
-use super::{IsaError, Precision, PrintError, allocations, columns, models, print, settings};
+use super::{IsaError, PrintError, Running, allocations, columns, models, print};
 use fewstep::engine::EngineError;
 use fewstep::manifest::{Manifest, Request, RequestError};
 use fewstep::onnx::{Declared, Model, OnnxError};
@@ -39,12 +39,8 @@ pub struct Bench {
     /// Write a page that needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Threads to use [default: one a core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// What products are computed in
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
+    #[command(flatten)]
+    running: Running,
     /// Network evaluations a sample [default: the manifest's]
     #[arg(long)]
     steps: Option<usize>,
@@ -125,7 +121,7 @@ impl Bench {
     }
 
     fn threads(&self) -> usize {
-        self.threads.map_or_else(machine::cores, usize::from)
+        self.running.threads.map_or_else(machine::cores, usize::from)
     }
 
     /// How many timed runs there are, given how long one takes.
@@ -141,7 +137,7 @@ impl Bench {
         }
         let wrap = |error| BenchError::Session { path: source.path().into(), source: Box::new(error) };
         let begin = Instant::now();
-        let mut session = source.session(manifest, settings(self.threads, self.precision)?)?;
+        let mut session = source.session(manifest, self.running.settings()?)?;
         session.prepare(&self.request()).map_err(wrap)?;
         let open = begin.elapsed();
         for (name, condition) in manifest.conditions() {
@@ -174,8 +170,9 @@ impl Bench {
         }
         let begin = Instant::now();
         let mut network = match source.plan() {
-            Some(file) => Network::open(file, settings(self.threads, self.precision)?)
-                .map_err(|error| wrap(source, error))?,
+            Some(file) => {
+                Network::open(file, self.running.settings()?).map_err(|error| wrap(source, error))?
+            }
             None => self.network(source, source.read()?)?,
         };
         let open = begin.elapsed();
@@ -196,8 +193,7 @@ impl Bench {
 
     fn network(&self, source: &models::Source, model: Model) -> Result<Network, BenchError> {
         let shapes = shapes::of(source, &model, &self.shapes)?;
-        Network::new(model, &shapes, settings(self.threads, self.precision)?)
-            .map_err(|error| wrap(source, error))
+        Network::new(model, &shapes, self.running.settings()?).map_err(|error| wrap(source, error))
     }
 
     /// One evaluation of the network here and there, in turns, so that the clock's moods meet both.

@@ -35,7 +35,9 @@ pub struct Compile {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    #[error("--target {name}: there is no such instruction set; `native` is this CPU's, and there are {known}")]
+    #[error(
+        "--target {name}: there is no such instruction set; `native` is this CPU's, and there are {known}"
+    )]
     Target { name: String, known: String },
     #[error("{}: --shape is for networks without a fewstep.toml; leave it out, or name an .onnx file elsewhere", .0.display())]
     Shapes(PathBuf),
@@ -144,10 +146,12 @@ impl Compile {
                         let depth = first_step::depth(&mut network, &inputs).map_err(wrap)?;
                         let constants = package.constants();
                         match depth {
-                            Some(depth) => match network.halved_plan(target, depth, constants).map_err(wrap)? {
-                                Some(plan) => plan,
-                                None => plain(package.constants())?,
-                            },
+                            Some(depth) => {
+                                match network.halved_plan(target, depth, constants).map_err(wrap)? {
+                                    Some(plan) => plan,
+                                    None => plain(package.constants())?,
+                                }
+                            }
                             None => plain(constants)?,
                         }
                     }

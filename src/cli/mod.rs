@@ -178,10 +178,42 @@ impl From<Precision> for provider::Precision {
     }
 }
 
+/// How a network is to run.
+#[derive(clap::Args, Debug)]
+struct Running {
+    /// Threads to use [default: one a core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// What products are computed in; of a plan file, f32 takes what there is if there is no f32
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// Bytes of memory to stay within, such as 400M: the weights of a plan file leave it again after they have been read
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_memory: Option<usize>,
+}
+
+impl Running {
+    fn settings(&self) -> Result<Settings, IsaError> {
+        Ok(Settings { max_memory: self.max_memory, ..settings(self.threads, self.precision)? })
+    }
+}
+
 /// All cores without a number of threads.
 fn settings(threads: Option<u16>, precision: Precision) -> Result<Settings, IsaError> {
     let precision = precision.into();
     Ok(Settings { threads: threads.unwrap_or(0).into(), isa: isa()?, precision, ..Settings::default() })
+}
+
+/// `400M`: bytes, or thousands, millions or thousands of millions of them.
+fn bytes(text: &str) -> Result<usize, String> {
+    let (number, unit) = match text.trim_end_matches(['B', 'b']) {
+        text if text.ends_with(['k', 'K']) => (&text[..text.len() - 1], 1_000),
+        text if text.ends_with('M') => (&text[..text.len() - 1], 1_000_000),
+        text if text.ends_with('G') => (&text[..text.len() - 1], 1_000_000_000),
+        text => (text, 1),
+    };
+    let bytes = number.trim().parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.ok_or_else(|| "write a number of bytes, such as 400M".into())
 }
 
 /// `NAME=VALUE`, split at the first `=`.
@@ -234,6 +266,13 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = ["7", "12k", "400M", "1GB"].map(bytes);
+        assert_eq!(sizes, [Ok(7), Ok(12_000), Ok(400_000_000), Ok(1_000_000_000)]);
+        ["", "M", "-1", "1.5G", "99999999999G"].map(|text| bytes(text).unwrap_err());
     }
 
     #[test]

@@ -2,9 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::npy::{self, Array, Elements, NpyError};
-use super::{
-    IsaError, Precision, PrintError, assignment, file_stem, first_step, models, print, settings, time,
-};
+use super::{IsaError, PrintError, Running, assignment, file_stem, first_step, models, print, time};
 use fewstep::engine::{Engine, EngineError};
 use fewstep::graph::Fact;
 use fewstep::kernels::DType;
@@ -28,12 +26,8 @@ pub struct Run {
     /// The folder that the outputs are written to; it is created
     #[arg(short = 'o', long, value_name = "DIR")]
     output: PathBuf,
-    /// What products are computed in
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
-    /// Threads to use [default: one a core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    running: Running,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +71,7 @@ fn numpy(dtype: DType) -> &'static str {
 
 impl Run {
     pub fn run(&self) -> Result<(), RunError> {
-        let settings = settings(self.threads, self.precision)?;
+        let settings = self.running.settings()?;
         let source = models::find(&self.model)?;
         let begin = Instant::now();
         let wrap = |error| RunError::Network { path: source.path().into(), source: error };

@@ -6,7 +6,7 @@ use super::npy::{self, Array, Elements, NpyError};
 use super::progress::Progress;
 use super::reference::{ReferenceArgs, ReferenceError};
 use super::sample_file::{FileError, SampleFile};
-use super::{IsaError, Precision, PrintError, assignment, count, models, print, settings, time};
+use super::{IsaError, PrintError, Running, assignment, count, models, print, time};
 use fewstep::manifest::{Condition, ConditionError, Manifest, RequestError};
 use fewstep::sampler::{self, GENERATORS, NamedGenerator, Noise};
 use fewstep::session::{self, Flow, Run, Session, SessionError};
@@ -54,12 +54,8 @@ pub struct Sample {
     /// Go from the noise of one seed to that of another in COUNT samples [default: 8]
     #[arg(long, value_name = "SEED,SEED", value_parser = seeds, conflicts_with_all = ["noise", "seed"])]
     between: Option<[u64; 2]>,
-    /// What products are computed in
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
-    /// Threads to use [default: one a core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    running: Running,
     /// What evaluates the network: cpu
     #[arg(long, value_name = "cpu|ort[:EP]", default_value = "cpu")]
     provider: String,
@@ -131,7 +127,7 @@ impl Sample {
         let file = SampleFile::new(self.output.as_deref(), manifest, order.count)?;
 
         let begin = Instant::now();
-        let mut session = source.session(manifest, settings(self.threads, self.precision)?)?;
+        let mut session = source.session(manifest, self.running.settings()?)?;
         let wrap = |error| SampleError::Open { path: source.path().into(), source: Box::new(error) };
         self.prepare(&mut session).map_err(wrap)?;
         if let Some(reference) = reference {

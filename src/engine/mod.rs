@@ -234,11 +234,22 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// As [`Self::run`].
     pub fn run_branch(&mut self) -> Result<(), EngineError> {
+        self.run_branch_observed(|_, _| ())
+    }
+
+    /// The same, observed as by [`Self::run_observed`].
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_branch_observed(
+        &mut self,
+        mut after: impl FnMut(&mut Self, usize),
+    ) -> Result<(), EngineError> {
         if self.plan.stage(Stage::StateCondition).is_empty() {
-            return self.run();
+            return self.run_observed(after);
         }
-        self.refresh(&mut |_, _| ())?;
-        self.stage(Stage::StateCondition, &mut |_, _| ())
+        self.refresh(&mut after)?;
+        self.stage(Stage::StateCondition, &mut after)
     }
 
     /// The largest magnitude in an f32 view for each index of its last dimension, as the arena holds it now; NaN where

@@ -87,7 +87,9 @@ impl Graph {
         let mut costs = [Cost::default(); 5];
         let mut readers = std::vec![None; self.values.len()];
         for (node, stage) in self.nodes.iter().zip(self.stages()) {
-            node.inputs.iter().for_each(|input| readers[input.index()] = readers[input.index()].max(Some(stage)));
+            node.inputs
+                .iter()
+                .for_each(|input| readers[input.index()] = readers[input.index()].max(Some(stage)));
             let facts = |ids: &[ValueId]| ids.iter().map(|&id| self.fact(id).clone()).collect::<Vec<_>>();
             costs[stage as usize].nodes += 1;
             costs[stage as usize].flop += node.op.flops(&facts(&node.inputs), &facts(&node.outputs));

@@ -14,8 +14,8 @@ pub use build::Builder;
 pub use tensor::{Data, Tensor, contiguous_strides, strided_offsets};
 
 pub use crate::kernels::DType;
-pub use crate::plan::Fact;
 use crate::ops::{Op, Operator};
+pub use crate::plan::Fact;
 use std::collections::HashMap;
 use std::string::String;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! A plan in memory, with what goes with it: the host's operators, and how its arena is laid out.
 
 use super::arena::Placed;
+use super::constants::Constants;
 use super::lower::{Memory, Product, Report};
 use super::precision::Island;
-use super::constants::Constants;
 use super::{Plan, PlanError};
 use crate::ops::Host;
 use rkyv::util::AlignedVec;

@@ -129,12 +129,16 @@ impl<'a> File<'a> {
     /// The contents of all sections of a kind.
     pub(super) fn all(&self, kind: Kind) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let file = *self;
-        file.sections().filter(move |section| section.kind == kind as u32).filter_map(move |s| file.contents(s))
+        file.sections()
+            .filter(move |section| section.kind == kind as u32)
+            .filter_map(move |s| file.contents(s))
     }
 
     fn text(&self, kind: Kind) -> Result<Option<&'a str>, PlanError> {
         let bytes = self.all(kind).next();
-        bytes.map(|bytes| core::str::from_utf8(bytes).map_err(|_| PlanError::Damaged { part: "text" })).transpose()
+        bytes
+            .map(|bytes| core::str::from_utf8(bytes).map_err(|_| PlanError::Damaged { part: "text" }))
+            .transpose()
     }
 
     fn sections(&self) -> impl Iterator<Item = Section> + use<'a> {

@@ -5,13 +5,13 @@
 //! that NHWC spreads through the network by itself and is undone only where something needs another order.
 
 use super::arena::{self, Buffer, Placed};
+use super::constants::Constants;
 use super::instruction::{
     Access, Instruction, Kept, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage, View, ViewId,
 };
 use super::pack::Weights;
 use super::place::{Place, Source};
 use super::precision::{Depth, Island, Ranges};
-use super::constants::Constants;
 use super::{ALIGNMENT, CompiledPlan, PlanError, SLOT_HEAD, VERSION};
 use crate::graph::{Fact, Graph, Node, Tensor, ValueId};
 use crate::kernels::{DType, Isa, Layout, MapStep};

@@ -51,14 +51,14 @@ pub use check::PlanError;
 #[cfg(feature = "std")]
 pub use fact::Fact;
 pub use file::File;
+pub use instruction::{
+    Cost, Geometry, Instruction, Kept, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage,
+    View, ViewId,
+};
 #[cfg(feature = "std")]
 pub use open::{OpenError, PlanFile};
 #[cfg(feature = "compile")]
 pub use package::Package;
-pub use instruction::{
-    Cost, Geometry, Instruction, Kept, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage, View,
-    ViewId,
-};
 
 use instruction::ArchivedPlanData;
 use rkyv::rancor::Infallible;

@@ -2,13 +2,15 @@
 
 #[cfg(feature = "compile")]
 use super::compile::Calibration;
+use super::pager::Pager;
 use crate::engine::{Engine, EngineError, Pool};
 use crate::kernels::Isa;
+use crate::mapping::Scratch;
 #[cfg(feature = "compile")]
 use crate::onnx::OnnxError;
 #[cfg(feature = "compile")]
 use crate::plan::{CompiledPlan, LowerError};
-use crate::plan::{ALIGNMENT, Fact, OpenError, Plan, PlanFile, Port, Slots};
+use crate::plan::{Fact, OpenError, Plan, PlanFile, Port, Slots};
 use std::format;
 use std::string::{String, ToString};
 use std::sync::Arc;
@@ -33,7 +35,9 @@ pub struct Settings {
     /// The instruction set; `None` for the best that the CPU has.
     pub isa: Option<Isa>,
     pub precision: Precision,
-    /// Bytes of weights and arena that evaluating two samples at once may take; `None` for any.
+    /// Bytes of memory that this process may take, for networks out of plan files on Linux: weights leave it after they have
+    /// been read, where not all fit. And bytes of weights and arena that evaluating two samples at once may take. `None`
+    /// for any.
     pub max_memory: Option<usize>,
     /// Run all stages in every evaluation, as if nothing were known of when inputs change: to compare with.
     pub unstaged: bool,
@@ -56,6 +60,8 @@ pub enum NetworkError {
     Engine(#[from] EngineError),
     #[error("this CPU lacks the instruction set {isa} (it has {})", supported())]
     Unsupported { isa: Isa },
+    #[error("the network does not run in {given} bytes of memory, but in {least}; allow as much")]
+    Budget { given: usize, least: usize },
     #[error(
         "the network's working memory needs {bytes} bytes, which the system does not give; use smaller shapes"
     )]
@@ -73,11 +79,14 @@ fn supported() -> String {
 #[derive(Debug)]
 pub struct Network {
     pub(super) program: Program,
-    memory: Memory,
+    memory: Scratch,
+    /// Weights that may stay in memory; `None` for all.
+    pager: Option<Pager>,
     pub(super) slots: Slots,
     /// The slot of the present condition.
     pub(super) condition: usize,
     pub(super) unstaged: bool,
+    max_memory: Option<usize>,
     pub(super) pool: Option<Arc<Pool>>,
     #[cfg(feature = "compile")]
     pub(super) calibration: Option<Calibration>,
@@ -88,7 +97,10 @@ pub struct Network {
 pub(super) enum Program {
     #[cfg(feature = "compile")]
     Compiled(CompiledPlan),
-    File { file: PlanFile, index: usize },
+    File {
+        file: PlanFile,
+        index: usize,
+    },
 }
 
 impl Program {
@@ -121,7 +133,8 @@ impl Network {
             Some(isa) => plan.isa() == isa && isa.supported(),
             None => plan.isa().supported(),
         };
-        let find = |wanted: &dyn Fn(&Plan<'_>) -> bool| file.plans().position(|plan| fits(&plan) && wanted(&plan));
+        let find =
+            |wanted: &dyn Fn(&Plan<'_>) -> bool| file.plans().position(|plan| fits(&plan) && wanted(&plan));
         let index = match settings.precision {
             Precision::F32 => find(&|plan| plan.halves() == 0).or_else(|| find(&|_| true)),
             Precision::F16 => find(&|plan| plan.halves() > 0),
@@ -133,8 +146,10 @@ impl Network {
             return Err(NetworkError::NoPlan { file: file.path().display().to_string(), found });
         };
         let program = Program::File { file: file.clone(), index };
-        let network = Network::of(program, Slots::ONE, threads(settings)?)?;
-        Ok(Network { unstaged: settings.unstaged, ..network })
+        let mut network = Network::of(program, Slots::ONE, threads(settings)?)?;
+        (network.unstaged, network.max_memory) = (settings.unstaged, settings.max_memory);
+        network.budget()?;
+        Ok(network)
     }
 
     pub(super) fn of(
@@ -142,13 +157,15 @@ impl Network {
         slots: Slots,
         pool: Option<Arc<Pool>>,
     ) -> Result<Network, NetworkError> {
-        let memory = Memory::new(program.plan().memory_bytes(slots))?;
+        let memory = scratch(program.plan().memory_bytes(slots))?;
         Ok(Network {
             program,
             memory,
+            pager: None,
             slots,
             condition: 0,
             unstaged: false,
+            max_memory: None,
             pool,
             #[cfg(feature = "compile")]
             calibration: None,
@@ -162,9 +179,18 @@ impl Network {
     /// If the system does not give the memory.
     pub fn reserve(&mut self, slots: Slots) -> Result<(), NetworkError> {
         if slots != self.slots {
-            self.memory = Memory::new(self.plan().memory_bytes(slots))?;
+            self.memory = scratch(self.plan().memory_bytes(slots))?;
             (self.slots, self.condition) = (slots, 0);
         }
+        self.budget()
+    }
+
+    /// Finds how much of the weights may stay in memory.
+    fn budget(&mut self) -> Result<(), NetworkError> {
+        let Some(given) = self.max_memory else { return Ok(()) };
+        let Program::File { file, .. } = &self.program else { return Ok(()) };
+        self.pager = Pager::new(file, &self.program.plan(), self.memory.len(), given)
+            .map_err(|least| NetworkError::Budget { given, least })?;
         Ok(())
     }
 
@@ -204,7 +230,24 @@ impl Network {
         if let Some(calibration) = self.calibration.take() {
             return self.run_watched(calibration);
         }
-        self.engine()?.run()
+        self.paged(|engine, after| engine.run_observed(after))
+    }
+
+    /// Runs the engine so that weights leave the memory after they have been read, if they must.
+    fn paged(
+        &mut self,
+        run: impl FnOnce(&mut Engine<'_>, &mut dyn FnMut(&mut Engine<'_>, usize)) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut pager = self.pager.take();
+        let result = self.engine().and_then(|mut engine| {
+            run(&mut engine, &mut |engine, i| {
+                if let Some(pager) = &mut pager {
+                    pager.after(&engine.plan(), i);
+                }
+            })
+        });
+        self.pager = pager;
+        result
     }
 
     /// As [`Network::run`], for another condition than the last evaluation was for, in the same state at the same times.
@@ -220,7 +263,7 @@ impl Network {
         if self.unstaged {
             return self.run();
         }
-        self.engine()?.run_branch()
+        self.paged(|engine, after| engine.run_branch_observed(after))
     }
 
     /// What products are computed in, all or some of them.
@@ -247,10 +290,7 @@ impl Network {
     fn fact(&self, port: Port) -> Fact {
         let view = self.plan().view_at(port.view);
         let shape = |v: &crate::plan::View| (0..v.layout.rank()).map(|a| v.layout.dim(a)).collect();
-        view.map_or(Fact::new(crate::kernels::DType::F32, &[]), |v| Fact {
-            dtype: v.dtype,
-            shape: shape(&v),
-        })
+        view.map_or(Fact::new(crate::kernels::DType::F32, &[]), |v| Fact { dtype: v.dtype, shape: shape(&v) })
     }
 
     /// The threads that the engine runs on; `None` if it is the caller's alone.
@@ -269,7 +309,7 @@ impl Network {
     /// # Errors
     /// If this CPU lacks what the plan was made for.
     pub fn engine(&mut self) -> Result<Engine<'_>, EngineError> {
-        let mut engine = Engine::resume(self.program.plan(), self.memory.bytes(), self.slots)?;
+        let mut engine = Engine::resume(self.program.plan(), &mut self.memory, self.slots)?;
         #[cfg(feature = "compile")]
         if let Program::Compiled(plan) = &self.program {
             engine = engine.with_host(plan);
@@ -287,28 +327,8 @@ fn precision(plan: &Plan<'_>) -> &'static str {
     if plan.halves() > 0 { "f16" } else { "f32" }
 }
 
-/// Working memory at the engine's alignment, zeros at first: no slot of it holds anything.
-#[derive(Debug)]
-struct Memory {
-    bytes: Vec<u8>,
-    /// Bytes before the first aligned one.
-    lead: usize,
-}
-
-impl Memory {
-    fn new(bytes: Option<usize>) -> Result<Memory, NetworkError> {
-        let none = NetworkError::Memory { bytes: bytes.unwrap_or(usize::MAX) };
-        let Some(room) = bytes.and_then(|bytes| bytes.checked_add(ALIGNMENT)) else { return Err(none) };
-        let mut bytes = Vec::new();
-        if bytes.try_reserve_exact(room).is_err() {
-            return Err(none);
-        }
-        bytes.resize(room, 0);
-        let lead = bytes.as_ptr().align_offset(ALIGNMENT);
-        Ok(Memory { bytes, lead })
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.lead..]
-    }
+/// Working memory: zeros at first, so that no slot of it holds anything.
+fn scratch(bytes: Option<usize>) -> Result<Scratch, NetworkError> {
+    let none = || NetworkError::Memory { bytes: bytes.unwrap_or(usize::MAX) };
+    Scratch::new(bytes.ok_or_else(none)?).map_err(|_| none())
 }

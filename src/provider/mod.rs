@@ -5,5 +5,6 @@ mod compile;
 mod cpu;
 #[cfg(feature = "compile")]
 mod host;
+mod pager;
 
 pub use cpu::{Network, NetworkError, Precision, Settings};

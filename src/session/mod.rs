@@ -85,7 +85,9 @@ pub enum SessionError {
     #[error("a plan file holds one network, and this one is guided by another; sample the model itself")]
     GuideInPlan,
     #[cfg(feature = "compile")]
-    #[error("operator {operator} has no native kernel, so a plan file can not hold it; sample the model itself")]
+    #[error(
+        "operator {operator} has no native kernel, so a plan file can not hold it; sample the model itself"
+    )]
     HostInPlan { operator: String },
     #[error("stopped after step {step}")]
     Cancelled { step: usize },

@@ -5,7 +5,7 @@ use fewstep::engine::Engine;
 use fewstep::graph::{Data, Graph, Tensor};
 use fewstep::kernels::{Kernels, cpu};
 use fewstep::onnx::{Model, Shapes};
-use fewstep::plan::{ALIGNMENT, CompiledPlan, lower};
+use fewstep::plan::{ALIGNMENT, CompiledPlan, Constants, Slots, lower};
 use npyz::{DType, NpyFile, Order, TypeChar};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,7 @@ pub fn graph(model: Model, inputs: &[(String, Tensor)]) -> Result<Graph, String>
 
 /// Runs a plan once.
 pub fn run(plan: &CompiledPlan, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, String> {
-    let mut arena = Arena::new(plan.plan().memory_bytes(fewstep::plan::Slots::ONE).expect("a size"));
+    let mut arena = Arena::new(plan.plan().memory_bytes(Slots::ONE).expect("a size"));
     // Whatever lies in the arena before must not matter.
     arena.bytes().fill(0xA5);
     let view = plan.plan();
@@ -152,7 +152,7 @@ pub fn read(engine: &mut Engine<'_>) -> Result<Vec<Tensor>, String> {
 }
 
 pub fn compile(graph: &Graph, row: &'static Kernels) -> Result<CompiledPlan, String> {
-    lower(graph, row, None).map_err(|e| e.to_string())
+    lower(graph, row.isa, None, Constants::default()).map_err(|e| e.to_string())
 }
 
 /// How far `found` is from `wanted`: the largest difference over the largest wanted magnitude (at least `floor`).

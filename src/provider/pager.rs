@@ -1,0 +1,78 @@
+//! Networks whose weights do not all fit into the memory that they may take.
+
+use crate::mapping::Bytes;
+use crate::plan::{Plan, PlanFile};
+use std::ops::Range;
+use std::string::String;
+
+/// What a process has beside the network, where the system does not tell.
+const PROGRAM: usize = 12 << 20;
+
+/// What the budget keeps free: pages come in groups, and stacks grow.
+const MARGIN: usize = 2 << 20;
+
+/// Lets weights leave the memory when so many have been read that more would not fit.
+#[derive(Debug)]
+pub(super) struct Pager {
+    file: PlanFile,
+    /// Bytes of weights that may be in memory.
+    room: usize,
+    /// Bytes of weights that have been read since they were all out of memory.
+    read: usize,
+}
+
+impl Pager {
+    /// `None` if all weights fit. `working` is the size of the network's memory, of which nothing needs to be touched yet.
+    ///
+    /// # Errors
+    /// With the smallest number of bytes that the network runs in, if it does not run in `given`.
+    pub(super) fn new(
+        file: &PlanFile,
+        plan: &Plan<'_>,
+        working: usize,
+        given: usize,
+    ) -> Result<Option<Pager>, usize> {
+        let (_, weights) = file.weights();
+        let largest = (0..plan.len()).map(|i| bytes(plan, i)).max().unwrap_or(0);
+        let others = anonymous().unwrap_or(PROGRAM) + working + MARGIN;
+        let room = given.saturating_sub(others);
+        if room >= weights.len() {
+            return Ok(None);
+        }
+        // One instruction's weights are in memory together, and those of the next come before they are counted.
+        let least = (2 * largest).min(weights.len());
+        if room < least {
+            return Err(others + least);
+        }
+        let (map, _) = file.weights();
+        map.sequential();
+        Ok(Some(Pager { file: file.clone(), room: room - largest, read: 0 }))
+    }
+
+    /// Takes in that an instruction has run.
+    pub(super) fn after(&mut self, plan: &Plan<'_>, i: usize) {
+        self.read += bytes(plan, i);
+        if self.read >= self.room {
+            let (map, weights): (&Bytes, Range<usize>) = self.file.weights();
+            map.drop_pages(weights);
+            self.read = 0;
+        }
+    }
+}
+
+/// Bytes of weights that an instruction reads.
+fn bytes(plan: &Plan<'_>, i: usize) -> usize {
+    let mut bytes = 0;
+    plan.weights_of(i, &mut |range| bytes += range.len());
+    bytes
+}
+
+/// What this process has in memory beside mapped weights and untouched memory: its program, its heap and its stacks.
+fn anonymous() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(String::from(line.trim()).strip_suffix("kB")?.trim().parse::<usize>().ok()? << 10)
+    };
+    Some(field("RssAnon:")? + field("RssFile:")?.min(PROGRAM))
+}

@@ -11,7 +11,7 @@ use super::{IsaError, PrintError, Running, allocations, columns, models, print};
 use fewstep::engine::EngineError;
 use fewstep::manifest::{Manifest, Request, RequestError};
 use fewstep::onnx::{Declared, Model, OnnxError};
-use fewstep::provider::{Network, NetworkError};
+use fewstep::provider::{Network, NetworkError, Settings};
 use fewstep::sampler::{Noise, TorchCpu};
 use fewstep::session::{Flow, Progress, Run, Session, SessionError};
 use std::path::PathBuf;
@@ -41,6 +41,9 @@ pub struct Bench {
     html: Option<PathBuf>,
     #[command(flatten)]
     running: Running,
+    /// Run all of the network in every evaluation, and keep nothing for the next: to compare with
+    #[arg(long)]
+    no_stages: bool,
     /// Network evaluations a sample [default: the manifest's]
     #[arg(long)]
     steps: Option<usize>,
@@ -120,6 +123,10 @@ impl Bench {
         Request { steps: self.steps, ..Request::default() }
     }
 
+    fn settings(&self) -> Result<Settings, IsaError> {
+        Ok(Settings { unstaged: self.no_stages, ..self.running.settings()? })
+    }
+
     fn threads(&self) -> usize {
         self.running.threads.map_or_else(machine::cores, usize::from)
     }
@@ -137,7 +144,7 @@ impl Bench {
         }
         let wrap = |error| BenchError::Session { path: source.path().into(), source: Box::new(error) };
         let begin = Instant::now();
-        let mut session = source.session(manifest, self.running.settings()?)?;
+        let mut session = source.session(manifest, self.settings()?)?;
         session.prepare(&self.request()).map_err(wrap)?;
         let open = begin.elapsed();
         for (name, condition) in manifest.conditions() {
@@ -170,9 +177,7 @@ impl Bench {
         }
         let begin = Instant::now();
         let mut network = match source.plan() {
-            Some(file) => {
-                Network::open(file, self.running.settings()?).map_err(|error| wrap(source, error))?
-            }
+            Some(file) => Network::open(file, self.settings()?).map_err(|error| wrap(source, error))?,
             None => self.network(source, source.read()?)?,
         };
         let open = begin.elapsed();
@@ -193,7 +198,7 @@ impl Bench {
 
     fn network(&self, source: &models::Source, model: Model) -> Result<Network, BenchError> {
         let shapes = shapes::of(source, &model, &self.shapes)?;
-        Network::new(model, &shapes, self.running.settings()?).map_err(|error| wrap(source, error))
+        Network::new(model, &shapes, self.settings()?).map_err(|error| wrap(source, error))
     }
 
     /// One evaluation of the network here and there, in turns, so that the clock's moods meet both.

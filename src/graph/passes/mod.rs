@@ -19,7 +19,8 @@ impl Graph {
     pub fn optimized(self) -> Graph {
         let graph = group_norm::whole(self);
         let graph = maps::fused(graph);
-        let graph = split::products(graph);
+        // What is split leaves sums, which are fused as all others.
+        let graph = maps::fused(split::products(graph));
         let graph = absorb::epilogues(graph);
         let graph = modulate::norms(graph);
         attention::whole(graph).staged()

@@ -8,6 +8,7 @@ use super::output::{self, OutputError};
 use super::peer::{self, Peer, PeerError};
 use super::shapes::{self, ShapeError};
 use super::{IsaError, PrintError, Running, allocations, columns, models, print};
+use fewstep::cache::CacheError;
 use fewstep::engine::EngineError;
 use fewstep::manifest::{Manifest, Request, RequestError};
 use fewstep::onnx::{Declared, Model, OnnxError};
@@ -67,6 +68,8 @@ pub enum BenchError {
     Model(#[from] models::ModelError),
     #[error(transparent)]
     Source(#[from] models::SourceError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     #[error(transparent)]
@@ -144,7 +147,7 @@ impl Bench {
         }
         let wrap = |error| BenchError::Session { path: source.path().into(), source: Box::new(error) };
         let begin = Instant::now();
-        let mut session = source.session(manifest, self.settings()?)?;
+        let mut session = source.session(manifest, self.settings()?, self.running.cache()?.as_ref())?;
         session.prepare(&self.request()).map_err(wrap)?;
         let open = begin.elapsed();
         for (name, condition) in manifest.conditions() {

@@ -25,6 +25,7 @@ mod shapes;
 mod stages;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use fewstep::cache::{Cache, CacheError};
 use fewstep::kernels::{Isa, cpu::UnknownIsa};
 use fewstep::provider::{self, Settings};
 use std::env;
@@ -45,7 +46,8 @@ MODEL is the name of an embedded model (see `fewstep list models`), a folder wit
 file, or an .fsp plan. A folder that is called like an embedded model is ./NAME.
 
 Exit codes: 0 success, 1 an error, with one line on stderr, 2 wrong usage.
-FEWSTEP_ISA=NAME chooses the instruction set (see `fewstep list targets`), which is the best that the CPU has otherwise.";
+FEWSTEP_ISA=NAME chooses the instruction set (see `fewstep list targets`), which is the best that the CPU has otherwise.
+FEWSTEP_CACHE=FOLDER is where models are kept that were compiled, or `off`; FEWSTEP_CACHE_LIMIT=4G is how much of them.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -190,9 +192,17 @@ struct Running {
     /// Bytes of memory to stay within, such as 400M: the weights of a plan file leave it again after they have been read
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<usize>,
+    /// Compile the model here and now, and leave the cache of compiled models alone
+    #[arg(long)]
+    no_cache: bool,
 }
 
 impl Running {
+    /// Where compiled models are kept.
+    fn cache(&self) -> Result<Option<Cache>, CacheError> {
+        if self.no_cache { Ok(None) } else { Cache::user() }
+    }
+
     fn settings(&self) -> Result<Settings, IsaError> {
         Ok(Settings { max_memory: self.max_memory, ..settings(self.threads, self.precision)? })
     }

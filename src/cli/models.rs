@@ -1,6 +1,7 @@
 //! Which model an argument means, and where its parts are.
 #![forbid(unsafe_code)]
 
+use fewstep::cache::Cache;
 use fewstep::manifest::{FILE_NAME, METADATA_KEY, Manifest, ManifestError};
 use fewstep::onnx::{Model, OnnxError};
 use fewstep::plan::{OpenError, Plan, PlanFile};
@@ -176,14 +177,23 @@ impl Source {
         }
     }
 
-    /// A session on the network, sampled as a manifest says.
+    /// A session on the network, sampled as a manifest says. A network out of a file goes by way of the cache, if there is
+    /// one.
     ///
     /// # Errors
     /// If the network can not be read, does not fit the manifest, or does not run here.
-    pub fn session(&self, manifest: &Manifest, settings: Settings) -> Result<Session, SourceError> {
-        let opened = match self.plan() {
-            Some(file) => Session::with_plan(manifest.clone(), file, settings),
-            None => Session::new(manifest.clone(), self.read()?, settings),
+    pub fn session(
+        &self,
+        manifest: &Manifest,
+        settings: Settings,
+        cache: Option<&Cache>,
+    ) -> Result<Session, SourceError> {
+        let opened = match &self.network {
+            Network::Plan(file) => Session::with_plan(manifest.clone(), file, settings),
+            Network::File(path) if cache.is_some() => {
+                Session::open_network(manifest.clone(), path, settings, cache)
+            }
+            _ => Session::new(manifest.clone(), self.read()?, settings),
         };
         opened.map_err(|source| SourceError::Session { path: self.path().into(), source: Box::new(source) })
     }

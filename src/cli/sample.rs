@@ -7,6 +7,7 @@ use super::progress::Progress;
 use super::reference::{ReferenceArgs, ReferenceError};
 use super::sample_file::{FileError, SampleFile};
 use super::{IsaError, PrintError, Running, assignment, count, models, print, time};
+use fewstep::cache::CacheError;
 use fewstep::manifest::{Condition, ConditionError, Manifest, RequestError};
 use fewstep::sampler::{self, GENERATORS, NamedGenerator, Noise};
 use fewstep::session::{self, Flow, Run, Session, SessionError};
@@ -101,6 +102,8 @@ pub enum SampleError {
     NoiseCount { path: PathBuf, found: usize, wanted: usize },
     #[error(transparent)]
     Source(#[from] models::SourceError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: Box<SessionError> },
     #[error("sample {index}: {source}")]
@@ -127,7 +130,8 @@ impl Sample {
         let file = SampleFile::new(self.output.as_deref(), manifest, order.count)?;
 
         let begin = Instant::now();
-        let mut session = source.session(manifest, self.running.settings()?)?;
+        let mut session =
+            source.session(manifest, self.running.settings()?, self.running.cache()?.as_ref())?;
         let wrap = |error| SampleError::Open { path: source.path().into(), source: Box::new(error) };
         self.prepare(&mut session).map_err(wrap)?;
         if let Some(reference) = reference {

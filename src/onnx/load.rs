@@ -4,7 +4,7 @@ use super::tensors::{self, Files};
 use super::{OnnxError, Shapes, import};
 use crate::graph::{Graph, Tensor};
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::format;
 use std::path::Path;
 use std::string::{String, ToString};
@@ -72,6 +72,20 @@ pub struct Model {
     pub(super) nodes: Vec<pb::NodeProto>,
     pub(super) initializers: Vec<(String, Tensor)>,
     pub(super) opsets: HashMap<String, i64>,
+}
+
+/// The files of external data that a model's bytes name, for those who have to know whether any has changed.
+///
+/// # Errors
+/// If the bytes are not those of a model.
+pub fn external_files(bytes: &[u8]) -> Result<BTreeSet<String>, prost::DecodeError> {
+    // Decoding copies all weights that are inside, and needs not be done where nothing says where data are.
+    if memchr::memmem::find(bytes, b"location").is_none() {
+        return Ok(BTreeSet::new());
+    }
+    let graph = pb::ModelProto::decode(bytes)?.graph.unwrap_or_default();
+    let entries = graph.initializer.into_iter().flat_map(|tensor| tensor.external_data);
+    Ok(entries.filter(|entry| entry.key == "location").map(|entry| entry.value).collect())
 }
 
 impl Model {

@@ -9,20 +9,9 @@ use crate::onnx::{Model, Shapes};
 use crate::plan::{Constants, Package, lower};
 use crate::provider::{Network, NetworkError, Precision, Settings};
 use crate::sampler::Interval;
-use std::path::Path;
 use std::vec::Vec;
 
 impl Session {
-    /// Opens the model of a manifest, or of the manifest in a folder, and compiles its network.
-    ///
-    /// # Errors
-    /// If the manifest or its networks can not be read, do not fit each other, or can not run here.
-    pub fn open(path: &Path, settings: Settings) -> Result<Session, SessionError> {
-        let manifest = Manifest::read(path)?;
-        let model = Model::read(&manifest.network_path()).map_err(NetworkError::from)?;
-        Session::new(manifest, model, settings)
-    }
-
     /// A session of a manifest and its network, which may come from anywhere. The network that guides, if the manifest
     /// names one, is read.
     ///

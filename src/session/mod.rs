@@ -2,6 +2,8 @@
 
 mod builder;
 #[cfg(feature = "compile")]
+mod cached;
+#[cfg(feature = "compile")]
 mod calibration;
 #[cfg(feature = "compile")]
 mod compile;
@@ -84,6 +86,9 @@ pub enum SessionError {
     NoManifest(std::path::PathBuf),
     #[error("a plan file holds one network, and this one is guided by another; sample the model itself")]
     GuideInPlan,
+    #[cfg(feature = "compile")]
+    #[error(transparent)]
+    Cache(#[from] crate::cache::CacheError),
     #[cfg(feature = "compile")]
     #[error(
         "operator {operator} has no native kernel, so a plan file can not hold it; sample the model itself"

@@ -6,8 +6,10 @@ use tempfile::TempDir;
 /// Runs the program in a folder with arguments that are split at spaces; its exit code and what it prints.
 pub fn try_fewstep(folder: &TempDir, arguments: &str) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
-    let output =
-        command.args(arguments.split_whitespace()).current_dir(folder.path()).output().expect("a run");
+    command.args(arguments.split_whitespace()).current_dir(folder.path());
+    // Tests leave no traces, and what one has compiled is nothing to another.
+    command.env("FEWSTEP_CACHE", folder.path().join("cache"));
+    let output = command.output().expect("a run");
     let printed = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(printed).expect("text"))
 }

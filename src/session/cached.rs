@@ -1,0 +1,87 @@
+//! Models that are compiled once, and opened from the cache after that.
+
+use super::compile::package;
+use super::{Session, SessionError};
+use crate::cache::{Cache, Key, KeyBuilder};
+use crate::kernels::cpu;
+use crate::manifest::Manifest;
+use crate::mapping;
+use crate::onnx::{Model, external_files};
+use crate::plan::{Plan, VERSION};
+use crate::provider::{NetworkError, Settings};
+use std::format;
+use std::path::Path;
+
+impl Session {
+    /// Opens the model of a manifest, or of the manifest in a folder. Its network is compiled into the user's cache when it
+    /// is first opened, and is a plan file from there after that: see [`Cache::user`].
+    ///
+    /// # Errors
+    /// If the manifest or its networks can not be read, do not fit each other, or can not run here.
+    pub fn open(path: &Path, settings: Settings) -> Result<Session, SessionError> {
+        let manifest = Manifest::read(path)?;
+        let network = manifest.network_path();
+        Session::open_network(manifest, &network, settings, Cache::user()?.as_ref())
+    }
+
+    /// Opens a network that is sampled as a manifest says, by way of a cache if there is one.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_network(
+        manifest: Manifest,
+        network: &Path,
+        settings: Settings,
+        cache: Option<&Cache>,
+    ) -> Result<Session, SessionError> {
+        let key = cache.zip(key(&manifest, network, settings));
+        if let Some((cache, key)) = key
+            && let Some(session) = find(cache, &key, &manifest, settings)
+        {
+            return Ok(session);
+        }
+        let model = Model::read(network).map_err(NetworkError::from)?;
+        let Some((cache, key)) = key else { return Session::new(manifest, model, settings) };
+        let stored = package(&manifest, &model, &[settings.precision], settings).and_then(|mut package| {
+            package.origin = format!("{}, in the cache", network.display());
+            Ok(cache.store(&key, |out| package.write(out).map(drop))?)
+        });
+        // A full disk, a folder that is read only, an operator that a plan can not hold: it runs without the cache.
+        match stored.is_ok().then(|| find(cache, &key, &manifest, settings)).flatten() {
+            Some(session) => Ok(session),
+            None => Session::new(manifest, model, settings),
+        }
+    }
+}
+
+/// The session of what the cache has, unless that is of no use.
+fn find(cache: &Cache, key: &Key, manifest: &Manifest, settings: Settings) -> Option<Session> {
+    let path = cache.find(key)?;
+    match Plan::open(&path) {
+        Ok(plan) => Session::with_plan(manifest.clone(), &plan, settings).ok(),
+        Err(_) => {
+            // Of a file that can not be removed either, the next one says the same.
+            cache.remove(key).ok();
+            None
+        }
+    }
+}
+
+/// What a plan hangs on. `None` if a file can not be read, which those say who need it.
+fn key(manifest: &Manifest, network: &Path, settings: Settings) -> Option<Key> {
+    let bytes = mapping::map(network).ok()?;
+    let isa = settings.isa.unwrap_or(cpu::best().isa);
+    let made = format!(
+        "{VERSION} {} {isa} {:?} {:?}",
+        env!("CARGO_PKG_VERSION"),
+        settings.precision,
+        settings.max_memory
+    );
+    let mut key = KeyBuilder::new();
+    key.add(made.as_bytes()).add(manifest.text.as_bytes());
+    key.add(manifest.scheduler.as_deref().unwrap_or_default().as_bytes()).add(&bytes);
+    for file in external_files(&bytes).ok()? {
+        key.add(&mapping::map(&network.with_file_name(file)).ok()?);
+    }
+    Some(key.key())
+}

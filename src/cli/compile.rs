@@ -31,6 +31,12 @@ pub struct Compile {
     /// An input's shape, where the file leaves it open; another one for the same input makes another plan
     #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
     shapes: Vec<shapes::Given>,
+    /// Compute what the network makes of the schedule's times now, and leave out the weights that this takes
+    #[arg(long)]
+    bake: bool,
+    /// The steps of the schedule that is baked [default: the manifest's]
+    #[arg(long, requires = "bake")]
+    steps: Option<usize>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +47,8 @@ pub enum CompileError {
     Target { name: String, known: String },
     #[error("{}: --shape is for networks without a fewstep.toml; leave it out, or name an .onnx file elsewhere", .0.display())]
     Shapes(PathBuf),
+    #[error("{}: --bake needs a fewstep.toml that says how this network is sampled; leave it out, or write one", .0.display())]
+    Bake(PathBuf),
     #[error("{}: half precision is tried on values, which takes {target} or a fewstep.toml that says how to sample; compile on such a device, or write one", path.display())]
     Untried { path: PathBuf, target: Isa },
     #[error("{}: operator {operator} has no native kernel, so a plan file can not hold it; run the .onnx file itself", path.display())]
@@ -82,8 +90,11 @@ impl Compile {
                 let settings = Settings { isa: Some(target), ..Settings::default() };
                 let wrap =
                     |error| CompileError::Session { path: source.path().into(), source: Box::new(error) };
-                session::package(manifest, &model, &precisions, settings).map_err(wrap)?
+                let request = Request { steps: self.steps, ..Request::default() };
+                let bake = self.bake.then_some(&request);
+                session::package(manifest, &model, &precisions, settings, bake).map_err(wrap)?
             }
+            None if self.bake => return Err(CompileError::Bake(source.path().into())),
             None => self.package(&source, &model, target)?,
         };
         package.origin = format!(

@@ -9,7 +9,7 @@ mod threads;
 pub use threads::Pool;
 
 use crate::kernels::{DType, Kernels, Operand, cpu};
-use crate::plan::{ALIGNMENT, Packing, Plan, Port, Slots, Space, Stage, ViewId};
+use crate::plan::{ALIGNMENT, Kept, Packing, Plan, Port, Slots, Space, Stage, ViewId};
 
 /// Runs independent tasks, on as many threads as it has.
 pub trait Threads: Sync {
@@ -53,6 +53,10 @@ pub enum EngineError {
     NoPort { kind: &'static str, index: usize },
     #[error("{kind} {index} of the network is {found}, not {wanted}")]
     PortType { kind: &'static str, index: usize, found: DType, wanted: DType },
+    #[error(
+        "the plan has its times inside, and not these; sample as it was compiled for, or compile it without --bake"
+    )]
+    NotBaked,
     #[error("the plan has operators that only a host with the compiler can run")]
     NoHost,
     #[error("instruction {instruction} failed: the host's operator refused its inputs")]
@@ -110,6 +114,7 @@ impl<'a> Engine<'a> {
         memory: &'a mut [u8],
         slots: Slots,
     ) -> Result<Engine<'a>, EngineError> {
+        let slots = plan.slots(slots);
         let needed = plan.memory_bytes(slots).unwrap_or(usize::MAX);
         if memory.len() < needed {
             return Err(EngineError::MemoryTooSmall { needed, found: memory.len() });
@@ -312,6 +317,9 @@ impl<'a> Engine<'a> {
         let base = match view.space {
             Space::Arena => self.memory.as_mut_ptr(),
             Space::Weights => self.plan.weights().as_ptr().cast_mut(),
+            Space::Slot(Kept::Time) if self.plan.baked().is_some() => {
+                self.plan.weights().as_ptr().cast_mut().wrapping_add(self.baked(self.time))
+            }
             Space::Slot(kept) => {
                 let start = self.slot(kept, self.time, self.condition);
                 self.memory.as_mut_ptr().wrapping_add(start)

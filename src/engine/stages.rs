@@ -6,12 +6,16 @@
 
 use super::{Engine, EngineError};
 use crate::plan::{ALIGNMENT, Kept, Plan, SLOT_HEAD, Slots, Stage};
+use core::ops::Range;
 
 /// What is told of instructions that are done.
 pub(super) type After<'f, 'a> = &'f mut dyn FnMut(&mut Engine<'a>, usize);
 
 /// One condition, and as many times as fit.
 pub(super) fn fitting(plan: &Plan<'_>, bytes: usize) -> Slots {
+    if plan.baked().is_some() {
+        return plan.slots(Slots::ONE);
+    }
     let each = plan.slot_bytes(Kept::Time).saturating_add(plan.slot_bytes(Kept::TimeCondition));
     let rest = bytes.saturating_sub(plan.memory_bytes(Slots::ONE).unwrap_or(bytes));
     Slots { times: 1 + rest.checked_div(each).unwrap_or(0), conditions: 1 }
@@ -71,6 +75,26 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// Runs the stage of the present times alone, unless what it computes is there.
+    #[cfg(feature = "compile")]
+    pub(crate) fn run_times(&mut self) -> Result<(), EngineError> {
+        if self.plan.slot_bytes(Kept::Time) > 0 {
+            self.time = self.time_slot()?;
+            if !self.holds(Kept::Time, self.time) {
+                self.stage(Stage::Time, &mut |_, _| ())?;
+                self.mark(Kept::Time, self.time, self.condition, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// All slots of times.
+    #[cfg(feature = "compile")]
+    pub(crate) fn times(&self) -> Option<&[u8]> {
+        let start = self.slot(Kept::Time, 0, 0);
+        self.memory.get(start..start + self.slots.times * self.plan.slot_bytes(Kept::Time))
+    }
+
     /// Runs a stage's instructions.
     pub(super) fn stage(&mut self, stage: Stage, after: After<'_, 'a>) -> Result<(), EngineError> {
         self.plan.stage(stage).try_for_each(|i| {
@@ -84,43 +108,51 @@ impl<'a> Engine<'a> {
     /// schedule that is longer than the slots, all but the last stay.
     fn time_slot(&mut self) -> Result<usize, EngineError> {
         for time in 0..self.slots.times {
-            if self.holds(Kept::Time, time) && self.each_time(|key, input| key == input, time)? {
+            if self.holds(Kept::Time, time) && self.is_for(time)? {
                 return Ok(time);
             }
+        }
+        if self.plan.baked().is_some() {
+            return Err(EngineError::NotBaked);
         }
         let empty = (0..self.slots.times).find(|&time| !self.holds(Kept::Time, time));
         let time = empty.unwrap_or(self.slots.times.saturating_sub(1));
         self.forget_time(time);
-        let write = |key: &mut [u8], input: &[u8]| {
-            key.copy_from_slice(input);
-            true
-        };
-        self.each_time(write, time)?;
+        let mut at = self.slot(Kept::Time, time, 0) + SLOT_HEAD;
+        let plan = self.plan;
+        for (from, room) in keys(&plan) {
+            let (from, room) = (from?, room?);
+            // Time inputs lie in the arena, which is before all slots.
+            let (arena, slots) = self.memory.split_at_mut_checked(at).ok_or(NO_TIME)?;
+            let input = arena.get(from).ok_or(NO_TIME)?;
+            slots.get_mut(..input.len()).ok_or(NO_TIME)?.copy_from_slice(input);
+            at += room;
+        }
         Ok(time)
     }
 
-    /// Whether `hold` holds for all time inputs, given what a slot has of them and what they are.
-    fn each_time(
-        &mut self,
-        mut hold: impl FnMut(&mut [u8], &[u8]) -> bool,
-        time: usize,
-    ) -> Result<bool, EngineError> {
-        let mut start = self.slot(Kept::Time, time, 0) + SLOT_HEAD;
-        let inputs = self.plan.inputs().enumerate().filter(|(_, port)| port.stage == Stage::Time);
-        for (index, port) in inputs {
-            let missing = EngineError::NoPort { kind: "input", index };
-            let view = self.plan.view_at(port.view).ok_or(missing)?;
-            let (from, bytes) = (view.offset as usize, view.layout.len() * view.dtype.size());
-            // Time inputs lie in the arena, which is before all slots.
-            let (arena, slots) = self.memory.split_at_mut_checked(start).ok_or(missing)?;
-            let (input, key) = (arena.get(from..from + bytes), slots.get_mut(..bytes));
-            let (Some(input), Some(key)) = (input, key) else { return Err(missing) };
-            if !hold(key, input) {
+    /// Whether a slot is for what the time inputs hold.
+    fn is_for(&self, time: usize) -> Result<bool, EngineError> {
+        let plan = self.plan;
+        let slot = match plan.baked() {
+            Some(_) => plan.weights().get(self.baked(time)..),
+            None => self.memory.get(self.slot(Kept::Time, time, 0)..),
+        };
+        let mut key = slot.and_then(|slot| slot.get(SLOT_HEAD..)).ok_or(NO_TIME)?;
+        for (from, room) in keys(&plan) {
+            let input = self.memory.get(from?).ok_or(NO_TIME)?;
+            if key.get(..input.len()) != Some(input) {
                 return Ok(false);
             }
-            start += view.key_bytes().ok_or(missing)?;
+            key = key.get(room?..).unwrap_or_default();
         }
         Ok(true)
+    }
+
+    /// Where a slot of times that is in the plan begins in the weights.
+    pub(super) fn baked(&self, time: usize) -> usize {
+        let start = self.plan.baked().map_or(0, |baked| baked.offset as usize);
+        start + time * self.plan.slot_bytes(Kept::Time)
     }
 
     /// Where a slot begins in the memory.
@@ -128,6 +160,7 @@ impl<'a> Engine<'a> {
         let Slots { times, conditions } = self.slots;
         let arena = self.plan.arena_bytes().next_multiple_of(ALIGNMENT);
         let [of_time, of_condition, of_both] = Kept::ALL.map(|kept| self.plan.slot_bytes(kept));
+        let of_time = if self.plan.baked().is_some() { 0 } else { of_time };
         let after_conditions = arena + conditions * of_condition;
         match kept {
             Kept::Condition => arena + condition * of_condition,
@@ -139,10 +172,16 @@ impl<'a> Engine<'a> {
     }
 
     fn holds(&self, kept: Kept, time: usize) -> bool {
+        if kept == Kept::Time && self.plan.baked().is_some() {
+            return true;
+        }
         self.memory.get(self.slot(kept, time, self.condition)) == Some(&1)
     }
 
     fn mark(&mut self, kept: Kept, time: usize, condition: usize, holds: bool) {
+        if kept == Kept::Time && self.plan.baked().is_some() {
+            return;
+        }
         let start = self.slot(kept, time, condition);
         if self.plan.slot_bytes(kept) > 0
             && let Some(head) = self.memory.get_mut(start)
@@ -150,4 +189,21 @@ impl<'a> Engine<'a> {
             *head = u8::from(holds);
         }
     }
+}
+
+/// A plan that `check` would have refused.
+const NO_TIME: EngineError = EngineError::NoPort { kind: "time", index: 0 };
+
+/// Where in the memory each time input lies, and the room that it takes in a slot's key.
+fn keys<'p>(
+    plan: &'p Plan<'_>,
+) -> impl Iterator<Item = (Result<Range<usize>, EngineError>, Result<usize, EngineError>)> + 'p {
+    plan.inputs().filter(|port| port.stage == Stage::Time).map(|port| {
+        let view = plan.view_at(port.view).ok_or(NO_TIME);
+        let range = view.map(|view| {
+            let start = view.offset as usize;
+            start..start + view.layout.len() * view.dtype.size()
+        });
+        (range, view.and_then(|view| view.key_bytes().ok_or(NO_TIME)))
+    })
 }

@@ -2,7 +2,7 @@
 //! weights, whatever the bytes say.
 
 use super::instruction::{
-    Access, Geometry, Instruction, Kept, Matrix, Panels, Scales, Space, Span, Stage, View, ViewId,
+    Access, Baked, Geometry, Instruction, Kept, Matrix, Panels, Scales, Space, Span, Stage, View, ViewId,
 };
 use super::{ALIGNMENT, Plan, SLOT_HEAD, Slots, VERSION};
 use crate::kernels::{
@@ -84,6 +84,13 @@ fn stages(plan: &Plan) -> Sound {
         when(bytes.is_multiple_of(ALIGNMENT), "a slot is misaligned")?;
         when(!used || bytes >= least, "a slot is too small")?;
     }
+    if let Some(Baked { offset, times }) = plan.baked() {
+        let bytes = (plan.slot_bytes(Kept::Time) as u64).checked_mul(u64::from(times));
+        let end = bytes.and_then(|bytes| bytes.checked_add(offset));
+        let inside = end.is_some_and(|end| end <= plan.weights().len() as u64);
+        when(inside && offset.is_multiple_of(ALIGNMENT as u64), "times are outside of the weights")?;
+        when(times > 0 && !runs(Stage::Time), "times are computed twice")?;
+    }
     when(
         plan.memory_bytes(Slots::ONE).is_some_and(|bytes| bytes <= isize::MAX as usize),
         "they need too much memory",
@@ -107,7 +114,12 @@ fn operands(plan: &Plan, instruction: &Instruction) -> Sound {
 
 fn view(plan: &Plan, id: ViewId, access: Access) -> Result<View, &'static str> {
     let view = plan.view_at(id).ok_or("an operand does not exist")?;
-    if access == Access::Write && view.space == Space::Weights {
+    let constant = match view.space {
+        Space::Weights => true,
+        Space::Slot(Kept::Time) => plan.baked().is_some(),
+        Space::Arena | Space::Slot(_) => false,
+    };
+    if access == Access::Write && constant {
         return Err("it writes into the weights");
     }
     if view.layout.rank as usize > MAX_RANK {

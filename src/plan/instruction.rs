@@ -71,6 +71,13 @@ pub struct Cost {
     pub flop: u64,
 }
 
+/// Slots of times that were computed when the plan was made, in the weights, one after the other.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Baked {
+    pub offset: u64,
+    pub times: u32,
+}
+
 /// The stages whose results are kept from one evaluation to another.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kept {
@@ -346,6 +353,8 @@ pub struct PlanData<'a> {
     pub slot_bytes: [u64; 3],
     /// The instruction behind the last one of each stage.
     pub stages: [u32; 5],
+    /// What the time's stage gives for a schedule, in the place of its instructions.
+    pub baked: Option<Baked>,
     /// What each stage is made of.
     pub costs: [Cost; 5],
     /// Products and convolutions with constants, and how many of them are in half precision.

@@ -7,7 +7,8 @@
 use super::arena::{self, Buffer, Placed};
 use super::constants::Constants;
 use super::instruction::{
-    Access, Instruction, Kept, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage, View, ViewId,
+    Access, Baked, Cost, Instruction, Kept, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage,
+    View, ViewId,
 };
 use super::pack::Weights;
 use super::place::{Place, Source};
@@ -55,6 +56,8 @@ pub struct Lower<'g> {
     hosts: Vec<Host>,
     half: Option<(&'g Ranges, Depth)>,
     report: Report,
+    /// The constants of the plan, while those of a stage go nowhere that is left out of it.
+    aside: Option<Constants>,
 }
 
 /// Where the memory of a plan goes.
@@ -99,13 +102,31 @@ pub fn lower(
     half: Option<(&Ranges, Depth)>,
     constants: Constants,
 ) -> Result<CompiledPlan, LowerError> {
+    lower_baked(graph, isa, half, constants, None)
+}
+
+/// The same with what the time's stage gives for some times, the slots that engines have of them, in the place of its
+/// instructions and its constants.
+///
+/// # Errors
+/// As [`lower`].
+pub fn lower_baked(
+    graph: &Graph,
+    isa: Isa,
+    half: Option<(&Ranges, Depth)>,
+    constants: Constants,
+    times: Option<&[u8]>,
+) -> Result<CompiledPlan, LowerError> {
     let mut lower = Lower::new(graph, isa, half, constants);
+    if times.is_some() {
+        lower.aside = Some(std::mem::take(&mut lower.constants));
+    }
     for &input in &graph.inputs {
         lower.result(input, &canonical(graph.fact(input).rank()));
     }
     let inputs: Vec<Place> = graph.inputs.iter().filter_map(|&i| lower.places[i.index()].clone()).collect();
     for (node, stage) in graph.nodes.iter().zip(graph.stages()) {
-        lower.stage = stage;
+        lower.begin(stage);
         let lowered = node.op.lower(&mut lower, node);
         lowered.map_err(|problem| LowerError::Node {
             node: node.name.clone(),
@@ -113,12 +134,13 @@ pub fn lower(
             problem,
         })?;
     }
+    lower.begin(graph.last_stage());
     let outputs = lower.outputs().map_err(|problem| LowerError::Node {
         node: "outputs".to_string(),
         operator: "Output",
         problem,
     })?;
-    lower.finish(&inputs, &outputs)
+    lower.finish(&inputs, &outputs, times)
 }
 
 impl<'g> Lower<'g> {
@@ -161,7 +183,25 @@ impl<'g> Lower<'g> {
             hosts: Vec::new(),
             half,
             report: Report::default(),
+            aside: None,
         }
+    }
+
+    /// Goes on to a node of a stage.
+    fn begin(&mut self, stage: Stage) {
+        if stage > Stage::Time
+            && let Some(constants) = self.aside.take()
+        {
+            // What the left out stage has stored is nowhere now.
+            self.constants = constants;
+            self.zeros = None;
+            for (place, value) in self.places.iter_mut().zip(&self.graph.values) {
+                if value.constant.is_some() {
+                    *place = None;
+                }
+            }
+        }
+        self.stage = stage;
     }
 
     pub fn fact(&self, id: ValueId) -> &'g Fact {
@@ -410,7 +450,6 @@ impl<'g> Lower<'g> {
             .map(|p| p.source)
             .collect();
         let mut outputs = Vec::new();
-        self.stage = self.graph.last_stage();
         let bindings = self.graph.value_bindings();
         for &id in &self.graph.outputs {
             let place = self.place(id)?;
@@ -430,7 +469,12 @@ impl<'g> Lower<'g> {
         Ok(outputs)
     }
 
-    fn finish(mut self, inputs: &[Place], outputs: &[Place]) -> Result<CompiledPlan, LowerError> {
+    fn finish(
+        mut self,
+        inputs: &[Place],
+        outputs: &[Place],
+        times: Option<&[u8]>,
+    ) -> Result<CompiledPlan, LowerError> {
         let wrap = |problem| LowerError::Node { node: "ports".to_string(), operator: "Port", problem };
         let mut names = String::new();
         let graph = self.graph;
@@ -441,6 +485,17 @@ impl<'g> Lower<'g> {
         let output_names = graph.output_names.iter().map(String::as_str);
         let outputs = self.ports(outputs, output_names, &mut names).map_err(wrap)?;
         let memory = self.assign(&inputs, &outputs);
+        let mut costs = graph.costs();
+        let mut baked = None;
+        if let Some(times) = times {
+            let slot = memory.slot_bytes[Kept::Time as usize].max(1);
+            baked = Some(Baked { offset: self.constants.store(times), times: (times.len() / slot) as u32 });
+            baked = baked.filter(|baked| baked.times > 0);
+            costs[Stage::Time as usize] = Cost::default();
+            let left_out = self.stages.partition_point(|&own| own <= Stage::Time);
+            self.instructions.drain(..left_out);
+            self.stages.drain(..left_out);
+        }
         let end = |stage: Stage| self.stages.partition_point(|&own| own <= stage) as u32;
         let views: Vec<View> = self.views.iter().map(|(_, view)| *view).collect();
         let data = PlanData {
@@ -451,7 +506,8 @@ impl<'g> Lower<'g> {
             slot_bytes: memory.slot_bytes.map(|bytes| bytes as u64),
             stages: Stage::ALL.map(end),
             arena_least: memory.arena_least as u64,
-            costs: graph.costs(),
+            baked,
+            costs,
             products: self.report.products.len() as u32,
             halves: self.report.halves as u32,
             paired: graph.is_paired(),

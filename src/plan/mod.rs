@@ -37,7 +37,7 @@ pub use compiled::CompiledPlan;
 #[cfg(feature = "compile")]
 pub use constants::Constants;
 #[cfg(feature = "compile")]
-pub use lower::{Lower, LowerError, Product, lower};
+pub use lower::{Lower, LowerError, Product, lower, lower_baked};
 #[cfg(feature = "compile")]
 pub(crate) use lower::{canonical, channels_last};
 #[cfg(feature = "compile")]
@@ -52,8 +52,8 @@ pub use check::PlanError;
 pub use fact::Fact;
 pub use file::File;
 pub use instruction::{
-    Cost, Geometry, Instruction, Kept, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span, Stage,
-    View, ViewId,
+    Baked, Cost, Geometry, Instruction, Kept, Matrix, Packing, Panels, PlanData, Port, Scales, Space, Span,
+    Stage, View, ViewId,
 };
 #[cfg(feature = "std")]
 pub use open::{OpenError, PlanFile};
@@ -168,9 +168,22 @@ impl<'a> Plan<'a> {
         self.root.slot_bytes[kept as usize].to_native() as usize
     }
 
+    /// What the time's stage gives for a schedule, if that was computed when the plan was made.
+    pub fn baked(&self) -> Option<Baked> {
+        decode(&self.root.baked)
+    }
+
+    /// As many slots as an engine can use of those that are asked for: of times that are in the plan, there are no others.
+    pub fn slots(&self, wanted: Slots) -> Slots {
+        let times = self.baked().map_or(wanted.times.max(1), |baked| baked.times as usize);
+        Slots { times, conditions: wanted.conditions.max(1) }
+    }
+
     /// Size of the memory that an engine with so many slots needs, in bytes; `None` if no machine has that much.
     pub fn memory_bytes(&self, slots: Slots) -> Option<usize> {
-        let sizes = Kept::ALL.map(|kept| self.slot_bytes(kept).checked_mul(slots.of(kept)?));
+        let slots = self.slots(slots);
+        let own = |kept| if kept == Kept::Time && self.baked().is_some() { 0 } else { self.slot_bytes(kept) };
+        let sizes = Kept::ALL.map(|kept| own(kept).checked_mul(slots.of(kept)?));
         let arena = self.arena_bytes().checked_next_multiple_of(ALIGNMENT)?;
         sizes.into_iter().try_fold(arena, |sum, size| sum.checked_add(size?))
     }
@@ -243,6 +256,14 @@ impl<'a> Plan<'a> {
         if let Some(panels) = instruction.panels() {
             f(panels.offset as usize..(panels.offset + panels.bytes) as usize);
         }
+    }
+
+    /// Where the views of a kept stage lie in its slots.
+    #[cfg(feature = "compile")]
+    pub(crate) fn kept_views(&self, kept: Kept) -> std::collections::BTreeSet<(u64, [u32; 8], [i32; 8])> {
+        let views = self.root.views.get().iter().map(decode::<View>);
+        let own = views.filter(|view| view.space == Space::Slot(kept));
+        own.map(|view| (view.offset, view.layout.dims, view.layout.strides)).collect()
     }
 
     /// View ids of a span of operands.

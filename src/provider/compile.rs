@@ -109,6 +109,11 @@ impl Network {
         Ok(Some(lower(graph, isa, Some((ranges, depth)), constants)?))
     }
 
+    /// What was seen of values, if the network watches them.
+    pub(crate) fn into_ranges(self) -> Option<Ranges> {
+        self.calibration.map(|calibration| calibration.ranges)
+    }
+
     /// Ends the watching of values.
     pub fn settle(&mut self) {
         self.calibration = None;

@@ -178,6 +178,7 @@ impl Network {
     /// # Errors
     /// If the system does not give the memory.
     pub fn reserve(&mut self, slots: Slots) -> Result<(), NetworkError> {
+        let slots = self.plan().slots(slots);
         if slots != self.slots {
             self.memory = scratch(self.plan().memory_bytes(slots))?;
             (self.slots, self.condition) = (slots, 0);

@@ -42,10 +42,11 @@ impl Session {
         }
         let model = Model::read(network).map_err(NetworkError::from)?;
         let Some((cache, key)) = key else { return Session::new(manifest, model, settings) };
-        let stored = package(&manifest, &model, &[settings.precision], settings).and_then(|mut package| {
-            package.origin = format!("{}, in the cache", network.display());
-            Ok(cache.store(&key, |out| package.write(out).map(drop))?)
-        });
+        let stored =
+            package(&manifest, &model, &[settings.precision], settings, None).and_then(|mut package| {
+                package.origin = format!("{}, in the cache", network.display());
+                Ok(cache.store(&key, |out| package.write(out).map(drop))?)
+            });
         // A full disk, a folder that is read only, an operator that a plan can not hold: it runs without the cache.
         match stored.is_ok().then(|| find(cache, &key, &manifest, settings)).flatten() {
             Some(session) => Ok(session),

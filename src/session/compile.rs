@@ -1,12 +1,14 @@
 //! From a manifest and its network to a session, or to a plan file.
 
+use super::guidance::Evaluator;
+use super::ports::Moment;
 use super::shapes::{bind, input_shapes, paired_shapes};
 use super::{Session, SessionError};
 use crate::graph::Graph;
 use crate::kernels::{Isa, cpu};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Request};
 use crate::onnx::{Model, Shapes};
-use crate::plan::{Constants, Package, lower};
+use crate::plan::{CompiledPlan, Constants, Kept, Package, lower, lower_baked};
 use crate::provider::{Network, NetworkError, Precision, Settings};
 use crate::sampler::Interval;
 use std::vec::Vec;
@@ -33,6 +35,9 @@ impl Session {
 
 /// The plans of a manifest's network for an instruction set that this computer need not have, one for each precision.
 ///
+/// With a request to `bake`, what the network computes of the times of that schedule is in the plans, and the weights which
+/// that takes are not: they sample this schedule and no other.
+///
 /// Half precision is calibrated on this computer. Whether samples stay what they are can only be tried where the
 /// instruction set is: for another one, [`Precision::F16`] takes the most exact way, and [`Precision::Auto`] stays in f32.
 ///
@@ -43,6 +48,7 @@ pub fn package(
     model: &Model,
     precisions: &[Precision],
     settings: Settings,
+    bake: Option<&Request<'_>>,
 ) -> Result<Package, SessionError> {
     if manifest.guide_path().is_some() {
         return Err(SessionError::GuideInPlan);
@@ -52,7 +58,7 @@ pub fn package(
     (package.manifest, package.scheduler) = (Some(manifest.text.clone()), manifest.scheduler.clone());
     for &precision in precisions {
         let settings = Settings { precision, isa: Some(isa), ..settings };
-        add(&mut package, manifest, model, settings)?;
+        add(&mut package, manifest, model, settings, bake)?;
     }
     Ok(package)
 }
@@ -62,30 +68,66 @@ fn add(
     manifest: &Manifest,
     model: &Model,
     settings: Settings,
+    bake: Option<&Request<'_>>,
 ) -> Result<(), SessionError> {
     let isa = settings.isa.unwrap_or(Isa::Portable);
     let here = Settings { isa: settings.isa.filter(|isa| isa.supported()), ..settings };
     let graph = graph(manifest, model.clone(), here)?;
-    let constants = package.constants();
-    let plan = match settings.precision {
-        Precision::F32 => lower(&graph, isa, None, constants).map_err(NetworkError::from)?,
-        Precision::Auto if !isa.supported() => {
-            lower(&graph, isa, None, constants).map_err(NetworkError::from)?
-        }
-        Precision::F16 | Precision::Auto => {
-            let mut session = Session::of(manifest.clone(), Network::compile(graph.clone(), here)?)?;
-            let depth = session.depth(isa)?;
-            match depth.map(|(depth, _)| (depth, session.network())) {
-                // Only a network that does not calibrate has no plan in half precision.
-                Some((depth, network)) => match network.halved_plan(isa, depth, constants)? {
-                    Some(plan) => plan,
-                    None => lower(&graph, isa, None, package.constants()).map_err(NetworkError::from)?,
-                },
-                None => lower(&graph, isa, None, constants).map_err(NetworkError::from)?,
-            }
-        }
-    };
+    let baked = bake.map(|request| Baked::of(manifest, &graph, request)).transpose()?;
+    let times = baked.as_ref().map(|baked| &baked.slots[..]);
+    let halves =
+        settings.precision != Precision::F32 && (isa.supported() || settings.precision == Precision::F16);
+    let mut calibrated = None;
+    if halves {
+        let mut session = Session::of(manifest.clone(), Network::compile(graph.clone(), here)?)?;
+        let depth = session.depth(isa)?;
+        calibrated = depth.and_then(|(depth, _)| Some((session.evaluator.network.into_ranges()?, depth)));
+    }
+    let half = calibrated.as_ref().map(|(ranges, depth)| (ranges, *depth));
+    let plan = lower_baked(&graph, isa, half, package.constants(), times).map_err(NetworkError::from)?;
+    if baked.is_some_and(|baked| !baked.fits(&plan)) {
+        return Err(SessionError::Bake { isa });
+    }
     package.add(plan).map_err(|operator| SessionError::HostInPlan { operator })
+}
+
+/// What a network computes of the times of a schedule.
+struct Baked {
+    slots: Vec<u8>,
+    /// The plan whose slots they are.
+    network: Network,
+}
+
+impl Baked {
+    fn of(manifest: &Manifest, graph: &Graph, request: &Request<'_>) -> Result<Baked, SessionError> {
+        let settings = Settings { threads: 1, ..Settings::default() };
+        let mut session = Session::of(manifest.clone(), Network::compile(graph.clone(), settings)?)?;
+        session.prepare(request)?;
+        let slots = session.times()?;
+        Ok(Baked { slots, network: session.evaluator.network })
+    }
+
+    /// Whether a plan, for another computer perhaps, finds everything where it is in the slots.
+    fn fits(&self, plan: &CompiledPlan) -> bool {
+        let kept = Kept::Time;
+        let (own, plan) = (self.network.plan(), plan.plan());
+        let views = plan.kept_views(kept);
+        own.slot_bytes(kept) == plan.slot_bytes(kept) && views.is_subset(&own.kept_views(kept))
+    }
+}
+
+impl Session {
+    /// The slots of all times of the schedule, one after the other.
+    fn times(&mut self) -> Result<Vec<u8>, SessionError> {
+        let steps = self.table.rows.len();
+        let Evaluator { network, ports, .. } = &mut self.evaluator;
+        for (step, row) in self.table.rows.iter().enumerate() {
+            let mut engine = network.engine()?;
+            ports.write_times(&mut engine, Moment { row, step, steps, weights: &[] })?;
+            engine.run_times()?;
+        }
+        Ok(network.engine()?.times().unwrap_or_default().to_vec())
+    }
 }
 
 /// The network for one sample, or for two.

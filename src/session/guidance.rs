@@ -13,7 +13,7 @@ use std::vec::Vec;
 #[derive(Debug)]
 pub(super) struct Evaluator {
     pub(super) network: Network,
-    ports: Ports,
+    pub(super) ports: Ports,
     /// Whether the network takes two samples at once: with the conditions' values, and with the negative ones.
     paired: bool,
     /// A weaker network, which takes the place of the negative values.
@@ -120,7 +120,8 @@ impl Evaluator {
     /// for another.
     pub(super) fn reserve(&mut self, steps: usize) -> Result<(), SessionError> {
         let alternates = self.guidance.is_some() && self.guide.is_none() && !self.paired;
-        let slots = Slots { times: steps.max(1), conditions: if alternates { 2 } else { 1 } };
+        let slots = Slots { times: steps, conditions: if alternates { 2 } else { 1 } };
+        let slots = self.network.plan().slots(slots);
         if slots != self.network.slots() {
             self.network.reserve(slots)?;
             (0..self.conditions.len()).try_for_each(|at| self.write(at))?;

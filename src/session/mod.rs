@@ -87,6 +87,9 @@ pub enum SessionError {
     #[error("a plan file holds one network, and this one is guided by another; sample the model itself")]
     GuideInPlan,
     #[cfg(feature = "compile")]
+    #[error("for {isa} the network keeps its times otherwise than here; compile it there, or without baking")]
+    Bake { isa: crate::kernels::Isa },
+    #[cfg(feature = "compile")]
     #[error(transparent)]
     Cache(#[from] crate::cache::CacheError),
     #[cfg(feature = "compile")]

@@ -12,7 +12,7 @@ use crate::onnx::OnnxError;
 use crate::plan::{CompiledPlan, LowerError};
 use crate::plan::{Fact, OpenError, Plan, PlanFile, Port, Slots};
 use std::format;
-use std::string::{String, ToString};
+use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -54,8 +54,8 @@ pub enum NetworkError {
     Lower(#[from] LowerError),
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error("{file} has no plan for this CPU and these settings, only {found}; compile the model for them")]
-    NoPlan { file: String, found: String },
+    #[error("the file has no plan for this CPU and these settings, only {found}; compile the model for them")]
+    NoPlan { found: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("this CPU lacks the instruction set {isa} (it has {})", supported())]
@@ -143,7 +143,7 @@ impl Network {
         let Some(index) = index else {
             let found = file.plans().map(|plan| format!("{} in {}", plan.isa(), precision(&plan)));
             let found = found.collect::<Vec<_>>().join(", ");
-            return Err(NetworkError::NoPlan { file: file.path().display().to_string(), found });
+            return Err(NetworkError::NoPlan { found });
         };
         let program = Program::File { file: file.clone(), index };
         let mut network = Network::of(program, Slots::ONE, threads(settings)?)?;

@@ -44,6 +44,12 @@ pub(super) struct Values {
 }
 
 impl Values {
+    /// The values as they are, if that is what the network reads.
+    fn plain(&self, negative: bool) -> Option<&[f64]> {
+        let values = self.negative.as_ref().filter(|_| negative).unwrap_or(&self.positive);
+        (self.encoding.is_none() && values.len() == self.elements).then_some(values)
+    }
+
     fn fill(&self, negative: bool, i: usize) -> f64 {
         let values = self.negative.as_ref().filter(|_| negative).unwrap_or(&self.positive);
         let value = values.get(i).or(values.first()).copied().unwrap_or(0.0);
@@ -136,6 +142,10 @@ impl Evaluator {
         };
         let condition = &mut self.conditions[at];
         let own = if negative { condition.negative.get_or_insert_default() } else { &mut condition.positive };
+        // What a network computes of a condition stays as long as that is the same.
+        if own == values {
+            return Ok(());
+        }
         own.clear();
         own.extend_from_slice(values);
         self.write(at)
@@ -214,8 +224,16 @@ impl Evaluator {
             // The present condition last, so that it stays the present one.
             for negative in (0..conditions).rev() {
                 self.network.select_condition(negative)?;
+                let mut engine = self.network.engine()?;
+                if let Some(values) = own.plain(negative > 0)
+                    && let Ok(input) = engine.input_f32(index)
+                    && input.len() == values.len()
+                {
+                    input.iter_mut().zip(values).for_each(|(x, &value)| *x = value as f32);
+                    continue;
+                }
                 let at = |i: usize| own.fill(negative > 0 || i >= own.elements, i % own.elements);
-                write_input(&mut self.network.engine()?, index, at)?;
+                write_input(&mut engine, index, at)?;
             }
         }
         if let Some((guide, ports)) = &mut self.guide

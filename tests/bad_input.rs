@@ -120,7 +120,6 @@ const ROWS: &[Row] = &[
     row("sample --provider ort", &["ort is not there yet", "cpu"]),
     row("sample --provider ort:cuda", &["ort:cuda is not there yet"]),
     row("sample --provider tpu", &["no provider `tpu`", "cpu"]),
-    row("compile digits", &["--output"]),
     row("compile digits -o digits.fsp --target cray", &["--target cray", "native", "x86-avx2"]),
     row("compile digits -o digits.fsp --shape x=1x1x28x28", &["--shape", "fewstep.toml"]),
     row("compile digits -o none/digits.fsp", &["none", "create it first"]),

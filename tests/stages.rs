@@ -10,10 +10,11 @@ use fewstep::kernels::{Activation, DType, Isa, MapCode, cpu};
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::Model;
 use fewstep::ops::{Concat, MatMul, Op};
-use fewstep::plan::{CompiledPlan, Constants, Slots, Stage, lower};
-use fewstep::provider::Settings;
+use fewstep::plan::{CompiledPlan, Constants, Plan, Slots, Stage, lower};
+use fewstep::provider::{Precision, Settings};
 use fewstep::sampler::TorchCpu;
-use fewstep::session::Session;
+use fewstep::session::{Session, package};
+use std::path::PathBuf;
 
 type Inputs = Vec<(String, Tensor)>;
 
@@ -305,5 +306,60 @@ fn plans_for_other_computers_have_the_same_stages() {
         let plan = lower(&graph, isa, None, Constants::default()).expect("a plan");
         let lengths = |plan: &CompiledPlan| Stage::ALL.map(|stage| plan.plan().stage(stage).len());
         assert_eq!(lengths(&plan), lengths(&self::plan(&graph)), "{isa}");
+    }
+}
+
+/// A plan file of digits, for two steps if it is baked.
+fn digits_file(isa: Isa, bake: bool, folder: &std::path::Path) -> PathBuf {
+    let own = path("models/digits");
+    let manifest = Manifest::read(&own).expect("a manifest");
+    let model = Model::read(&manifest.network_path()).expect("a model");
+    let settings = Settings { isa: Some(isa), ..Settings::default() };
+    let request = Request { steps: Some(2), ..Request::default() };
+    let precisions = [Precision::F32, Precision::F16];
+    let package = package(&manifest, &model, &precisions, settings, bake.then_some(&request));
+    let file = folder.join(format!("{isa}-{bake}.fsp"));
+    let mut out = std::fs::File::create(&file).expect("a file");
+    package.expect("plans").write(&mut out).expect("written");
+    file
+}
+
+#[test]
+fn a_baked_schedule_needs_no_weights_for_its_times() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [plain, baked] = [false, true].map(|bake| digits_file(cpu::best().isa, bake, folder.path()));
+    let length = |file: &PathBuf| std::fs::metadata(file).expect("a file").len();
+    assert!(length(&baked) + 100_000 < length(&plain));
+    for precision in [Precision::F32, Precision::F16] {
+        let [plain, baked] = [&plain, &baked].map(|file| {
+            let plan = Plan::open(file).expect("a plan");
+            let builder = Session::builder().plan(&plan).precision(precision).threads(1);
+            let mut session = builder.steps(2).seed(4).build().expect("a session");
+            let mut out = vec![0.0; session.elements()];
+            for label in [7.0, 8.0, 7.0] {
+                session.set_condition("label", &[label]).expect("a label");
+                session.sample(&mut out).expect("a sample");
+            }
+            out
+        });
+        // In half precision, how far the file goes into it may differ with what it was tried on.
+        let close = plain.iter().zip(&baked).all(|(a, b)| (a - b).abs() < 1e-2);
+        assert!(if precision == Precision::F32 { plain == baked } else { close });
+    }
+    let plan = Plan::open(&baked).expect("a plan");
+    let mut session = Session::builder().plan(&plan).steps(3).build().expect("a session");
+    let mut out = vec![0.0; session.elements()];
+    let error = session.sample(&mut out).expect_err("other times").to_string();
+    assert!(error.contains("without --bake"), "{error}");
+}
+
+#[test]
+fn times_are_baked_for_other_computers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for isa in Isa::ALL {
+        let file = digits_file(isa, true, folder.path());
+        let plan = Plan::open(file).expect("a plan");
+        assert!(plan.plans().all(|plan| plan.isa() == isa && plan.stage(Stage::Time).is_empty()));
+        assert_eq!(plan.plans().len(), 2);
     }
 }

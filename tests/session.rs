@@ -123,8 +123,14 @@ fn manifest_of(text: &str) -> Manifest {
     Manifest::parse(text, "fewstep.toml").unwrap_or_else(|error| panic!("{error}:\n{text}"))
 }
 
-const ALONE: Settings =
-    Settings { threads: 1, isa: None, precision: Precision::F32, max_memory: None, unstaged: false };
+const ALONE: Settings = Settings {
+    threads: 1,
+    isa: None,
+    precision: Precision::F32,
+    max_memory: None,
+    prefault: false,
+    unstaged: false,
+};
 
 fn draw(session: &mut Session) -> Vec<f32> {
     let mut out = vec![0.0; session.elements()];
@@ -418,4 +424,11 @@ fn samples_are_relative_to_a_prior() {
     assert!(draw(&mut session).iter().zip(&prior).all(|(x, y)| (f64::from(*x) + y).abs() < 1e-5));
     let error = session.set_reference(&reference(), Control::Start).expect_err("a prior").to_string();
     assert!(error.contains("begin with its prior"), "{error}");
+}
+
+#[test]
+fn sessions_may_move_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Session>();
+    is_send::<fewstep::plan::PlanFile>();
 }

@@ -192,6 +192,9 @@ struct Running {
     /// Bytes of memory to stay within, such as 400M: the weights of a plan file leave it again after they have been read
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<usize>,
+    /// Bring the weights of a plan file into memory before the first step
+    #[arg(long, conflicts_with = "max_memory")]
+    prefault: bool,
     /// Compile the model here and now, and leave the cache of compiled models alone
     #[arg(long)]
     no_cache: bool,
@@ -204,7 +207,8 @@ impl Running {
     }
 
     fn settings(&self) -> Result<Settings, IsaError> {
-        Ok(Settings { max_memory: self.max_memory, ..settings(self.threads, self.precision)? })
+        let Running { max_memory, prefault, .. } = *self;
+        Ok(Settings { max_memory, prefault, ..settings(self.threads, self.precision)? })
     }
 }
 
@@ -282,7 +286,9 @@ mod tests {
     fn sizes_have_units() {
         let sizes = ["7", "12k", "400M", "1GB"].map(bytes);
         assert_eq!(sizes, [Ok(7), Ok(12_000), Ok(400_000_000), Ok(1_000_000_000)]);
-        ["", "M", "-1", "1.5G", "99999999999G"].map(|text| bytes(text).unwrap_err());
+        for wrong in ["", "M", "-1", "1.5G", "99999999999G"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ use std::string::{String, ToString};
 use std::sync::Arc;
 use std::vec::Vec;
 
+/// The most nodes between what computes a part of a concatenation right there and the concatenation.
+const NEAR: usize = 16;
+
 /// Why a graph has no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum LowerError {
@@ -156,8 +159,10 @@ impl<'g> Lower<'g> {
             let mut start = 0;
             for &input in &node.inputs {
                 let once = node.inputs.iter().filter(|&&other| other == input).count() == 1;
-                // What one stage computes must not lie in what another one writes.
-                let together = producers.get(&input).is_some_and(|&producer| stages[producer] == stages[i]);
+                // What one stage computes must not lie in what another one writes. And all of the joined buffer is in use
+                // from its first part on: a skip connection that comes long before the rest is copied instead.
+                let near = |&producer: &usize| stages[producer] == stages[i] && i - producer <= NEAR;
+                let together = producers.get(&input).is_some_and(near);
                 if once && together {
                     destinations.entry(input).or_insert((i, start));
                 }

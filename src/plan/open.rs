@@ -15,6 +15,8 @@ use std::vec::Vec;
 pub enum OpenError {
     #[error("{}: cannot read the plan: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("{}: the system does not keep the plan in memory: {source}; raise `ulimit -l`, or do without", path.display())]
+    Lock { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     Plan { path: PathBuf, source: PlanError },
 }
@@ -110,6 +112,22 @@ impl PlanFile {
     /// The mapped file, and where in it the weights are.
     pub(crate) fn weights(&self) -> (&Bytes, Range<usize>) {
         (&self.0.bytes, self.0.weights.clone())
+    }
+
+    /// Brings all weights into memory, so that no sample waits for the disk or takes a page fault for them.
+    ///
+    /// # Errors
+    /// If they can not be read.
+    pub fn prefault(&self) -> Result<(), OpenError> {
+        self.0.bytes.prefault().map_err(|source| OpenError::Read { path: self.0.path.clone(), source })
+    }
+
+    /// Brings all weights into memory, and keeps them there for as long as the file is open.
+    ///
+    /// # Errors
+    /// If the process may not lock so much: on Linux, `ulimit -l` says how much it may.
+    pub fn lock(&self) -> Result<(), OpenError> {
+        self.0.bytes.lock().map_err(|source| OpenError::Lock { path: self.0.path.clone(), source })
     }
 
     /// Compares the weights with their checksum, which reads them all.

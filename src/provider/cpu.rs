@@ -39,6 +39,8 @@ pub struct Settings {
     /// been read, where not all fit. And bytes of weights and arena that evaluating two samples at once may take. `None`
     /// for any.
     pub max_memory: Option<usize>,
+    /// Bring the weights of a plan file into memory beforehand: no step waits for them.
+    pub prefault: bool,
     /// Run all stages in every evaluation, as if nothing were known of when inputs change: to compare with.
     pub unstaged: bool,
 }
@@ -145,6 +147,9 @@ impl Network {
             let found = found.collect::<Vec<_>>().join(", ");
             return Err(NetworkError::NoPlan { found });
         };
+        if settings.prefault {
+            file.prefault()?;
+        }
         let program = Program::File { file: file.clone(), index };
         let mut network = Network::of(program, Slots::ONE, threads(settings)?)?;
         (network.unstaged, network.max_memory) = (settings.unstaged, settings.max_memory);

@@ -27,6 +27,7 @@ impl<'a> Engine<'a> {
     ///
     /// # Errors
     /// If there is no such slot.
+    #[cfg(feature = "std")]
     pub(crate) fn select_condition(&mut self, condition: usize) -> Result<(), EngineError> {
         if condition >= self.slots.conditions {
             return Err(EngineError::NoPort { kind: "condition", index: condition });

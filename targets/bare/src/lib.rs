@@ -16,17 +16,16 @@ pub use model::{Failure, Model, print_bits};
 
 use core::panic::PanicInfo;
 
-/// Puts the plan of a model into the image, as statics METADATA and WEIGHTS.
+/// Puts the plan of a model into the image, as the static PLAN.
 #[macro_export]
 macro_rules! plan {
     ($model:literal) => {
-        $crate::plan!(METADATA, concat!(env!("FEWSTEP_PLANS"), "/", $model, ".metadata"));
-        $crate::plan!(WEIGHTS, concat!(env!("FEWSTEP_PLANS"), "/", $model, ".weights"));
-    };
-    ($name:ident, $file:expr) => {
         #[unsafe(link_section = ".plan")]
-        static $name: $crate::Aligned<{ include_bytes!($file).len() }> =
-            $crate::Aligned(*include_bytes!($file));
+        static PLAN: $crate::Aligned<{ include_bytes!($crate::plan!(@file $model)).len() }> =
+            $crate::Aligned(*include_bytes!($crate::plan!(@file $model)));
+    };
+    (@file $model:literal) => {
+        concat!(env!("FEWSTEP_PLANS"), "/", $model, ".fsp")
     };
 }
 

@@ -44,9 +44,9 @@ pub struct Model<'a> {
 
 impl<'a> Model<'a> {
     /// # Errors
-    /// If the bytes are no plan, it is one for another CPU, or needs more memory.
-    pub fn new(metadata: &'a [u8], weights: &'a [u8], memory: &'a mut [u8]) -> Result<Model<'a>, Failure> {
-        let plan = Plan::view(metadata, weights)?;
+    /// If the bytes are no plan file, the plan is one for another CPU, or needs more memory.
+    pub fn new(plan: &'a [u8], memory: &'a mut [u8]) -> Result<Model<'a>, Failure> {
+        let plan = Plan::view(plan)?;
         Ok(Model {
             engine: Engine::new(plan, memory)?,
             table: sampler::find(SAMPLER)?.table(

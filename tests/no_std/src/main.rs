@@ -48,10 +48,9 @@ impl From<sampler::Error> for Failure {
     }
 }
 
-/// Draws one sample: a plan in flash, an arena and a sample in statics.
-fn sample(metadata: &[u8], weights: &[u8], arena: &mut [u8], out: &mut [f32; LEN]) -> Result<(), Failure> {
-    let plan = Plan::view(metadata, weights)?;
-    let mut engine = Engine::new(plan, arena)?;
+/// Draws one sample: a plan in flash, working memory and a sample in statics.
+fn sample(plan: &[u8], memory: &mut [u8], out: &mut [f32; LEN]) -> Result<(), Failure> {
+    let mut engine = Engine::new(Plan::view(plan)?, memory)?;
     run(out, |row, x, f| {
         sampler::feed(row, x, engine.input_f32(0)?)?;
         engine.input_f32(1)?.fill(row.inputs.t as f32);
@@ -84,23 +83,20 @@ fn run(
 /// What C code on the device would call.
 ///
 /// # Safety
-/// The first two pointers are to as many readable bytes as their lengths say, the third to writable ones, the last to
-/// `LEN` writable floats, and nothing else uses the written ones meanwhile.
+/// The first pointer is to as many readable bytes as its length says, the second to writable ones, the last to `LEN`
+/// writable floats, and nothing else uses the written ones meanwhile.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fewstep_sample(
-    metadata: *const u8,
-    metadata_len: usize,
-    weights: *const u8,
-    weights_len: usize,
-    arena: *mut u8,
-    arena_len: usize,
+    plan: *const u8,
+    plan_len: usize,
+    memory: *mut u8,
+    memory_len: usize,
     out: *mut [f32; LEN],
 ) -> i32 {
     // SAFETY: the caller's contract.
     let result = unsafe {
-        let metadata = slice::from_raw_parts(metadata, metadata_len);
-        let weights = slice::from_raw_parts(weights, weights_len);
-        sample(metadata, weights, slice::from_raw_parts_mut(arena, arena_len), &mut *out)
+        let plan = slice::from_raw_parts(plan, plan_len);
+        sample(plan, slice::from_raw_parts_mut(memory, memory_len), &mut *out)
     };
     match result {
         Ok(()) => 0,
@@ -122,16 +118,14 @@ extern "C" fn main() -> i32 {
         return 1;
     }
     // Not a plan. The optimiser must not know that, or it would drop the engine.
-    let (torn, mut arena, mut out) = (black_box([0xA5u8; 64]), [0u8; 64], [0.0; LEN]);
+    let (torn, mut memory, mut out) = (black_box([0xA5u8; 64]), [0u8; 64], [0.0; LEN]);
     // SAFETY: pointers and lengths are those of the arrays above.
     let refused = unsafe {
         fewstep_sample(
             torn.as_ptr(),
             black_box(torn.len()),
-            torn.as_ptr(),
-            0,
-            arena.as_mut_ptr(),
-            arena.len(),
+            memory.as_mut_ptr(),
+            memory.len(),
             &mut out,
         )
     };

@@ -26,7 +26,7 @@ fn draw() -> Result<(), Failure> {
     let seed = arguments.next().map_or(Ok(42), str::parse).map_err(|_| Failure::Argument("SEED"))?;
 
     let memory = MEMORY.take().ok_or(Failure::Memory)?;
-    let mut model = Model::new(&METADATA.0, &WEIGHTS.0, memory)?;
+    let mut model = Model::new(&PLAN.0, memory)?;
     let mut picture = [0.0; SIDE * SIDE];
     model.set("label", label)?;
     model.sample(seed, &mut picture)?;

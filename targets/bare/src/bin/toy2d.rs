@@ -12,7 +12,7 @@ const EDGE: f32 = 1.2;
 
 bare::plan!("toy2d");
 
-static MEMORY: Memory<1024> = Memory::new();
+static MEMORY: Memory<2048> = Memory::new();
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> ! {
@@ -25,7 +25,7 @@ fn draw() -> Result<(), Failure> {
     let seed: u64 = arguments.next().map_or(Ok(42), str::parse).map_err(|_| Failure::Argument("SEED"))?;
 
     let memory = MEMORY.take().ok_or(Failure::Memory)?;
-    let mut model = Model::new(&METADATA.0, &WEIGHTS.0, memory)?;
+    let mut model = Model::new(&PLAN.0, memory)?;
     let mut points = [[0.0; 2]; POINTS];
     for (seed, point) in (seed..).zip(&mut points) {
         model.sample(seed, point)?;

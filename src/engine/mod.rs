@@ -8,6 +8,8 @@ mod threads;
 #[cfg(feature = "std")]
 pub use threads::Pool;
 
+pub use crate::plan::MAX_HOST_OPERANDS;
+
 use crate::kernels::{DType, Kernels, Operand, cpu};
 use crate::plan::{ALIGNMENT, Kept, Packing, Plan, Port, Slots, Space, Stage, ViewId};
 
@@ -32,9 +34,6 @@ pub trait Host: Sync {
     /// Runs operator `operator` of the plan; false if that failed.
     fn run(&self, operator: u32, inputs: &[Operand], outputs: &[Operand]) -> bool;
 }
-
-/// The most inputs, and the most outputs, of an operator that the host runs.
-pub const MAX_HOST_OPERANDS: usize = 32;
 
 /// Why a plan does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -137,7 +137,8 @@ impl Walk {
                     if contiguous {
                         for i in 0..high.min(rows - i) as isize {
                             let (from, to) = (from.offset(i * r.from), to.offset(i * r.to));
-                            core::ptr::copy_nonoverlapping(from, to, wide.min(columns - j));
+                            // Of a damaged plan they may overlap, and may come out as anything.
+                            core::ptr::copy(from, to, wide.min(columns - j));
                         }
                     } else {
                         self.tile(from, to, high.min(rows - i), wide.min(columns - j));

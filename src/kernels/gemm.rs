@@ -544,7 +544,8 @@ pub(super) unsafe fn pack(args: &PackArgs, task: usize, nr: usize) {
             if args.strides[1] == 1 {
                 for k in 0..args.k {
                     let row = from.offset(k as isize * args.strides[0]);
-                    core::ptr::copy_nonoverlapping(row, to.add(k * nr), columns);
+                    // They overlap in damaged plans.
+                    core::ptr::copy(row, to.add(k * nr), columns);
                 }
             } else {
                 pack_transposed(args, from, to, columns, nr);

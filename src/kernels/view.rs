@@ -102,15 +102,15 @@ impl Layout {
 
     /// Lowest and highest element offset that the layout reaches; `None` if it has no element.
     pub fn reach(&self) -> Option<(i64, i64)> {
+        if self.dims[..self.rank()].contains(&0) {
+            return None;
+        }
         let (mut low, mut high) = (0i64, 0i64);
         for axis in 0..self.rank() {
-            let last = i64::from(self.dims[axis]) - 1;
-            if last < 0 {
-                return None;
-            }
-            let span = last * i64::from(self.strides[axis]);
-            low += span.min(0);
-            high += span.max(0);
+            let span = (i64::from(self.dims[axis]) - 1) * i64::from(self.strides[axis]);
+            // What nobody has checked yet may reach anywhere.
+            low = low.saturating_add(span.min(0));
+            high = high.saturating_add(span.max(0));
         }
         Some((low, high))
     }

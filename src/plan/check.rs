@@ -4,10 +4,10 @@
 use super::instruction::{
     Access, Baked, Geometry, Instruction, Kept, Matrix, Panels, Scales, Space, Span, Stage, View, ViewId,
 };
-use super::{ALIGNMENT, Plan, SLOT_HEAD, Slots, VERSION};
+use super::{ALIGNMENT, MAX_HOST_OPERANDS, Plan, SLOT_HEAD, Slots, VERSION};
 use crate::kernels::{
-    AttentionShape, DType, F16, IMMEDIATE, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES, attention_scratch,
-    norm_scratch, winograd_scratch,
+    AttentionShape, DType, F16, IMMEDIATE, Layout, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES,
+    attention_scratch, norm_scratch, winograd_scratch,
 };
 
 /// Why bytes are not a plan.
@@ -17,7 +17,7 @@ pub enum PlanError {
     NotAPlan,
     #[error("the plan has {found} bytes, but says that it has {needed}; copy it again")]
     Length { needed: u64, found: u64 },
-    #[error("the plan's {part} is damaged; copy it again, or compile the model again")]
+    #[error("the plan is damaged in its {part}; copy it again, or compile the model again")]
     Damaged { part: &'static str },
     #[error("the plan's metadata are damaged; compile the model again")]
     Malformed,
@@ -40,16 +40,25 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     if plan.version() != VERSION {
         return Err(PlanError::Version { found: plan.version() });
     }
-    stages(plan).map_err(|problem| PlanError::Stages { problem })?;
-    for i in 0..plan.len() {
-        let instruction = plan.instruction(i).ok_or(PlanError::Malformed)?;
-        let wrong = |problem| PlanError::Instruction { instruction: i as u32, problem };
-        operands(plan, &instruction).and_then(|()| shapes(plan, &instruction)).map_err(wrong)?;
-    }
     for (i, port) in plan.inputs().chain(plan.outputs()).enumerate() {
         let wrong = |problem| PlanError::Port { port: i as u32, problem };
         let view = view(plan, port.view, Access::Write).map_err(wrong)?;
         dense(&view).map_err(wrong)?;
+    }
+    stages(plan).map_err(|problem| PlanError::Stages { problem })?;
+    for stage in Stage::ALL {
+        let mut left = plan.cost(stage).flop.saturating_mul(MARGIN);
+        for i in plan.stage(stage) {
+            let instruction = plan.instruction(i).ok_or(PlanError::Malformed)?;
+            let mut sound = || {
+                operands(plan, &instruction)?;
+                left = left
+                    .checked_sub(work(plan, &instruction))
+                    .ok_or("it works for longer than the plan says")?;
+                shapes(plan, &instruction)
+            };
+            sound().map_err(|problem| PlanError::Instruction { instruction: i as u32, problem })?;
+        }
     }
     Ok(())
 }
@@ -67,11 +76,8 @@ fn stages(plan: &Plan) -> Sound {
     let inputs = |stage| plan.inputs().filter(move |port| port.stage == stage);
     let mut times = SLOT_HEAD;
     for port in inputs(Stage::Time) {
-        times += plan
-            .view_at(port.view)
-            .ok_or("an input does not exist")?
-            .key_bytes()
-            .ok_or("a time is too large")?;
+        let view = plan.view_at(port.view).ok_or("an input does not exist")?;
+        times = view.key_bytes().and_then(|key| key.checked_add(times)).ok_or("a time is too large")?;
     }
     let both = runs(Stage::TimeCondition);
     let needed = [
@@ -102,9 +108,8 @@ fn operands(plan: &Plan, instruction: &Instruction) -> Sound {
     let mut sound = Ok(());
     instruction.views(|id, access| sound = sound.and_then(|()| view(plan, id, access).map(|_| ())));
     for (span, access) in instruction.spans() {
-        if plan.operands(span).count() != span.len as usize {
-            return Err("an operand list is cut off");
-        }
+        when(span.len as usize <= MAX_HOST_OPERANDS, "an operand list is too long")?;
+        when(plan.operands(span).count() == span.len as usize, "an operand list is cut off")?;
         for id in plan.operands(span) {
             view(plan, id, access)?;
         }
@@ -122,9 +127,11 @@ fn view(plan: &Plan, id: ViewId, access: Access) -> Result<View, &'static str> {
     if access == Access::Write && constant {
         return Err("it writes into the weights");
     }
-    if view.layout.rank as usize > MAX_RANK {
-        return Err("an operand has too many dimensions");
-    }
+    let (rank, layout) = (view.layout.rank as usize, &view.layout);
+    when(rank <= MAX_RANK, "an operand has too many dimensions")?;
+    // What kernels take for granted of dimensions that are not there.
+    let rest = (rank..MAX_RANK).all(|axis| layout.dim(axis) == 1 && layout.stride(axis) == 0);
+    when(rest, "an operand has dimensions beyond its last")?;
     let end = match view.space {
         Space::Arena => plan.arena_bytes(),
         Space::Weights => plan.weights().len(),
@@ -145,23 +152,82 @@ fn view(plan: &Plan, id: ViewId, access: Access) -> Result<View, &'static str> {
     Ok(view)
 }
 
-/// The most elements that an operand may have, repeated ones counted: a damaged plan must not run for ever.
-const MAX_ELEMENTS: u64 = 1 << 34;
+/// The most elements that an operand may have, repeated ones counted: what is computed of them stays within a `usize`.
+const MAX_ELEMENTS: u64 = if usize::BITS > 32 { 1 << 34 } else { 1 << 28 };
 
 /// The most taps of a window.
 const MAX_TAPS: usize = 1 << 16;
 
+/// The most channels of an image for Winograd's method, whose scratch grows with them alone.
+const MAX_WINOGRAD_CHANNELS: usize = 1 << 14;
+
+/// How far a window may reach, in pixels.
+const MAX_REACH: u64 = 1 << 30;
+
+/// How many times the operations that a stage's cost names its instructions may take: how they are carried out is not
+/// how they were counted.
+const MARGIN: u64 = 4;
+
 /// A bound on what an operand makes a kernel do; what is written names no element twice.
 fn elements(view: &View, access: Access, memory: usize) -> Sound {
     let layout = &view.layout;
+    // Of an operand without elements too: products of some of its dimensions are computed.
     let dims = layout.dims[..layout.rank()].iter();
-    let count = dims.copied().try_fold(1u64, |count, size| count.checked_mul(u64::from(size)));
+    let count = dims.copied().try_fold(1u64, |count, size| count.checked_mul(u64::from(size.max(1))));
     let count = count.filter(|&count| count <= MAX_ELEMENTS).ok_or("an operand has too many elements")?;
     if access == Access::Read {
         return Ok(());
     }
-    let repeats = (0..layout.rank()).any(|axis| layout.dim(axis) > 1 && layout.stride(axis) == 0);
-    when(!repeats && count <= memory as u64, "a result is written to the same place twice")
+    when(count <= memory.max(1) as u64 && distinct(layout), "a result is written to the same place twice")
+}
+
+/// Whether every element has a place of its own: by their strides, each dimension steps over all of those before it.
+fn distinct(layout: &Layout) -> bool {
+    let mut axes = [(0, 0); MAX_RANK];
+    for (axis, entry) in axes.iter_mut().enumerate().filter(|&(axis, _)| layout.dim(axis) > 1) {
+        *entry = (u64::from(layout.strides[axis].unsigned_abs()), u64::from(layout.dims[axis] - 1));
+    }
+    axes.sort_unstable();
+    let mut reach = 0u64;
+    axes.into_iter().filter(|&(_, last)| last > 0).all(|(stride, last)| {
+        let steps_over = stride > reach;
+        reach = reach.saturating_add(stride.saturating_mul(last));
+        steps_over
+    })
+}
+
+/// Multiply-adds, or elements, that an instruction takes beyond one look at each element of its result. Without a limit, a
+/// few bytes could keep a CPU busy for years: repeated elements and deep products cost no memory.
+fn work(plan: &Plan, instruction: &Instruction) -> u64 {
+    let layout = |id| plan.view_at(id).map(|view| view.layout);
+    let size = |id, axis: usize| {
+        layout(id).map_or(1, |layout| u64::from(layout.dims[axis.min(MAX_RANK - 1)].max(1)))
+    };
+    let last = |id| layout(id).map_or(1, |of| of.rank().checked_sub(1).map_or(1, |axis| size(id, axis)));
+    let len = |id| (0..MAX_RANK).map(|axis| size(id, axis)).fold(1, u64::saturating_mul);
+    let taps = |Geometry { kernel, .. }: Geometry| u64::from(kernel[0]) * u64::from(kernel[1]);
+    match *instruction {
+        Instruction::Gemm { a, c, .. } => len(c).saturating_mul(last(a)),
+        Instruction::Attention { q, k, y, .. } => len(q).saturating_add(len(y)).saturating_mul(last(k)),
+        Instruction::Conv { x, geometry, c, .. } => {
+            len(c).saturating_mul(taps(geometry)).saturating_mul(size(x, 3))
+        }
+        Instruction::Depthwise { geometry, c: y, .. } | Instruction::Pool { geometry, y, .. } => {
+            len(y).saturating_mul(taps(geometry))
+        }
+        Instruction::Resample { indices, y, .. } => len(y).saturating_mul(size(indices, 1)),
+        Instruction::Reduce { input, .. } => len(input),
+        // Their results lie in memory, every element once.
+        Instruction::Map { .. }
+        | Instruction::Int { .. }
+        | Instruction::Copy { .. }
+        | Instruction::Gather { .. }
+        | Instruction::CumSum { .. }
+        | Instruction::Norm { .. }
+        | Instruction::Softmax { .. } => 0,
+        // The host answers for its own.
+        Instruction::Host { .. } => 0,
+    }
 }
 
 /// The operands' dimensions fit together as the kernel takes for granted.
@@ -219,7 +285,8 @@ fn shapes(plan: &Plan, instruction: &Instruction) -> Sound {
             let channels = x.layout.dim(3);
             window(&x, &c, geometry)?;
             when(c.layout.dim(3) == channels, "channels differ")?;
-            vector(&at(weights)?, taps(geometry)? * channels)?;
+            let filters = taps(geometry)?.checked_mul(channels).ok_or("a matrix is too large")?;
+            vector(&at(weights)?, filters)?;
             vector(&at(zeros)?, channels)?;
             optional_vector(plan, bias, channels)
         }
@@ -321,15 +388,22 @@ fn taps(geometry: Geometry) -> Result<usize, &'static str> {
 /// The window's positions stay within what the kernels' index arithmetic holds; what lies outside of the image is zero.
 fn window(x: &View, y: &View, geometry: Geometry) -> Sound {
     when(x.layout.dim(0) == y.layout.dim(0), "the numbers of images differ")?;
-    let small = |v: u32| u64::from(v) < 1 << 20;
-    when(geometry.pad.iter().all(|&p| small(p)), "a padding is too large")
+    let Geometry { kernel, stride, dilation, pad } = geometry;
+    when(pad.iter().all(|&p| p < 1 << 20), "a padding is too large")?;
+    let reach = |axis: usize| {
+        let [last, tap] =
+            [y.layout.dims[axis + 1], kernel[axis]].map(|count| u64::from(count.saturating_sub(1)));
+        last * u64::from(stride[axis]) + tap * u64::from(dilation[axis])
+    };
+    when(reach(0) < MAX_REACH && reach(1) < MAX_REACH, "a window reaches too far")
 }
 
 /// Elements of a packed matrix.
 fn packed(plan: &Plan, half: bool, depth: usize, n: usize) -> Result<usize, &'static str> {
     let width = plan.packing().columns(half);
     when((1..=1024).contains(&width), "panels have no width")?;
-    n.div_ceil(width).checked_mul(width * depth).ok_or("a matrix is too large")
+    let columns = n.div_ceil(width).checked_mul(width);
+    columns.and_then(|columns| columns.checked_mul(depth)).ok_or("a matrix is too large")
 }
 
 /// Packed constants of a product: `taps` times k columns of the left matrix, n of the result.
@@ -355,7 +429,9 @@ fn panels(plan: &Plan, panels: Panels, [taps, k, n]: [usize; 3]) -> Sound {
 fn map(plan: &Plan, steps: Span, inputs: Span, output: View) -> Sound {
     let count = inputs.len as usize;
     when(
-        count < MAX_REGISTERS && (1..=MAX_MAP_STEPS).contains(&plan.steps(steps).count()),
+        count < MAX_REGISTERS
+            && steps.len as usize <= MAX_MAP_STEPS
+            && (1..=MAX_MAP_STEPS).contains(&plan.steps(steps).count()),
         "an element-wise program is empty or too large",
     )?;
     for id in plan.operands(inputs) {
@@ -395,6 +471,7 @@ fn convolution(
         let [images, height, width] = [0, 1, 2].map(|axis| c.layout.dim(axis));
         let format = plan.packing().format(weights.scales.is_some());
         when((1..=1024).contains(&format.nr), "panels have no width")?;
+        when(channels <= MAX_WINOGRAD_CHANNELS, "Winograd's method is for fewer channels")?;
         vector(&scratch, winograd_scratch(images, [height, width], channels, format))?;
         aligned(&scratch)?;
         taps = PLACES;
@@ -502,123 +579,4 @@ fn resample(plan: &Plan, x: View, indices: ViewId, weights: ViewId, y: View) -> 
     let (table, _) = bytes.as_chunks::<8>();
     let range = 0..x.layout.dim(1) as i64;
     when(table.iter().all(|b| range.contains(&i64::from_le_bytes(*b))), "a resampling table points outside")
-}
-
-#[cfg(all(test, feature = "compile"))]
-mod tests {
-    use super::*;
-    use crate::engine::Engine;
-    use crate::graph::{Builder, DType, Fact, Tensor};
-    use crate::kernels::{Activation, MapCode, PoolKind};
-    use crate::ops::{Conv, MatMul, Norm, Over, Pool, Resample, Softmax};
-    use crate::plan::{CompiledPlan, Constants, Depth, Ranges, lower};
-    use std::vec;
-    use std::vec::Vec;
-
-    /// One of most instructions, on a small image.
-    fn plan(half: bool) -> CompiledPlan {
-        let mut b = Builder::new();
-        let values = |n: usize| (0..n).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>();
-        let x = b.input("x", Fact::new(DType::F32, &[1, 4, 6, 6]));
-        let weights = b.constant(Tensor::f32(&[8, 4, 3, 3], values(288)).unwrap());
-        let conv = Conv {
-            stride: vec![1, 1],
-            dilation: vec![1, 1],
-            pad_begin: vec![1, 1],
-            pad_end: vec![1, 1],
-            groups: 1,
-            bias: false,
-            residual: false,
-            activation: Activation::Silu,
-        };
-        let y = b.push(conv, &[x, weights]).unwrap();
-        let norm = Norm {
-            over: Over::Groups(2),
-            center: true,
-            epsilon: 1e-5,
-            gamma: false,
-            beta: false,
-            activation: Activation::None,
-        };
-        let y = b.push(norm, &[y]).unwrap();
-        let pool = Pool {
-            kind: PoolKind::Average,
-            kernel: vec![2, 2],
-            stride: vec![2, 2],
-            dilation: vec![1, 1],
-            pad_begin: vec![0, 0],
-            pad_end: vec![0, 0],
-            ceil: vec![0, 0],
-        };
-        let y = b.push(pool, &[y]).unwrap();
-        let table = Resample { axis: 2, taps: 2, indices: vec![0, 1, 1, 2], weights: vec![0.5; 4] };
-        let y = b.push(table, &[y]).unwrap();
-        let flat = b.reshape(y, &[8, 6]).unwrap();
-        let turned = b.transpose(flat, &[1, 0]).unwrap();
-        let product = b.push(MatMul::PLAIN, &[flat, turned]).unwrap();
-        let shares = b.push(Softmax { axis: 1, scale: 1.0 }, &[product]).unwrap();
-        let exp = b.map1(MapCode::Exp, shares).unwrap();
-        let graph = b.finish(vec![exp], vec!["y".into()]);
-        let ranges = Ranges::default();
-        let half = half.then_some((&ranges, Depth::ALL[0]));
-        lower(&graph, crate::kernels::Isa::Portable, half, Constants::default()).unwrap()
-    }
-
-    /// Memory at the plan's alignments.
-    fn aligned(bytes: &[u8]) -> rkyv::util::AlignedVec<ALIGNMENT> {
-        let mut copy = rkyv::util::AlignedVec::new();
-        copy.extend_from_slice(bytes);
-        copy
-    }
-
-    #[test]
-    fn a_damaged_plan_is_refused_or_stays_inside_of_its_memory() {
-        [false, true].into_iter().for_each(damage);
-    }
-
-    fn damage(half: bool) {
-        let compiled = plan(half);
-        let (whole, weights) = (compiled.metadata(), compiled.plan().weights());
-        let mut state = 1u64;
-        let mut random = move |n: usize| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 33) as usize % n
-        };
-        let (mut refused, mut ran) = (0, 0);
-        for _ in 0..5000 {
-            let mut metadata = aligned(whole);
-            for _ in 0..1 + random(3) {
-                let at = random(metadata.len());
-                metadata[at] =
-                    if random(2) == 0 { random(256) as u8 } else { metadata[at] ^ (1 << random(8)) };
-            }
-            match Plan::of(&metadata, weights) {
-                Ok(plan) if plan.arena_bytes() <= 1 << 20 => {
-                    // What lies around the arena must stay as it is.
-                    let size = plan.arena_bytes().next_multiple_of(ALIGNMENT);
-                    let mut memory = aligned(&vec![0xA5; size + 2 * 4096]);
-                    if let Ok(mut engine) = Engine::new(plan, &mut memory[4096..4096 + size]) {
-                        ran += usize::from(engine.run().is_ok());
-                    }
-                    let around = memory[..4096].iter().chain(&memory[4096 + size..]);
-                    assert!(around.copied().all(|byte| byte == 0xA5), "written outside of the arena");
-                }
-                _ => refused += 1,
-            }
-        }
-        assert!(refused > 1000 && ran > 100, "{refused} refused, {ran} ran: the test tests nothing");
-    }
-
-    #[test]
-    fn a_cut_plan_is_refused() {
-        let compiled = plan(false);
-        let whole = compiled.metadata();
-        assert!(Plan::of(&aligned(whole), compiled.plan().weights()).is_ok());
-        for len in (0..whole.len()).step_by(7) {
-            let cut = aligned(&whole[..len]);
-            assert_eq!(Plan::of(&cut, compiled.plan().weights()).err(), Some(PlanError::Malformed));
-        }
-        let less = compiled.plan().weights().len() / 2;
-        assert!(Plan::of(&aligned(whole), &compiled.plan().weights()[..less]).is_err());
-    }
 }

@@ -69,6 +69,9 @@ pub const VERSION: u32 = 3;
 /// Alignment of the arena, of the weights and of every buffer within, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: usize = 64;
 
+/// The most inputs, and the most outputs, of an operator that the host runs.
+pub const MAX_HOST_OPERANDS: usize = 32;
+
 /// Bytes at the beginning of a slot that say whether it holds anything. Behind them, a slot of times has the time inputs
 /// that it is for.
 pub(crate) const SLOT_HEAD: usize = ALIGNMENT;

@@ -165,6 +165,8 @@ fn inspect_describes_a_model() {
         "instructions",
         "arena",
         "arena_bytes",
+        "arena_least_bytes",
+        "stages",
         "weights_bytes",
         "host_operators",
         "import_ms",
@@ -186,14 +188,44 @@ fn inspect_describes_a_model() {
     assert!(report["parameters"].as_u64().expect("a number") > 100_000);
     assert!(report["operators"]["imported"]["Conv"].as_u64().expect("a number") > 5);
 
+    let stages: Vec<&str> =
+        report["stages"].as_array().expect("stages").iter().filter_map(|s| s["name"].as_str()).collect();
+    assert_eq!(stages, ["time", "condition", "time+condition", "state"]);
+    let counts = report["stages"].as_array().expect("stages").iter().map(|s| s["parameters"].as_u64());
+    // A few numbers that shapes were computed with are no stage's.
+    let sum: u64 = counts.map(|count| count.expect("a number")).sum();
+    assert!(sum.abs_diff(report["parameters"].as_u64().expect("a number")) < 500, "{sum}");
+
     let text = fewstep(&folder, "inspect digits");
-    for part in ["digits", "f32[1, 1, 28, 28]", "parameters", "FLOP an evaluation", "arena", "Conv"] {
+    for part in ["digits", "f32[1, 1, 28, 28]", "parameters", "FLOP an evaluation", "arena", "Conv", "time+c"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     let mlp = path("tests/networks/mlp/mlp.onnx");
     let report = json(&folder, &format!("inspect {} --shape x=3x6 --json", mlp.display()));
     assert_eq!(report["outputs"][0]["shape"], serde_json::json!([3, 6]));
     assert!(report["sampling"].is_null());
+}
+
+#[test]
+fn plan_files_are_described_too() {
+    let folder = folder();
+    fewstep(&folder, "compile digits -o d.fsp --target arm-fp16 --precision f32,f16");
+    let report = json(&folder, "inspect d.fsp --json");
+    let found: Vec<&String> = report.as_object().expect("an object").keys().collect();
+    assert_eq!(found, ["name", "origin", "path", "plans", "sampling"]);
+    let plans = report["plans"].as_array().expect("plans");
+    assert_eq!(plans.len(), 2);
+    for (plan, precision) in plans.iter().zip(["f32", "f16"]) {
+        assert_eq!((&plan["precision"], &plan["instruction_set"]), (&precision.into(), &"arm-fp16".into()));
+        assert_eq!(plan["runs_here"], cfg!(target_arch = "aarch64"));
+        assert_eq!(plan["inputs"][1]["role"], "time");
+        assert!(plan["arena_bytes"].as_u64() >= plan["arena_least_bytes"].as_u64());
+    }
+    let text = fewstep(&folder, "inspect d.fsp");
+    for part in ["arm-fp16, f16", "19 of 27 products", "made of", "parameters |"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

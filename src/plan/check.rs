@@ -175,10 +175,10 @@ fn elements(view: &View, access: Access, memory: usize) -> Sound {
     let dims = layout.dims[..layout.rank()].iter();
     let count = dims.copied().try_fold(1u64, |count, size| count.checked_mul(u64::from(size.max(1))));
     let count = count.filter(|&count| count <= MAX_ELEMENTS).ok_or("an operand has too many elements")?;
-    if access == Access::Read {
+    if access == Access::Read || layout.is_empty() {
         return Ok(());
     }
-    when(count <= memory.max(1) as u64 && distinct(layout), "a result is written to the same place twice")
+    when(count <= memory as u64 && distinct(layout), "a result is written to the same place twice")
 }
 
 /// Whether every element has a place of its own: by their strides, each dimension steps over all of those before it.

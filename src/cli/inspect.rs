@@ -68,7 +68,8 @@ impl Inspect {
         let source = models::find(&self.model)?;
         if let Some(file) = source.plan() {
             let report = FileReport::of(&source, file);
-            return Ok(if self.json { print_json(&report)? } else { print(&report.text())? });
+            let printed = if self.json { print_json(&report) } else { print(&report.text()) };
+            return Ok(printed?);
         }
         let begin = Instant::now();
         let model = source.read()?;

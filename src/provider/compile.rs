@@ -7,6 +7,7 @@ use crate::graph::Graph;
 use crate::kernels::{Isa, cpu};
 use crate::onnx::{Model, Shapes};
 use crate::plan::{CompiledPlan, Constants, Depth, Product, Ranges, Slots, lower};
+use std::boxed::Box;
 use std::vec::Vec;
 
 /// What a network is that is to run in half precision, and has yet to see values.
@@ -47,7 +48,7 @@ impl Network {
         let precision = settings.precision;
         let watching = || Calibration { precision, graph, ranges: Ranges::default(), peaks: Vec::new() };
         let calibration = half.then(watching);
-        let mut network = Network::of(Program::Compiled(plan), Slots::ONE, threads(settings)?)?;
+        let mut network = Network::of(Program::Compiled(Box::new(plan)), Slots::ONE, threads(settings)?)?;
         (network.calibration, network.unstaged) = (calibration, settings.unstaged);
         Ok(network)
     }
@@ -81,7 +82,7 @@ impl Network {
     pub fn halved(&mut self, depth: Depth) -> Result<Option<Network>, NetworkError> {
         let isa = self.plan().isa();
         let Some(plan) = self.halved_plan(isa, depth, Constants::default())? else { return Ok(None) };
-        let mut halved = Network::of(Program::Compiled(plan), self.slots, self.pool.clone())?;
+        let mut halved = Network::of(Program::Compiled(Box::new(plan)), self.slots, self.pool.clone())?;
         halved.unstaged = self.unstaged;
         let (inputs, present) = (self.plan().inputs().len(), self.condition);
         for condition in (0..self.slots.conditions).filter(|&c| c != present).chain([present]) {

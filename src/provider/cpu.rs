@@ -11,6 +11,8 @@ use crate::onnx::OnnxError;
 #[cfg(feature = "compile")]
 use crate::plan::{CompiledPlan, LowerError};
 use crate::plan::{Fact, OpenError, Plan, PlanFile, Port, Slots};
+#[cfg(feature = "compile")]
+use std::boxed::Box;
 use std::format;
 use std::string::String;
 use std::sync::Arc;
@@ -98,7 +100,7 @@ pub struct Network {
 #[derive(Debug)]
 pub(super) enum Program {
     #[cfg(feature = "compile")]
-    Compiled(CompiledPlan),
+    Compiled(Box<CompiledPlan>),
     File {
         file: PlanFile,
         index: usize,
@@ -318,7 +320,7 @@ impl Network {
         let mut engine = Engine::resume(self.program.plan(), &mut self.memory, self.slots)?;
         #[cfg(feature = "compile")]
         if let Program::Compiled(plan) = &self.program {
-            engine = engine.with_host(plan);
+            engine = engine.with_host(&**plan);
         }
         engine.select_condition(self.condition)?;
         Ok(match &self.pool {

@@ -115,6 +115,15 @@ impl Program {
             Program::File { file, index } => file.known_plan(*index),
         }
     }
+
+    /// The plan file, if it is one.
+    fn file(&self) -> Option<&PlanFile> {
+        match self {
+            #[cfg(feature = "compile")]
+            Program::Compiled(_) => None,
+            Program::File { file, .. } => Some(file),
+        }
+    }
 }
 
 /// The threads that settings ask for; `None` if it is the caller's alone.
@@ -196,7 +205,7 @@ impl Network {
     /// Finds how much of the weights may stay in memory.
     fn budget(&mut self) -> Result<(), NetworkError> {
         let Some(given) = self.max_memory else { return Ok(()) };
-        let Program::File { file, .. } = &self.program else { return Ok(()) };
+        let Some(file) = self.program.file() else { return Ok(()) };
         self.pager = Pager::new(file, &self.program.plan(), self.memory.len(), given)
             .map_err(|least| NetworkError::Budget { given, least })?;
         Ok(())

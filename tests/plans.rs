@@ -300,9 +300,8 @@ fn a_session_on_a_damaged_plan_errs_or_samples() {
             refused += 1;
             continue;
         };
-        let small = plan
-            .plans()
-            .all(|plan| plan.memory_bytes(Slots::ONE).is_some_and(|bytes| bytes < 64 << 20));
+        let small =
+            plan.plans().all(|plan| plan.memory_bytes(Slots::ONE).is_some_and(|bytes| bytes < 64 << 20));
         let Ok(mut session) = Session::builder().plan(&plan).threads(1).build() else {
             erred += 1;
             continue;

@@ -3,7 +3,7 @@
 
 use fewstep::engine::Engine;
 use fewstep::kernels::DType;
-use fewstep::plan::{ALIGNMENT, File, Plan, PlanError, Slots};
+use fewstep::plan::{ALIGNMENT, File, Plan, PlanError, Slots, Stage};
 use rkyv::util::AlignedVec;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -39,6 +39,16 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+
+    /// An index, as often as its weight says.
+    pub fn weighted(&mut self, weights: &[f64]) -> usize {
+        let mut left = (self.next() >> 11) as f64 / (1u64 << 53) as f64 * weights.iter().sum::<f64>();
+        let found = weights.iter().position(|weight| {
+            left -= weight;
+            left < 0.0
+        });
+        found.unwrap_or(0)
     }
 
     /// Below n, which is not 0.
@@ -216,12 +226,16 @@ fn run(metadata: &[u8], weights: &[u8], guard: usize) -> bool {
     let Some(size) = plan.memory_bytes(slots).filter(|&size| size <= MEMORY) else { return false };
     let mut memory = bytes(&vec![0xA5; size + 2 * guard]);
     let Ok(mut engine) = Engine::new(plan, &mut memory[guard..guard + size]) else { return false };
-    let mut random = Random(size as u64);
-    for _ in 0..2 {
-        write_inputs(&mut engine, &mut random);
-        // It may fail, of an instruction that only a host can run.
-        let _ = engine.run();
+    let mut random = Random(XxHash3_64::oneshot(metadata));
+    write_inputs(&mut engine, &mut random);
+    // It may fail, of an instruction that only a host can run.
+    let _ = engine.run();
+    if !plan.stage(Stage::StateCondition).is_empty() {
         let _ = engine.run_branch();
+    }
+    if random.below(4) == 0 {
+        write_inputs(&mut engine, &mut random);
+        let _ = engine.run();
     }
     read_outputs(&mut engine);
     let around = memory[..guard].iter().chain(&memory[guard + size..]);

@@ -33,6 +33,6 @@ fn damaged_plans_are_refused_or_stay_inside_of_their_memory() {
         tally.count(&file, 0);
         assert!(tally.slowest < SLOWEST, "seed {seed} of {}: {tally:?}", paths[at].display());
     }
-    println!("{tally:?}");
+    println!("{tally:#?}");
     assert!(tally.ran > 0 && tally.refused > 0, "{tally:?}: the test tests nothing");
 }

@@ -5,6 +5,7 @@ use fewstep::engine::Engine;
 use fewstep::kernels::DType;
 use fewstep::plan::{ALIGNMENT, File, Plan, PlanError, Slots, Stage};
 use rkyv::util::AlignedVec;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use twox_hash::XxHash3_64;
@@ -185,6 +186,8 @@ pub struct Tally {
     pub refused: usize,
     pub untried: usize,
     pub ran: usize,
+    /// How many were refused why.
+    pub reasons: BTreeMap<String, usize>,
     pub slowest: Duration,
 }
 
@@ -193,11 +196,26 @@ impl Tally {
     pub fn count(&mut self, file: &[u8], guard: usize) {
         let start = Instant::now();
         match outcome(file, guard) {
-            Outcome::Refused(_) => self.refused += 1,
+            Outcome::Refused(error) => {
+                self.refused += 1;
+                *self.reasons.entry(reason(error)).or_default() += 1;
+            }
             Outcome::Untried => self.untried += 1,
             Outcome::Ran => self.ran += 1,
         }
         self.slowest = self.slowest.max(start.elapsed());
+    }
+}
+
+/// What is wrong, but not where.
+fn reason(error: PlanError) -> String {
+    match error {
+        PlanError::Instruction { problem, .. } => format!("instruction: {problem}"),
+        PlanError::Port { problem, .. } => format!("port: {problem}"),
+        PlanError::Stages { problem } => format!("stages: {problem}"),
+        PlanError::Length { .. } => "length".into(),
+        PlanError::Version { .. } => "version".into(),
+        other => format!("{other:?}"),
     }
 }
 

@@ -21,7 +21,7 @@ cargo test --release --locked --test plans -- --ignored --exact write_seeds
 # The runtime alone: the compiler would take minutes to build. For the flag see tests/sanitize.sh.
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cdebug-assertions"
 built=$(cargo test --release --locked --no-default-features --features std --test corrupt --target "$host" \
-    --target-dir "${CARGO_TARGET_DIR:-target}/sanitize" --no-run --message-format=json |
+    --target-dir "${CARGO_TARGET_DIR:-target}/sanitize" --config profile.release.opt-level=1 --no-run --message-format=json |
     sed -n 's/.*"name":"corrupt".*"executable":"\([^"]*\)".*/\1/p')
 
 # A process for each CPU, as every file is tried by itself.

@@ -3,8 +3,9 @@
 
 use fewstep::engine::Engine;
 use fewstep::kernels::DType;
-use fewstep::plan::{ALIGNMENT, File, Plan, PlanError, Slots};
+use fewstep::plan::{ALIGNMENT, File, Plan, PlanError, Slots, Stage};
 use rkyv::util::AlignedVec;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use twox_hash::XxHash3_64;
@@ -39,6 +40,16 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+
+    /// An index, as often as its weight says.
+    pub fn weighted(&mut self, weights: &[f64]) -> usize {
+        let mut left = (self.next() >> 11) as f64 / (1u64 << 53) as f64 * weights.iter().sum::<f64>();
+        let found = weights.iter().position(|weight| {
+            left -= weight;
+            left < 0.0
+        });
+        found.unwrap_or(0)
     }
 
     /// Below n, which is not 0.
@@ -175,6 +186,8 @@ pub struct Tally {
     pub refused: usize,
     pub untried: usize,
     pub ran: usize,
+    /// How many were refused why.
+    pub reasons: BTreeMap<String, usize>,
     pub slowest: Duration,
 }
 
@@ -183,11 +196,26 @@ impl Tally {
     pub fn count(&mut self, file: &[u8], guard: usize) {
         let start = Instant::now();
         match outcome(file, guard) {
-            Outcome::Refused(_) => self.refused += 1,
+            Outcome::Refused(error) => {
+                self.refused += 1;
+                *self.reasons.entry(reason(error)).or_default() += 1;
+            }
             Outcome::Untried => self.untried += 1,
             Outcome::Ran => self.ran += 1,
         }
         self.slowest = self.slowest.max(start.elapsed());
+    }
+}
+
+/// What is wrong, but not where.
+fn reason(error: PlanError) -> String {
+    match error {
+        PlanError::Instruction { problem, .. } => format!("instruction: {problem}"),
+        PlanError::Port { problem, .. } => format!("port: {problem}"),
+        PlanError::Stages { problem } => format!("stages: {problem}"),
+        PlanError::Length { .. } => "length".into(),
+        PlanError::Version { .. } => "version".into(),
+        other => format!("{other:?}"),
     }
 }
 
@@ -216,12 +244,16 @@ fn run(metadata: &[u8], weights: &[u8], guard: usize) -> bool {
     let Some(size) = plan.memory_bytes(slots).filter(|&size| size <= MEMORY) else { return false };
     let mut memory = bytes(&vec![0xA5; size + 2 * guard]);
     let Ok(mut engine) = Engine::new(plan, &mut memory[guard..guard + size]) else { return false };
-    let mut random = Random(size as u64);
-    for _ in 0..2 {
-        write_inputs(&mut engine, &mut random);
-        // It may fail, of an instruction that only a host can run.
-        let _ = engine.run();
+    let mut random = Random(XxHash3_64::oneshot(metadata));
+    write_inputs(&mut engine, &mut random);
+    // It may fail, of an instruction that only a host can run.
+    let _ = engine.run();
+    if !plan.stage(Stage::StateCondition).is_empty() {
         let _ = engine.run_branch();
+    }
+    if random.below(4) == 0 {
+        write_inputs(&mut engine, &mut random);
+        let _ = engine.run();
     }
     read_outputs(&mut engine);
     let around = memory[..guard].iter().chain(&memory[guard + size..]);

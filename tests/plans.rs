@@ -6,7 +6,7 @@ mod program;
 mod seeds;
 
 use common::path;
-use corruption::{HEAD, Outcome, PLAN, Tally, WEIGHTS, bytes, damaged, outcome, seal, sections};
+use corruption::{HEAD, Outcome, PLAN, Section, Tally, WEIGHTS, bytes, damaged, outcome, seal, sections};
 use fewstep::kernels::{Isa, cpu};
 use fewstep::manifest::Request;
 use fewstep::plan::{ALIGNMENT, OpenError, Plan, PlanError, PlanFile, Slots, VERSION};
@@ -175,8 +175,8 @@ fn what_is_wrong_with_a_file_is_told() {
     for at in [12, 24, HEAD, HEAD + 8, HEAD + 31] {
         assert_eq!(refused(&change(at, false)), PlanError::Damaged { part: "table" }, "{at}");
     }
-    let told = |section: &&corruption::Section| section.kind != WEIGHTS && !section.contents.is_empty();
-    for section in sections(file).iter().filter(told) {
+    let checked = |section: &&Section| section.kind != WEIGHTS && !section.contents.is_empty();
+    for section in sections(file).iter().filter(checked) {
         for at in [section.contents.start, section.contents.end - 1] {
             assert_eq!(refused(&change(at, false)), PlanError::Damaged { part: "metadata" });
         }
@@ -331,29 +331,33 @@ fn a_killed_compile_leaves_the_old_file_or_the_new_one() {
     let file = folder.path().join("plan.fsp");
     // Two files that take turns, each of which a killed run may leave.
     let mut whole = Vec::new();
-    let mut longest = Duration::ZERO;
+    let mut times = Vec::new();
     for precision in ["f32", "f16"] {
-        let start = Instant::now();
-        assert!(compile(precision).wait().expect("an end").success());
-        longest = longest.max(start.elapsed());
+        let time = |_| {
+            let start = Instant::now();
+            assert!(compile(precision).wait().expect("an end").success());
+            start.elapsed()
+        };
+        times.extend((0..3).map(time).min());
         whole.push(std::fs::read(&file).expect("a file"));
     }
     std::fs::remove_file(&file).expect("the file");
-    let (mut absent, mut found, mut unfinished) = (0, [0, 0], 0);
-    for kill in 0..KILLS {
+    let (mut killed, mut absent, mut found) = (0, 0, [0, 0]);
+    for run in 0.. {
+        assert!(run < 5 * KILLS, "{killed} of {run} were killed: the test tests nothing");
+        if killed == KILLS {
+            break;
+        }
+        let which = run as usize % 2;
+        let mut process = compile(["f32", "f16"][which]);
         // A golden ratio's multiples: spread over the run, in no order.
-        let share = f64::from(kill) * 0.618_034 % 1.0;
-        let mut process = compile(["f32", "f16"][kill as usize % 2]);
-        std::thread::sleep(longest.mul_f64(1.1 * share));
+        std::thread::sleep(times[which].mul_f64(f64::from(run) * 0.618_034 % 1.0));
         process.kill().expect("a kill");
-        unfinished += usize::from(!process.wait().expect("an end").success());
+        killed += u32::from(!process.wait().expect("an end").success());
         match std::fs::read(&file) {
             Err(error) => {
-                assert_eq!(
-                    (error.kind(), found),
-                    (std::io::ErrorKind::NotFound, [0, 0]),
-                    "it was there before"
-                );
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                assert_eq!(found, [0, 0], "there was a file before");
                 absent += 1;
             }
             Ok(contents) => {
@@ -365,9 +369,8 @@ fn a_killed_compile_leaves_the_old_file_or_the_new_one() {
     }
     let left = left_behind(folder.path());
     println!(
-        "killed {unfinished} of {KILLS}: {absent} times no file, {found:?} whole ones; {left} temporary files"
+        "{killed} kills: {absent} times no file, {found:?} times one of the whole ones; {left} temporary files"
     );
-    assert!(unfinished > KILLS as usize / 4, "{unfinished} of {KILLS} were killed: the test tests nothing");
     assert!(found.iter().all(|&count| count > 0), "{found:?}: the test tests nothing");
 }
 

@@ -137,7 +137,7 @@ fn view(plan: &Plan, id: ViewId, access: Access) -> Result<View, &'static str> {
         Space::Weights => plan.weights().len(),
         Space::Slot(kept) => plan.slot_bytes(kept),
     };
-    elements(&view, access, end)?;
+    elements(layout, access)?;
     let size = view.dtype.size() as i128;
     if !view.offset.is_multiple_of(view.dtype.size() as u64) {
         return Err("an operand is misaligned");
@@ -168,17 +168,20 @@ const MAX_REACH: u64 = 1 << 30;
 /// how they were counted.
 const MARGIN: u64 = 4;
 
+/// The most elements that a result without any would have, were its empty dimensions 1.
+const MAX_EMPTY: u64 = 1 << 24;
+
 /// A bound on what an operand makes a kernel do; what is written names no element twice.
-fn elements(view: &View, access: Access, memory: usize) -> Sound {
-    let layout = &view.layout;
-    // Of an operand without elements too: products of some of its dimensions are computed.
+fn elements(layout: &Layout, access: Access) -> Sound {
+    // Of an operand without elements too: products of some of its dimensions are computed, and counted to.
     let dims = layout.dims[..layout.rank()].iter();
     let count = dims.copied().try_fold(1u64, |count, size| count.checked_mul(u64::from(size.max(1))));
     let count = count.filter(|&count| count <= MAX_ELEMENTS).ok_or("an operand has too many elements")?;
-    if access == Access::Read || layout.is_empty() {
-        return Ok(());
+    match (access, layout.is_empty()) {
+        (Access::Read, _) => Ok(()),
+        (Access::Write, true) => when(count <= MAX_EMPTY, "a result without elements is too large"),
+        (Access::Write, false) => when(distinct(layout), "a result is written to the same place twice"),
     }
-    when(count <= memory as u64 && distinct(layout), "a result is written to the same place twice")
 }
 
 /// Whether every element has a place of its own: by their strides, each dimension steps over all of those before it.

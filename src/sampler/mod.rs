@@ -66,7 +66,7 @@ mod policy;
 mod process;
 mod quantile;
 mod random;
-mod registry;
+pub mod registry;
 mod renoise;
 mod res;
 mod reverse;

@@ -1,13 +1,27 @@
 //! Every sampler there is: a row each.
+//!
+//! A program that names its sampler, such as [`MEANFLOW`], has that one in it; one that asks [`super::find`] has them all.
 
 use super::{
     Family, Sampler, adams, consistency, ddim, deis, dpm, euler, flow_map, heun, k_sde, lms, midpoint,
     next_state, perflow, policy, renoise, res, reverse, sa, singlestep, trajectory, unipc,
 };
 
-/// Every sampler there is, the default of a family before its others.
-pub const SAMPLERS: &[Sampler] = &[
-    Sampler {
+/// Makes each row a constant, and a list of all.
+macro_rules! samplers {
+    ($($constant:ident { $($field:ident: $value:expr,)* })*) => {
+        $(
+            /// What [`super::find`] finds by this name in small letters, with hyphens.
+            pub const $constant: Sampler = Sampler { $($field: $value,)* ..PLAIN };
+        )*
+
+        /// Every sampler there is, the default of a family before its others.
+        pub const SAMPLERS: &[Sampler] = &[$($constant),*];
+    };
+}
+
+samplers! {
+    CONSISTENCY {
         name: "consistency",
         aliases: &["cm", "multistep-consistency"],
         families: &[Family::Consistency],
@@ -15,9 +29,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Song et al. 2023, Consistency Models, arXiv 2303.01469, algorithm 1",
         reference: "openai/consistency_models cm/karras_diffusion.py stochastic_iterative_sampler",
         rows: consistency::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    LCM {
         name: "lcm",
         aliases: &["latent-consistency"],
         families: &[Family::Consistency],
@@ -26,9 +39,8 @@ pub const SAMPLERS: &[Sampler] = &[
         reference: "diffusers LCMScheduler",
         from_pure_noise: true,
         rows: renoise::latent_consistency_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    TCD {
         name: "tcd",
         aliases: &["trajectory-consistency"],
         families: &[Family::Consistency],
@@ -38,9 +50,8 @@ pub const SAMPLERS: &[Sampler] = &[
         reference: "diffusers TCDScheduler",
         from_pure_noise: true,
         rows: trajectory::tcd_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    SCM {
         name: "scm",
         aliases: &["trigflow", "sana-sprint"],
         families: &[Family::Consistency],
@@ -48,18 +59,16 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu and Song 2024, Simplifying Continuous-Time Consistency Models, arXiv 2410.11081",
         reference: "diffusers SCMScheduler and SanaSprintPipeline",
         rows: renoise::angles_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    MEANFLOW {
         name: "meanflow",
         aliases: &["flow-map", "anyflow", "lsd"],
         families: &[Family::FlowMap],
         paper: "Geng et al. 2025, Mean Flows for One-step Generative Modeling, arXiv 2505.13447, algorithm 2",
         reference: "diffusers FlowMapEulerDiscreteScheduler; Gsunshine/meanflow; Lyy-iiis/imeanflow; pocket-tts lsd_decode",
         rows: flow_map::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    MEANFLOW_SDE {
         name: "meanflow-sde",
         aliases: &["flow-map-sde"],
         families: &[Family::FlowMap],
@@ -67,9 +76,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Song et al. 2023, Consistency Models, arXiv 2303.01469, algorithm 1, on a flow map's s = 0 anchor",
         reference: "NVlabs/FastGen MeanFlow, student_sample_type sde",
         rows: flow_map::stochastic_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    CTM {
         name: "ctm",
         aliases: &["gamma-sampling"],
         families: &[Family::FlowMap],
@@ -77,9 +85,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Kim et al. 2023, Consistency Trajectory Models, arXiv 2310.02279, algorithm 3",
         reference: "sony/ctm code/cm/sample_util.py",
         rows: trajectory::ctm_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    CTM_CHAIN {
         name: "ctm-chain",
         aliases: &["consistency-policy"],
         families: &[Family::FlowMap],
@@ -87,18 +94,16 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Prasad et al. 2024, Consistency Policy, arXiv 2405.07503",
         reference: "Aaditya-Prasad/consistency-policy student/ctm_policy.py conditional_sample",
         rows: trajectory::chain_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    IMM {
         name: "imm",
         aliases: &["inductive-moment-matching"],
         families: &[Family::FlowMap],
         paper: "Zhou et al. 2025, Inductive Moment Matching, arXiv 2503.07565, algorithm 2",
         reference: "lumalabs/imm training/preconds.py, generate_images.py pushforward_generator_fn",
         rows: trajectory::imm_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    IMM_RESTART {
         name: "imm-restart",
         aliases: &["inductive-moment-matching-restart"],
         families: &[Family::FlowMap],
@@ -106,18 +111,16 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Zhou et al. 2025, Inductive Moment Matching, arXiv 2503.07565, restart sampling",
         reference: "lumalabs/imm generate_images.py restart_generator_fn",
         rows: trajectory::imm_restart_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    SHORTCUT {
         name: "shortcut",
         aliases: &["shortcut-model"],
         families: &[Family::FlowMap],
         paper: "Frans et al. 2024, One Step Diffusion via Shortcut Models, arXiv 2410.12557, algorithm 2",
         reference: "kvfrans/shortcut-models helper_inference.py",
         rows: flow_map::shortcut_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    EULER {
         name: "euler",
         aliases: &["flow-euler", "instaflow", "pcm-deterministic"],
         families: &[Family::RectifiedFlow, Family::Diffusion, Family::FlowMap],
@@ -125,36 +128,32 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Liu et al. 2022, Flow Straight and Fast, arXiv 2209.03003",
         reference: "black-forest-labs/flux sampling.py denoise; diffusers FlowMatchEuler-, Euler- and EDMEulerScheduler; k-diffusion sample_euler; G-U-N/Phased-Consistency-Model pcm_fm_deterministic_scheduler.py",
         rows: euler::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    PERFLOW {
         name: "perflow",
         aliases: &["piecewise-rectified-flow"],
         families: &[Family::RectifiedFlow],
         paper: "Yan et al. 2024, PeRFlow: Piecewise Rectified Flow, arXiv 2405.07510, algorithm 2",
         reference: "magic-research/piecewise-rectified-flow src/scheduler_perflow.py, ddim_eps",
         rows: perflow::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    PI_FLOW {
         name: "pi-flow",
         aliases: &["piflow"],
         families: &[Family::RectifiedFlow],
         paper: "Chen et al. 2025, pi-Flow: Policy-Based Few-Step Generation, arXiv 2510.14974",
         reference: "diffusers PiflowScheduler",
         rows: policy::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    NEXT_STATE {
         name: "next-state",
         aliases: &["supertonic"],
         families: &[Family::RectifiedFlow],
         paper: "Kim et al. 2025, SupertonicTTS, arXiv 2503.23108",
         reference: "supertone-inc/supertonic py/helper.py",
         rows: next_state::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    RENOISE {
         name: "renoise",
         aliases: &["dmd2", "pcm-stochastic", "ect"],
         families: &[Family::Consistency, Family::RectifiedFlow, Family::FlowMap],
@@ -163,9 +162,8 @@ pub const SAMPLERS: &[Sampler] = &[
         reference: "tianweiy/DMD2; G-U-N/Phased-Consistency-Model pcm_fm_stochastic_scheduler.py; locuslab/ect ct_eval.py",
         from_pure_noise: true,
         rows: renoise::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    HEUN {
         name: "heun",
         aliases: &["edm"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -175,9 +173,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Karras et al. 2022, Elucidating the Design Space, arXiv 2206.00364, algorithms 1 and 2",
         reference: "NVlabs/edm generate.py; k-diffusion sample_heun; diffusers HeunDiscreteScheduler, FlowMatchHeunDiscreteScheduler",
         rows: heun::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPM_2 {
         name: "dpm-2",
         aliases: &["dpm2", "kdpm2"],
         families: &[Family::Diffusion],
@@ -187,9 +184,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Karras et al. 2022, arXiv 2206.00364, algorithm 2, with Lu et al. 2022, DPM-Solver, arXiv 2206.00927",
         reference: "diffusers KDPM2DiscreteScheduler; k-diffusion sample_dpm_2",
         rows: midpoint::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    LMS {
         name: "lms",
         aliases: &["linear-multistep"],
         families: &[Family::Diffusion],
@@ -198,9 +194,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Adams and Bashforth's method for the ODE of Karras et al. 2022, arXiv 2206.00364",
         reference: "diffusers LMSDiscreteScheduler; k-diffusion sample_lms",
         rows: lms::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    IPNDM {
         name: "ipndm",
         aliases: &["improved-pndm"],
         families: &[Family::Diffusion],
@@ -209,18 +204,16 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Zhang and Chen 2022, Diffusion Exponential Integrator Sampler, arXiv 2204.13902, iPNDM",
         reference: "diffusers IPNDMScheduler; zju-pi/diff-sampler solvers.py ipndm_sampler",
         rows: adams::improved_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    PLMS {
         name: "plms",
         aliases: &["pndm"],
         families: &[Family::Diffusion],
         paper: "Liu et al. 2022, Pseudo Numerical Methods for Diffusion Models on Manifolds, arXiv 2202.09778",
         reference: "diffusers PNDMScheduler, skip_prk_steps",
         rows: adams::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPMPP_2M {
         name: "dpmpp-2m",
         aliases: &["dpm-solver++"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -229,9 +222,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 2",
         reference: "diffusers DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler",
         rows: dpm::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPMPP_2M_HEUN {
         name: "dpmpp-2m-heun",
         aliases: &["dpm-solver++-heun"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -240,9 +232,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 2, its integral exact",
         reference: "diffusers DPMSolverMultistepScheduler, solver_type heun",
         rows: dpm::heun_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPMPP_2M_SDE {
         name: "dpmpp-2m-sde",
         aliases: &["dpm-solver++-sde"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -252,9 +243,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, appendix D",
         reference: "diffusers DPMSolverMultistepScheduler, sde-dpmsolver++; CosineDPMSolverMultistepScheduler",
         rows: dpm::sde_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPMPP_2M_SDE_HEUN {
         name: "dpmpp-2m-sde-heun",
         aliases: &["dpm-solver++-sde-heun"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -264,9 +254,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, appendix D, its integral exact",
         reference: "diffusers DPMSolverMultistepScheduler, sde-dpmsolver++, solver_type heun",
         rows: dpm::sde_heun_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPM_SOLVER {
         name: "dpm-solver",
         aliases: &["dpmsolver"],
         families: &[Family::Diffusion],
@@ -275,9 +264,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver, arXiv 2206.00927",
         reference: "diffusers DPMSolverMultistepScheduler, dpmsolver",
         rows: dpm::noise_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPM_SOLVER_HEUN {
         name: "dpm-solver-heun",
         aliases: &["dpmsolver-heun"],
         families: &[Family::Diffusion],
@@ -286,9 +274,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver, arXiv 2206.00927, its integral exact",
         reference: "diffusers DPMSolverMultistepScheduler, dpmsolver, solver_type heun",
         rows: dpm::noise_heun_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPM_SOLVER_SDE {
         name: "dpm-solver-sde",
         aliases: &["sde-dpmsolver"],
         families: &[Family::Diffusion],
@@ -298,9 +285,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, appendix D, for the noise",
         reference: "diffusers DPMSolverMultistepScheduler, sde-dpmsolver",
         rows: dpm::noise_sde_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPMPP_2S {
         name: "dpmpp-2s",
         aliases: &["dpm-solver++-singlestep"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -309,9 +295,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 1",
         reference: "diffusers DPMSolverSinglestepScheduler",
         rows: singlestep::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPM_SOLVER_2S {
         name: "dpm-solver-2s",
         aliases: &["dpm-solver-singlestep"],
         families: &[Family::Diffusion],
@@ -320,9 +305,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver, arXiv 2206.00927, algorithms 1 and 2",
         reference: "diffusers DPMSolverSinglestepScheduler, dpmsolver",
         rows: singlestep::noise_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    UNIPC {
         name: "unipc",
         aliases: &["unipc-bh2"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -331,9 +315,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Zhao et al. 2023, UniPC, arXiv 2302.04867, algorithms 1 and 2",
         reference: "diffusers UniPCMultistepScheduler, bh2",
         rows: unipc::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    UNIPC_BH1 {
         name: "unipc-bh1",
         aliases: &["uni-pc"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -342,9 +325,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Zhao et al. 2023, UniPC, arXiv 2302.04867, algorithms 1 and 2",
         reference: "diffusers UniPCMultistepScheduler, bh1",
         rows: unipc::plain_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    UNIPC_NOISE {
         name: "unipc-noise",
         aliases: &["unipc-epsilon"],
         families: &[Family::Diffusion],
@@ -353,9 +335,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Zhao et al. 2023, UniPC, arXiv 2302.04867, algorithms 1 and 2",
         reference: "diffusers UniPCMultistepScheduler, bh2, predict_x0 false",
         rows: unipc::noise_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DEIS {
         name: "deis",
         aliases: &["deis-logrho"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -364,9 +345,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Zhang and Chen 2022, Diffusion Exponential Integrator Sampler, arXiv 2204.13902",
         reference: "diffusers DEISMultistepScheduler",
         rows: deis::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    SA_SOLVER {
         name: "sa-solver",
         aliases: &["sa"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -377,9 +357,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Xue et al. 2023, SA-Solver, arXiv 2309.05019, algorithm 1",
         reference: "diffusers SASolverScheduler",
         rows: sa::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    RES_2M {
         name: "res-2m",
         aliases: &["res-multistep"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -388,9 +367,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Zhang et al. 2023, Improved Order Analysis of Exponential Integrator, arXiv 2308.02157",
         reference: "ComfyUI comfy/k_diffusion/sampling.py res_multistep",
         rows: res::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DDIM {
         name: "ddim",
         aliases: &["hyper-sd"],
         families: &[Family::Diffusion],
@@ -399,9 +377,8 @@ pub const SAMPLERS: &[Sampler] = &[
         reference: "diffusers DDIMScheduler",
         from_pure_noise: true,
         rows: ddim::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DDIM_INVERSE {
         name: "ddim-inverse",
         aliases: &["ddim-inversion"],
         families: &[Family::Diffusion],
@@ -409,9 +386,8 @@ pub const SAMPLERS: &[Sampler] = &[
         reference: "diffusers DDIMInverseScheduler",
         from_pure_noise: true,
         rows: ddim::inverse_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DDPM {
         name: "ddpm",
         aliases: &["ancestral"],
         families: &[Family::Diffusion],
@@ -421,9 +397,8 @@ pub const SAMPLERS: &[Sampler] = &[
         reference: "diffusers DDPMScheduler, fixed_small and fixed_small_log",
         from_pure_noise: true,
         rows: ddim::ancestral_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DDPM_LARGE {
         name: "ddpm-large",
         aliases: &["ddpm-fixed-large"],
         families: &[Family::Diffusion],
@@ -433,9 +408,8 @@ pub const SAMPLERS: &[Sampler] = &[
         reference: "diffusers DDPMScheduler, fixed_large",
         from_pure_noise: true,
         rows: ddim::large_ancestral_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    EULER_ANCESTRAL {
         name: "euler-ancestral",
         aliases: &["euler-a", "turbo"],
         families: &[Family::Diffusion, Family::RectifiedFlow],
@@ -444,9 +418,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Karras et al. 2022, Elucidating the Design Space, arXiv 2206.00364, and Song et al. 2020, arXiv 2011.13456",
         reference: "diffusers EulerAncestralDiscreteScheduler; k-diffusion sample_euler_ancestral; diffusers LTXEulerAncestralRFScheduler",
         rows: euler::ancestral_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    REVERSE_DIFFUSION {
         name: "reverse-diffusion",
         aliases: &["sgmse"],
         families: &[Family::Diffusion],
@@ -454,9 +427,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Richter et al. 2022, Speech Enhancement and Dereverberation with Diffusion-based Generative Models, arXiv 2208.05830",
         reference: "sp-uhh/sgmse sampling/predictors.py ReverseDiffusionPredictor",
         rows: reverse::table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    PREDICTOR_CORRECTOR {
         name: "predictor-corrector",
         aliases: &["sgmse-pc"],
         families: &[Family::Diffusion],
@@ -466,9 +438,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Song et al. 2020, arXiv 2011.13456, predictor-corrector sampling, as in Richter et al. 2022, arXiv 2208.05830",
         reference: "sp-uhh/sgmse sampling/__init__.py get_pc_sampler, with ReverseDiffusionPredictor and AnnealedLangevinDynamics",
         rows: reverse::corrected_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPM_2_ANCESTRAL {
         name: "dpm-2-ancestral",
         aliases: &["dpm2-a", "kdpm2-ancestral"],
         families: &[Family::Diffusion],
@@ -478,9 +449,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver, arXiv 2206.00927, with noise as in Song et al. 2020, arXiv 2011.13456",
         reference: "diffusers KDPM2AncestralDiscreteScheduler; k-diffusion sample_dpm_2_ancestral",
         rows: midpoint::ancestral_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPMPP_2S_ANCESTRAL {
         name: "dpmpp-2s-ancestral",
         aliases: &["dpmpp-2s-a"],
         families: &[Family::Diffusion],
@@ -490,9 +460,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 1, with noise as in Song et al. 2020, arXiv 2011.13456",
         reference: "k-diffusion sample_dpmpp_2s_ancestral",
         rows: midpoint::ancestral_2s_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPMPP_SDE {
         name: "dpmpp-sde",
         aliases: &["dpm-solver++-sde-singlestep"],
         families: &[Family::Diffusion],
@@ -502,9 +471,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, algorithm 1, for the reverse SDE",
         reference: "k-diffusion sample_dpmpp_sde; diffusers DPMSolverSDEScheduler",
         rows: midpoint::sde_table,
-        ..PLAIN
-    },
-    Sampler {
+    }
+    DPMPP_3M_SDE {
         name: "dpmpp-3m-sde",
         aliases: &["dpm-solver++-3m-sde"],
         families: &[Family::Diffusion],
@@ -515,9 +483,8 @@ pub const SAMPLERS: &[Sampler] = &[
         paper: "Lu et al. 2022, DPM-Solver++, arXiv 2211.01095, appendix D, of order three",
         reference: "k-diffusion sample_dpmpp_3m_sde, sample_dpmpp_2m_sde",
         rows: k_sde::table,
-        ..PLAIN
-    },
-];
+    }
+}
 
 /// What most samplers are: one deterministic evaluation a step with nothing to choose.
 const PLAIN: Sampler = Sampler {

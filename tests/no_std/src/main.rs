@@ -11,6 +11,7 @@ use fewstep::engine::{Engine, EngineError};
 use fewstep::plan::{Plan, PlanError};
 use fewstep::sampler::{
     self, Grid, Noise, Options, Parameterisation, Philox, Prediction, Process, Table, Time,
+    registry::MEANFLOW,
 };
 
 /// Values of a sample.
@@ -65,7 +66,7 @@ fn run(
     x: &mut [f32; LEN],
     mut network: impl FnMut(&sampler::Row, &[f32; LEN], &mut [f32; LEN]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let table: Table = sampler::find("meanflow")?.table(&DIGITS, &Grid::steps(2), &Options::default())?;
+    let table: Table = MEANFLOW.table(&DIGITS, &Grid::steps(2), &Options::default())?;
     let (mut f, mut z) = ([0.0; LEN], [0.0; LEN]);
     let mut noise = Philox::new(42, 0);
     noise.fill_normal(x);
@@ -121,13 +122,7 @@ extern "C" fn main() -> i32 {
     let (torn, mut memory, mut out) = (black_box([0xA5u8; 64]), [0u8; 64], [0.0; LEN]);
     // SAFETY: pointers and lengths are those of the arrays above.
     let refused = unsafe {
-        fewstep_sample(
-            torn.as_ptr(),
-            black_box(torn.len()),
-            memory.as_mut_ptr(),
-            memory.len(),
-            &mut out,
-        )
+        fewstep_sample(torn.as_ptr(), black_box(torn.len()), memory.as_mut_ptr(), memory.len(), &mut out)
     };
     i32::from(refused != 1)
 }

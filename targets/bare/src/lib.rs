@@ -21,8 +21,8 @@ use core::panic::PanicInfo;
 macro_rules! plan {
     ($model:literal) => {
         #[unsafe(link_section = ".plan")]
-        static PLAN: $crate::Aligned<{ include_bytes!($crate::plan!(@file $model)).len() }> =
-            $crate::Aligned(*include_bytes!($crate::plan!(@file $model)));
+static PLAN: $crate::Aligned<{ include_bytes!($crate::plan!(@file $model)).len() }> =
+    $crate::Aligned(*include_bytes!($crate::plan!(@file $model)));
     };
     (@file $model:literal) => {
         concat!(env!("FEWSTEP_PLANS"), "/", $model, ".fsp")

@@ -2,7 +2,9 @@
 
 use super::{Engine, EngineError, MAX_HOST_OPERANDS};
 use crate::kernels::*;
-use crate::plan::{Geometry, Instruction, Matrix, Panels, Scales, Span, ViewId};
+#[cfg(feature = "f16")]
+use crate::plan::Scales;
+use crate::plan::{Geometry, Instruction, Matrix, Panels, Span, ViewId};
 
 type Steps = heapless::Vec<MapStep, MAX_MAP_STEPS>;
 type Operands<const N: usize> = heapless::Vec<Operand, N>;
@@ -166,6 +168,10 @@ impl Engine<'_> {
         let elements = self.plan.weights().as_ptr().wrapping_add(panels.offset as usize);
         Some(match panels.scales {
             None => Right::F32(elements.cast::<f32>().cast_mut()),
+            // `Engine::new` has refused the plan.
+            #[cfg(not(feature = "f16"))]
+            Some(_) => return None,
+            #[cfg(feature = "f16")]
             Some(Scales { input, output, stretch }) => Right::F16 {
                 b: elements.cast(),
                 scale: self.optional(input)?,
@@ -184,6 +190,7 @@ impl Engine<'_> {
                 // SAFETY: see `tasks`.
                 self.tasks(count, |task| unsafe { (self.kernels.gemm)(args.get(), task) })
             }
+            #[cfg(feature = "f16")]
             Right::F16 { b, scale, unscale, stretch } => {
                 let args = Shared(HalfArgs { gemm, b, scale, unscale, stretch });
                 let count = self.kernels.half.gemm_tasks(&args.0);
@@ -202,6 +209,7 @@ impl Engine<'_> {
                 // SAFETY: see `tasks`.
                 self.tasks(count, |task| unsafe { (self.kernels.winograd)(args.get(), task) })
             }
+            #[cfg(feature = "f16")]
             Right::F16 { b, scale, unscale, stretch } => {
                 let args =
                     Shared(WinogradArgs { product: HalfArgs { gemm, b, scale, unscale, stretch }, scratch });
@@ -446,7 +454,13 @@ impl Engine<'_> {
 #[derive(Clone, Copy)]
 enum Right {
     F32(*mut f32),
-    F16 { b: *const F16, scale: *const f32, unscale: *const f32, stretch: usize },
+    #[cfg(feature = "f16")]
+    F16 {
+        b: *const F16,
+        scale: *const f32,
+        unscale: *const f32,
+        stretch: usize,
+    },
 }
 
 /// Arguments that tasks on several threads read.

@@ -42,8 +42,10 @@ pub enum EngineError {
     MemoryTooSmall { needed: usize, found: usize },
     #[error("the engine's memory does not begin at a multiple of {ALIGNMENT} bytes")]
     MemoryMisaligned,
-    #[error("the plan is made for {isa}, which this CPU lacks (needs {})", Features(*isa))]
+    #[error("the plan is made for {isa}, which this CPU or this program lacks{}", Features(*isa))]
     Unsupported { isa: crate::kernels::Isa },
+    #[error("the plan has weights in half precision, and this program is built without the feature f16")]
+    NoHalf,
     #[error(
         "the plan's weights are packed otherwise than this program's kernels want; compile the model again"
     )]
@@ -64,14 +66,15 @@ pub enum EngineError {
     Damaged { instruction: usize },
 }
 
+/// What an instruction set needs, if anything.
 struct Features(crate::kernels::Isa);
 
 impl core::fmt::Display for Features {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         for (i, feature) in self.0.features().iter().enumerate() {
-            write!(f, "{}{feature}", if i == 0 { "" } else { ", " })?;
+            write!(f, "{}{feature}", if i == 0 { " (needs " } else { ", " })?;
         }
-        Ok(())
+        if self.0.features().is_empty() { Ok(()) } else { f.write_str(")") }
     }
 }
 
@@ -122,6 +125,9 @@ impl<'a> Engine<'a> {
             return Err(EngineError::MemoryMisaligned);
         }
         let kernels = cpu::find(plan.isa()).ok_or(EngineError::Unsupported { isa: plan.isa() })?;
+        if plan.halves() > 0 && cfg!(not(feature = "f16")) {
+            return Err(EngineError::NoHalf);
+        }
         if Packing::of(kernels) != plan.packing() {
             return Err(EngineError::Packing);
         }

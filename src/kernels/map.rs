@@ -1,4 +1,6 @@
 //! Element-wise programs: an interpreter that runs each step over a chunk of elements that stays in L1.
+//!
+//! Steps take whole vectors: what a row leaves over is padded in registers, once for the program and not in each step.
 
 use super::args::{IMMEDIATE, MAX_REGISTERS, MapArgs, MapCode, MapStep, Operand};
 use super::math;
@@ -64,10 +66,18 @@ pub(super) unsafe fn run<V: Simd>(args: &MapArgs, task: usize) {
     let mut index = Index::new(&args.output.layout, first);
     for row in (0..rows).step_by(row_step) {
         let rows = row_step.min(rows - row);
-        for start in (0..columns).step_by(CHUNK) {
-            let part = Part { rows, column: column + start, columns: CHUNK.min(columns - start) };
+        let mut start = 0;
+        while start < columns {
+            let left = columns - start;
+            let whole = CHUNK.min(left - left % V::LANES);
+            let part = Part {
+                rows,
+                column: column + start,
+                columns: if rows > 1 || whole == 0 { left } else { whole },
+            };
             // SAFETY: the part lies within the output, hence within every input.
             unsafe { chunk::<V>(args, &index, &part, scratch) };
+            start += part.columns;
         }
         for _ in 0..rows {
             index.next(&args.output.layout);
@@ -80,6 +90,18 @@ struct Part {
     rows: usize,
     column: usize,
     columns: usize,
+}
+
+impl Part {
+    /// Elements that steps compute: whole vectors, some of whose lanes may be nobody's.
+    fn padded<V: Simd>(&self) -> usize {
+        (self.rows * self.columns).next_multiple_of(V::LANES)
+    }
+
+    /// Whether its memory may be read and written in place, if contiguous.
+    fn is_whole<V: Simd>(&self) -> bool {
+        self.rows == 1 && self.columns.is_multiple_of(V::LANES)
+    }
 }
 
 /// The position of a row: an index for every dimension but the last.
@@ -126,26 +148,26 @@ pub(super) fn inner_stride(layout: &Layout) -> isize {
 
 #[inline(always)]
 unsafe fn chunk<V: Simd>(args: &MapArgs, index: &Index, part: &Part, scratch: *mut [f32; CHUNK]) {
-    let len = part.rows * part.columns;
+    let (len, whole) = (part.padded::<V>(), part.is_whole::<V>());
     let mut sources = [Source { ptr: core::ptr::null(), advance: 1 }; MAX_REGISTERS];
     let count = args.inputs.len().min(MAX_REGISTERS - 1);
     let Some(last) = args.steps.len().checked_sub(1) else { return };
     // SAFETY: the caller's contract: the part lies within every operand; registers are below MAX_REGISTERS.
     unsafe {
         for (r, input) in args.inputs[..count].iter().enumerate() {
-            sources[r] = fetch(input, index, part, &args.output.layout, scratch.add(r).cast());
+            sources[r] = fetch::<V>(input, index, part, &args.output.layout, scratch.add(r).cast());
         }
         for (i, s) in args.steps.iter().enumerate() {
             let dst = (s.dst as usize).min(MAX_REGISTERS - 1);
             let mut out = scratch.add(dst).cast::<f32>();
-            if i == last && part.rows == 1 {
+            if i == last && whole {
                 out = in_place(&args.output, index, part).map_or(out, |p| p.cast_mut());
             }
             step::<V>(s, &sources, out, len);
             sources[dst] = Source { ptr: out, advance: 1 };
         }
         let result = sources[(args.steps[last].dst as usize).min(MAX_REGISTERS - 1)].ptr;
-        if part.rows > 1 || in_place(&args.output, index, part).is_none() {
+        if !whole || in_place(&args.output, index, part).is_none() {
             scatter(&args.output, *index, part, result);
         }
     }
@@ -165,7 +187,13 @@ unsafe fn in_place(operand: &Operand, index: &Index, part: &Part) -> Option<*con
 
 /// Makes an input readable for the steps: in place, as one splatted value, or gathered into its register.
 #[inline(always)]
-unsafe fn fetch(input: &Operand, index: &Index, part: &Part, output: &Layout, register: *mut f32) -> Source {
+unsafe fn fetch<V: Simd>(
+    input: &Operand,
+    index: &Index,
+    part: &Part,
+    output: &Layout,
+    register: *mut f32,
+) -> Source {
     // SAFETY: the caller's contract: the part lies within the operand, and a register holds a chunk.
     unsafe {
         if part.rows == 1 {
@@ -176,10 +204,13 @@ unsafe fn fetch(input: &Operand, index: &Index, part: &Part, output: &Layout, re
                     .fill(MaybeUninit::new(value));
                 return Source { ptr: register, advance: 0 };
             }
-            if let Some(ptr) = in_place(input, index, part) {
+            if part.is_whole::<V>()
+                && let Some(ptr) = in_place(input, index, part)
+            {
                 return Source { ptr, advance: 1 };
             }
         }
+        V::splat(0.0).store(register.add(part.padded::<V>() - V::LANES));
         gather(input, *index, part, output, register);
     }
     Source { ptr: register, advance: 1 }
@@ -252,7 +283,7 @@ unsafe fn load(operand: &Operand, offset: isize) -> f32 {
     }
 }
 
-/// One step over a chunk. `out` may be an operand's memory.
+/// One step over a chunk of whole vectors. `out` may be an operand's memory.
 #[inline(always)]
 unsafe fn step<V: Simd>(s: &MapStep, sources: &[Source; MAX_REGISTERS], out: *mut f32, len: usize) {
     let immediate = [s.immediate; MAX_LANES];
@@ -267,8 +298,8 @@ unsafe fn step<V: Simd>(s: &MapStep, sources: &[Source; MAX_REGISTERS], out: *mu
             while i < len {
                 // SAFETY: the sources and `out` hold `len` elements, or splatted ones MAX_LANES.
                 unsafe {
-                    $(let $x = V::load_upto($x.ptr.add(i * $x.advance), len - i);)+
-                    $value.store_upto(out.add(i), len - i);
+                    $(let $x = V::load($x.ptr.add(i * $x.advance));)+
+                    $value.store(out.add(i));
                 }
                 i += V::LANES;
             }
@@ -290,19 +321,7 @@ unsafe fn step<V: Simd>(s: &MapStep, sources: &[Source; MAX_REGISTERS], out: *mu
         MapCode::Sqrt => each!(|a| a.sqrt()),
         MapCode::Reciprocal => each!(|a| a.like(1.0).div(a)),
         MapCode::Exp => each!(|a| math::exp(a)),
-        MapCode::Log => each!(|a| a.lanes(libm::logf)),
-        MapCode::Sin => each!(|a| a.lanes(libm::sinf)),
-        MapCode::Cos => each!(|a| a.lanes(libm::cosf)),
-        MapCode::Tan => each!(|a| a.lanes(libm::tanf)),
-        MapCode::Asin => each!(|a| a.lanes(libm::asinf)),
-        MapCode::Acos => each!(|a| a.lanes(libm::acosf)),
-        MapCode::Atan => each!(|a| a.lanes(libm::atanf)),
-        MapCode::Sinh => each!(|a| a.lanes(libm::sinhf)),
-        MapCode::Cosh => each!(|a| a.lanes(libm::coshf)),
         MapCode::Tanh => each!(|a| math::tanh(a)),
-        MapCode::Asinh => each!(|a| a.lanes(libm::asinhf)),
-        MapCode::Acosh => each!(|a| a.lanes(acosh)),
-        MapCode::Atanh => each!(|a| a.lanes(libm::atanhf)),
         MapCode::Erf => each!(|a| math::erf(a)),
         MapCode::Relu => each!(|a| math::relu(a)),
         MapCode::Sigmoid => each!(|a| math::sigmoid(a)),
@@ -322,9 +341,6 @@ unsafe fn step<V: Simd>(s: &MapStep, sources: &[Source; MAX_REGISTERS], out: *mu
         MapCode::Max => each!(|a, b| a.max_nan(b)),
         MapCode::Pow if exponent == 2.0 => each!(|a| a.mul(a)),
         MapCode::Pow if exponent == 3.0 => each!(|a| a.mul(a).mul(a)),
-        MapCode::Pow => each!(|a, b| a.lanes2(b, libm::powf)),
-        MapCode::Mod => each!(|a, b| a.lanes2(b, floor_mod)),
-        MapCode::Fmod => each!(|a, b| a.lanes2(b, libm::fmodf)),
         MapCode::And => each!(|a, b| boolean(a).mul(boolean(b))),
         MapCode::Or => each!(|a, b| boolean(a).max(boolean(b))),
         MapCode::Xor => each!(|a, b| boolean(a).sub(boolean(b)).abs()),
@@ -335,6 +351,52 @@ unsafe fn step<V: Simd>(s: &MapStep, sources: &[Source; MAX_REGISTERS], out: *mu
         MapCode::GreaterEqual => each!(|a, b| truth(b.le(a), a)),
         MapCode::Where => each!(|a, b, c| V::select(a.eq(a.like(0.0)), c, b)),
         MapCode::MulAdd => each!(|a, b, c| a.mul_add(b, c)),
+        MapCode::Pow | MapCode::Mod | MapCode::Fmod => {
+            let f = scalar_of_two(s.code);
+            each!(|a, b| a.lanes2(b, f));
+        }
+        MapCode::Log
+        | MapCode::Sin
+        | MapCode::Cos
+        | MapCode::Tan
+        | MapCode::Asin
+        | MapCode::Acos
+        | MapCode::Atan
+        | MapCode::Sinh
+        | MapCode::Cosh
+        | MapCode::Asinh
+        | MapCode::Acosh
+        | MapCode::Atanh => {
+            let f = scalar(s.code);
+            each!(|a| a.lanes(f));
+        }
+    }
+}
+
+/// What has no vector form.
+fn scalar(code: MapCode) -> fn(f32) -> f32 {
+    match code {
+        MapCode::Log => libm::logf,
+        MapCode::Sin => libm::sinf,
+        MapCode::Cos => libm::cosf,
+        MapCode::Tan => libm::tanf,
+        MapCode::Asin => libm::asinf,
+        MapCode::Acos => libm::acosf,
+        MapCode::Atan => libm::atanf,
+        MapCode::Sinh => libm::sinhf,
+        MapCode::Cosh => libm::coshf,
+        MapCode::Asinh => libm::asinhf,
+        MapCode::Acosh => acosh,
+        MapCode::Atanh => libm::atanhf,
+        _ => |x| x,
+    }
+}
+
+fn scalar_of_two(code: MapCode) -> fn(f32, f32) -> f32 {
+    match code {
+        MapCode::Mod => floor_mod,
+        MapCode::Fmod => libm::fmodf,
+        _ => libm::powf,
     }
 }
 

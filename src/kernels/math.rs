@@ -204,36 +204,8 @@ pub fn softplus<V: Simd>(x: V) -> V {
     p.mul_add(t, x.like(0.0).max(x))
 }
 
-/// The activation A (as u8) of one vector.
-#[inline(always)]
-pub fn activated<V: Simd, const A: u8>(x: V) -> V {
-    macro_rules! choose {
-        ($($variant:ident => $f:ident),*) => {
-            $(if A == Activation::$variant as u8 { return $f(x); })*
-        };
-    }
-    choose!(Relu => relu, Sigmoid => sigmoid, Tanh => tanh, Silu => silu, Gelu => gelu, GeluTanh => gelu_tanh,
-        Mish => mish);
-    x
-}
-
-/// Calls `$f::<$v, A>($args)` for the activation at hand.
-macro_rules! by_activation {
-    ($activation:expr, $f:ident::<$v:ty>($($arg:expr),*)) => {{
-        use $crate::kernels::Activation as A;
-        match $activation {
-            A::None => $f::<$v, { A::None as u8 }>($($arg),*),
-            A::Relu => $f::<$v, { A::Relu as u8 }>($($arg),*),
-            A::Sigmoid => $f::<$v, { A::Sigmoid as u8 }>($($arg),*),
-            A::Tanh => $f::<$v, { A::Tanh as u8 }>($($arg),*),
-            A::Silu => $f::<$v, { A::Silu as u8 }>($($arg),*),
-            A::Gelu => $f::<$v, { A::Gelu as u8 }>($($arg),*),
-            A::GeluTanh => $f::<$v, { A::GeluTanh as u8 }>($($arg),*),
-            A::Mish => $f::<$v, { A::Mish as u8 }>($($arg),*),
-        }
-    }};
-}
-pub(super) use by_activation;
+/// [`activate`] of an instruction set.
+pub type Activate = unsafe fn(Activation, *mut f32, usize, usize, isize);
 
 /// Applies an activation to a block of rows in place.
 ///

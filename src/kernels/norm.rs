@@ -6,8 +6,8 @@
 //! (Chan, Golub and LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances).
 //! Small problems of one group go row by row in one phase; others in three, see [`tasks`].
 
-use super::args::NormArgs;
-use super::math;
+use super::args::{Activation, NormArgs};
+use super::math::{self, Activate};
 use super::simd::Simd;
 
 /// Phases of a normalisation: sums, scales, result.
@@ -58,16 +58,52 @@ pub(super) fn tasks(args: &NormArgs, phase: usize) -> usize {
     }
 }
 
-/// # Safety
-/// The CPU has V's instruction set, earlier phases have ended; the contract of [`NormArgs`].
+/// The activations that are applied as results are written: those that follow most normalisations. Any other goes over
+/// a task's results once more, for bodies of their own would make normalisation the largest of all kernels.
+fn is_fused(activation: Activation) -> bool {
+    matches!(activation, Activation::None | Activation::Relu | Activation::Silu)
+}
+
+/// Calls `$f::<$v, A>($args)` for a fused activation, or for none.
+macro_rules! by_fused {
+    ($activation:expr, $f:ident::<$v:ty>($($arg:expr),*)) => {
+        match $activation {
+            Activation::Relu => $f::<$v, { Activation::Relu as u8 }>($($arg),*),
+            Activation::Silu => $f::<$v, { Activation::Silu as u8 }>($($arg),*),
+            _ => $f::<$v, { Activation::None as u8 }>($($arg),*),
+        }
+    };
+}
+
+/// The fused activation A of a vector.
 #[inline(always)]
-pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize) {
+fn fused<V: Simd, const A: u8>(x: V) -> V {
+    if A == Activation::Relu as u8 {
+        math::relu(x)
+    } else if A == Activation::Silu as u8 {
+        math::silu(x)
+    } else {
+        x
+    }
+}
+
+/// # Safety
+/// The CPU has V's instruction set and that of `activate`, earlier phases have ended; the contract of [`NormArgs`].
+#[inline(always)]
+pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize, activate: Activate) {
     // SAFETY: the caller's contract; images, chunks and groups are within their counts.
     unsafe {
         if direct(args.s, args.c, args.groups) {
             let step = image_step(args);
             let images = task * step..((task + 1) * step).min(args.n);
-            return math::by_activation!(args.activation, direct_images::<V>(args, images));
+            by_fused!(args.activation, direct_images::<V>(args, images.clone()));
+            if !is_fused(args.activation) {
+                for image in images {
+                    let y = args.y.offset(image as isize * args.y_image);
+                    activate(args.activation, y, args.s, args.c, args.y_row);
+                }
+            }
+            return;
         }
         let scratch = Scratch::new(args);
         if phase == 1 {
@@ -79,9 +115,15 @@ pub(super) unsafe fn run<V: Simd>(args: &NormArgs, phase: usize, task: usize) {
         }
         let step = chunk_step(args);
         for chunk in task * step..((task + 1) * step).min(args.n * scratch.chunks) {
-            match phase {
-                0 => partial::<V>(args, &scratch, chunk),
-                _ => math::by_activation!(args.activation, apply_chunk::<V>(args, &scratch, chunk)),
+            if phase == 0 {
+                partial::<V>(args, &scratch, chunk);
+                continue;
+            }
+            by_fused!(args.activation, apply_chunk::<V>(args, &scratch, chunk));
+            if !is_fused(args.activation) {
+                let (image, rows) = chunk_rows(args, &scratch, chunk);
+                let y = args.y.offset(image as isize * args.y_image + rows.start as isize * args.y_row);
+                activate(args.activation, y, rows.len(), args.c, args.y_row);
             }
         }
     }
@@ -342,7 +384,7 @@ unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, 
                 let left = args.c - c;
                 let d = V::load_upto(x.add(c), left).sub(V::load_upto(mean.add(c), left));
                 let v = d.mul_add(V::load_upto(scale.add(c), left), V::load_upto(shift.add(c), left));
-                math::activated::<V, A>(v).store_upto(y.add(c), left);
+                fused::<V, A>(v).store_upto(y.add(c), left);
             }
         }
     }
@@ -389,7 +431,7 @@ unsafe fn direct_apply<V: Simd, const A: u8>(args: &NormArgs, image: usize, [cen
                 if !args.beta.is_null() {
                     v = v.add(V::load_upto(args.beta.add(c), left));
                 }
-                math::activated::<V, A>(v).store_upto(y.add(c), left);
+                fused::<V, A>(v).store_upto(y.add(c), left);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::args::{Activation, DepthwiseArgs, PoolArgs, PoolKind, ResampleArgs};
 use super::gemm::Pixel;
-use super::math;
+use super::math::Activate;
 use super::simd::Simd;
 
 /// Operations of a task, about.
@@ -22,9 +22,9 @@ pub(super) fn depthwise_tasks(args: &DepthwiseArgs) -> usize {
 }
 
 /// # Safety
-/// The CPU has V's instruction set; the contract of [`DepthwiseArgs`].
+/// The CPU has V's instruction set and that of `activate`; the contract of [`DepthwiseArgs`].
 #[inline(always)]
-pub(super) unsafe fn depthwise<V: Simd>(args: &DepthwiseArgs, task: usize) {
+pub(super) unsafe fn depthwise<V: Simd>(args: &DepthwiseArgs, task: usize, activate: Activate) {
     let step = pixel_step(args.channels, args.a.kernel[0] * args.a.kernel[1]);
     for m in task * step..((task + 1) * step).min(args.m) {
         let pixel = Pixel::new(&args.a, m);
@@ -41,7 +41,7 @@ pub(super) unsafe fn depthwise<V: Simd>(args: &DepthwiseArgs, task: usize) {
                 c += V::LANES;
             }
             if args.activation != Activation::None {
-                math::activate::<V>(args.activation, out, 1, args.channels, 0);
+                activate(args.activation, out, 1, args.channels, 0);
             }
         }
     }

@@ -36,7 +36,7 @@
 //! # Ok::<(), sampler::Error>(())
 //! ```
 //!
-//! To add a sampler, write a file with one function and add its row to [`SAMPLERS`].
+//! To add a sampler, write a file with one function and add its row to [`registry`].
 
 mod adams;
 mod betas;

@@ -21,7 +21,7 @@ pub(super) use portable::Portable;
 use super::args::*;
 use super::simd::{F16, Simd};
 use super::winograd::Format;
-use super::{attention, gemm, half, map, norm, pool, reduce, softmax, winograd};
+use super::{attention, gemm, half, map, math, norm, pool, reduce, softmax, winograd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[cfg(all(target_arch = "aarch64", any(feature = "std", test)))]
@@ -83,10 +83,11 @@ impl Isa {
         }
     }
 
-    /// Whether this CPU has it: asked at run time with std, what the target guarantees without.
+    /// Whether this CPU has it: asked at run time with std, what the target guarantees without. Portable kernels run on
+    /// every CPU, but not every program has them, see [`ROWS`].
     pub fn supported(self) -> bool {
         match self {
-            Isa::Portable => true,
+            Isa::Portable => ROWS.iter().any(|row| row.isa == Isa::Portable),
             #[cfg(target_arch = "aarch64")]
             Isa::ArmNeon => has!("neon"),
             #[cfg(target_arch = "aarch64")]
@@ -156,7 +157,7 @@ pub struct Kernels {
     pub reduce: unsafe fn(&ReduceArgs, usize),
 }
 
-/// The kernels of an instruction set for weights in half precision.
+/// The kernels of an instruction set for weights in half precision. Without the feature `f16`, only their format.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfKernels {
     /// Whether they compute in half precision, or only read it.
@@ -165,7 +166,9 @@ pub struct HalfKernels {
     pub nr: usize,
     /// Rows of a tile.
     mr: usize,
+    #[cfg(feature = "f16")]
     pub gemm: unsafe fn(&HalfArgs, usize),
+    #[cfg(feature = "f16")]
     pub winograd: unsafe fn(&WinogradArgs<HalfArgs>, usize),
 }
 
@@ -325,14 +328,25 @@ macro_rules! row {
         }
 
         $(#[$enable])?
+        unsafe fn activate(activation: Activation, ptr: *mut f32, rows: usize, n: usize, stride: isize) {
+            // SAFETY: as for `tile`.
+            unsafe { math::activate::<$v>(activation, ptr, rows, n, stride) }
+        }
+
+        $(#[$enable])?
         unsafe fn norm(args: &NormArgs, phase: usize, task: usize) {
             // SAFETY: as for `tile`.
-            unsafe { norm::run::<$v>(args, phase, task) }
+            unsafe { norm::run::<$v>(args, phase, task, activate) }
+        }
+
+        $(#[$enable])?
+        unsafe fn depthwise(args: &DepthwiseArgs, task: usize) {
+            // SAFETY: as for `tile`.
+            unsafe { pool::depthwise::<$v>(args, task, activate) }
         }
 
         row!(@each $v, [$($enable)?],
-            depthwise(DepthwiseArgs) = pool::depthwise, map(MapArgs) = map::run,
-            softmax(SoftmaxArgs) = softmax::run, resample(ResampleArgs) = pool::resample,
+            map(MapArgs) = map::run, softmax(SoftmaxArgs) = softmax::run, resample(ResampleArgs) = pool::resample,
             pool_(PoolArgs) = pool::pool, reduce_(ReduceArgs) = reduce::run);
 
         Kernels {
@@ -343,7 +357,9 @@ macro_rules! row {
                 native: false,
                 nr: NV * <$v as Simd>::LANES,
                 mr: MR,
+                #[cfg(feature = "f16")]
                 gemm: wide,
+                #[cfg(feature = "f16")]
                 winograd: wide_winograd,
             },
             gemm, winograd, attention, pack, depthwise, map, norm, softmax, resample, pool: pool_, reduce: reduce_,
@@ -402,7 +418,15 @@ macro_rules! half {
             unsafe { winograd::native::<$v, MR, NV>(args, task, &TILES) }
         }
 
-        HalfKernels { native: true, nr: NR, mr: MR, gemm: native, winograd }
+        HalfKernels {
+            native: true,
+            nr: NR,
+            mr: MR,
+            #[cfg(feature = "f16")]
+            gemm: native,
+            #[cfg(feature = "f16")]
+            winograd,
+        }
     }};
     (@tiles $tile:path, $nv:literal, [$($rows:literal),*]) => { [$({ use $tile as tile; tile::<$rows, $nv> }),*] };
 }
@@ -419,7 +443,9 @@ const AVX512: Kernels = row!(
     nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6, 7, 8, 10, 10, 12, 12, 14, 14]
 );
 
-/// Every instruction set of this architecture, best first.
+/// The instruction sets of this architecture, best first: all of them with std, which asks the CPU what it has. Without,
+/// the target says that, so AArch64's rows are only those that its features allow, and portable kernels are only there
+/// where it has no NEON. For firmware, each row would be 150 kB.
 pub static ROWS: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     Kernels {
@@ -438,7 +464,7 @@ pub static ROWS: &[Kernels] = &[
         Isa::X86Avx2, x86::Avx2, #[target_feature(enable = "avx2,fma,f16c")],
         nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6]
     ),
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "fp16")))]
     Kernels {
         isa: Isa::ArmFp16,
         half: half!(
@@ -447,7 +473,8 @@ pub static ROWS: &[Kernels] = &[
         ),
         ..NEON
     },
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "neon")))]
     NEON,
+    #[cfg(any(feature = "std", test, not(all(target_arch = "aarch64", target_feature = "neon"))))]
     row!(Isa::Portable, portable::Portable, nv = [1, 2], tiles = [1, 2, 3, 4]),
 ];

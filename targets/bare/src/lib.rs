@@ -16,16 +16,34 @@ pub use model::{Failure, Model, print_bits};
 
 use core::panic::PanicInfo;
 
-/// Puts the plan of a model into the image, as the static PLAN.
+/// Puts the plan of a model for the kernels that the target has into the image, as the static PLAN.
 #[macro_export]
 macro_rules! plan {
     ($model:literal) => {
-        #[unsafe(link_section = ".plan")]
-static PLAN: $crate::Aligned<{ include_bytes!($crate::plan!(@file $model)).len() }> =
-    $crate::Aligned(*include_bytes!($crate::plan!(@file $model)));
+        $crate::plan!(PLAN, concat!(env!("FEWSTEP_PLANS"), "/", $crate::isa!(), "/", $model, ".fsp"));
     };
-    (@file $model:literal) => {
-        concat!(env!("FEWSTEP_PLANS"), "/", $model, ".fsp")
+    ($name:ident, $file:expr) => {
+        #[unsafe(link_section = ".plan")]
+        static $name: $crate::Aligned<{ include_bytes!($file).len() }> =
+            $crate::Aligned(*include_bytes!($file));
+    };
+}
+
+/// The instruction set of the plans.
+#[cfg(target_arch = "aarch64")]
+#[macro_export]
+macro_rules! isa {
+    () => {
+        "arm-neon"
+    };
+}
+
+/// The instruction set of the plans.
+#[cfg(target_arch = "arm")]
+#[macro_export]
+macro_rules! isa {
+    () => {
+        "portable"
     };
 }
 
@@ -45,8 +63,11 @@ extern "C" fn fault(cause: usize, address: usize) -> ! {
     semihosting::exit(2)
 }
 
+/// Says where. The message is left out, with all that would format it.
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
-    println!("{info}");
+    if let Some(place) = info.location() {
+        println!("panic in {}, line {}", place.file(), place.line());
+    }
     semihosting::exit(3)
 }

@@ -4,11 +4,11 @@ use crate::print;
 use fewstep::engine::{Engine, EngineError};
 use fewstep::plan::{Plan, PlanError};
 use fewstep::sampler::{
-    self, Grid, Noise, Options, Parameterisation, Philox, Prediction, Process, Table, Time,
+    self, Grid, Noise, Options, Parameterisation, Philox, Prediction, Process, Sampler, Table, Time, registry,
 };
 
 /// How the models here are sampled: what their manifests say.
-const SAMPLER: &str = "meanflow";
+const SAMPLER: Sampler = registry::MEANFLOW;
 const STEPS: usize = 2;
 const PARAMETERISATION: Parameterisation = Parameterisation {
     process: Process::RectifiedFlow,
@@ -16,18 +16,18 @@ const PARAMETERISATION: Parameterisation = Parameterisation {
     time: Time::Linear { scale: 1.0 },
 };
 
-/// Why there is no sample.
+/// Why there is no sample. What an error of fewstep says in detail is left to a debugger: formatting it would take 40 kB.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("{0} is no number")]
     Argument(&'static str),
     #[error("somebody has taken the memory")]
     Memory,
-    #[error(transparent)]
+    #[error("the plan is damaged, or of another version")]
     Plan(#[from] PlanError),
-    #[error(transparent)]
+    #[error("the plan does not run: it needs more memory, or another CPU")]
     Engine(#[from] EngineError),
-    #[error(transparent)]
+    #[error("the sampler cannot do what it is asked for")]
     Sampler(#[from] sampler::Error),
     #[error("the network has no input {0}")]
     NoInput(&'static str),
@@ -49,11 +49,7 @@ impl<'a> Model<'a> {
         let plan = Plan::view(plan)?;
         Ok(Model {
             engine: Engine::new(plan, memory)?,
-            table: sampler::find(SAMPLER)?.table(
-                &PARAMETERISATION,
-                &Grid::steps(STEPS),
-                &Options::default(),
-            )?,
+            table: SAMPLER.table(&PARAMETERISATION, &Grid::steps(STEPS), &Options::default())?,
             state: input(&plan, "x")?,
             time: input(&plan, "t")?,
             duration: input(&plan, "h")?,

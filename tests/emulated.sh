@@ -44,7 +44,7 @@ for cpu in max cortex-a53; do
     echo "emulated: $cpu"
     # Dependencies only prepare the tests, but for libm, which is the oracle.
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $cpu" \
-        cargo test --release --locked --lib --no-default-features --target "$target" \
+        cargo test --release --locked --lib --no-default-features --features f16 --target "$target" \
         --target-dir "${CARGO_TARGET_DIR:-target}/emulated" --config 'profile.release.package."*".opt-level=0' \
         --config 'profile.release.package.libm.opt-level=3' kernels
 done

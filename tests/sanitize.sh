@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 suite() {
     # The sweeps over all arguments of a function are long, and touch no memory but an array's.
-    cargo test --release --locked --lib --no-default-features "$@" kernels -- --skip error_bounds
+    cargo test --release --locked --lib --no-default-features --features f16 "$@" kernels -- --skip error_bounds
 }
 
 ran=

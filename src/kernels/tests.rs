@@ -434,6 +434,7 @@ mod gemm {
     }
 }
 
+#[cfg(feature = "f16")]
 mod half {
     use super::*;
     use ::half::f16;

@@ -583,3 +583,42 @@ fn resample(plan: &Plan, x: View, indices: ViewId, weights: ViewId, y: View) -> 
     let range = 0..x.layout.dim(1) as i64;
     when(table.iter().all(|b| range.contains(&i64::from_le_bytes(*b))), "a resampling table points outside")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(dims: &[usize], strides: &[isize]) -> Layout {
+        Layout::new(dims, strides).unwrap()
+    }
+
+    #[test]
+    fn elements_of_a_result_are_told_apart() {
+        for (dims, strides) in [
+            (&[][..], &[][..]),
+            (&[2, 3, 4], &[12, 4, 1]),
+            (&[2, 3, 4], &[1, -2, 6]),
+            // A part of a concatenation, every second element, and what has one dimension at most.
+            (&[5, 3], &[8, 1]),
+            (&[5, 3], &[6, 2]),
+            (&[1, 7, 1], &[0, 3, 0]),
+        ] {
+            assert!(distinct(&layout(dims, strides)), "{dims:?} {strides:?}");
+        }
+        for (dims, strides) in [([2, 3], [0, 1]), ([2, 3], [1, 1]), ([2, 3], [2, -1]), ([3, 3], [2, 3])] {
+            assert!(!distinct(&layout(&dims, &strides)), "{dims:?} {strides:?}");
+        }
+        let most = layout(&[u32::MAX as usize; 8], &[i32::MAX as isize; 8]);
+        assert!(!distinct(&most));
+        assert_eq!(most.reach(), Some((0, i64::MAX)));
+    }
+
+    #[test]
+    fn empty_results_are_bounded_too() {
+        let check = |dims: &[usize]| elements(&layout(dims, &[0; 8][..dims.len()]), Access::Write);
+        assert_eq!(check(&[0]), Ok(()));
+        assert_eq!(check(&[0, 1 << 24]), Ok(()));
+        assert!(check(&[1 << 24, 0, 2]).is_err());
+        assert!(check(&[u32::MAX as usize, u32::MAX as usize, 0]).is_err());
+    }
+}

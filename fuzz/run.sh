@@ -48,6 +48,7 @@ for target in "${targets[@]}"; do
     onnx | npy) features=compile ;;
     *) features= ;;
     esac
-    cargo +nightly fuzz run --features "$features" "$target" "fuzz/corpus/$target" "$seeds/$target" -- \
+    # In one piece, the kernels take a quarter of an hour to build.
+    cargo +nightly fuzz run --codegen-units 16 --features "$features" "$target" "fuzz/corpus/$target" "$seeds/$target" -- \
         -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1
 done

@@ -71,6 +71,18 @@ fn a_cache_that_cannot_be_written_is_done_without() {
     assert!(sampled == samples(&folder, "m --no-cache"));
 }
 
+/// What a cached plan can not keep to is told, and not done without it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_budget_that_is_too_small_is_an_error_for_a_network_too() {
+    let folder = model(|network| network);
+    for _ in 0..2 {
+        let (code, printed) = try_fewstep(&folder, "sample m --threads 1 --max-memory 1M");
+        assert_eq!(code, Some(1), "{printed}");
+        assert!(printed.contains("does not run in 1000000 bytes of memory, but in "), "{printed}");
+    }
+}
+
 /// Samples stay the same, in as little memory as the program says that it needs.
 #[cfg(target_os = "linux")]
 #[test]

@@ -36,9 +36,9 @@ impl Session {
     ) -> Result<Session, SessionError> {
         let key = cache.zip(key(&manifest, network, settings));
         if let Some((cache, key)) = key
-            && let Some(session) = find(cache, &key, &manifest, settings)
+            && let Some(found) = find(cache, &key, &manifest, settings)
         {
-            return Ok(session);
+            return found;
         }
         let model = Model::read(network).map_err(NetworkError::from)?;
         let Some((cache, key)) = key else { return Session::new(manifest, model, settings) };
@@ -49,22 +49,29 @@ impl Session {
             });
         // A full disk, a folder that is read only, an operator that a plan can not hold: it runs without the cache.
         match stored.is_ok().then(|| find(cache, &key, &manifest, settings)).flatten() {
-            Some(session) => Ok(session),
+            Some(found) => found,
             None => Session::new(manifest, model, settings),
         }
     }
 }
 
-/// The session of what the cache has, unless that is of no use.
-fn find(cache: &Cache, key: &Key, manifest: &Manifest, settings: Settings) -> Option<Session> {
+/// The session of what the cache has, unless that is of no use. That a network does not run in the memory which it may take
+/// is no reason to do without the cache, where it would take more.
+fn find(
+    cache: &Cache,
+    key: &Key,
+    manifest: &Manifest,
+    settings: Settings,
+) -> Option<Result<Session, SessionError>> {
     let path = cache.find(key)?;
-    match Plan::open(&path) {
-        Ok(plan) => Session::with_plan(manifest.clone(), &plan, settings).ok(),
-        Err(_) => {
-            // Of a file that can not be removed either, the next one says the same.
-            cache.remove(key).ok();
-            None
-        }
+    let Ok(plan) = Plan::open(&path) else {
+        // Of a file that can not be removed either, the next one says the same.
+        cache.remove(key).ok();
+        return None;
+    };
+    match Session::with_plan(manifest.clone(), &plan, settings) {
+        Err(error) if !matches!(error, SessionError::Network(NetworkError::Budget { .. })) => None,
+        found => Some(found),
     }
 }
 

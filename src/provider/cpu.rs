@@ -188,18 +188,20 @@ impl Network {
         })
     }
 
-    /// Makes room for what stages compute for so many times and conditions. All inputs have to be written anew if that is
-    /// not what there was.
+    /// Makes room for what stages compute for so many times and conditions. Whether that is not what there was: then all
+    /// inputs have to be written anew.
     ///
     /// # Errors
-    /// If the system does not give the memory.
-    pub fn reserve(&mut self, slots: Slots) -> Result<(), NetworkError> {
+    /// If the system does not give the memory, or it is more than the network may take.
+    pub fn reserve(&mut self, slots: Slots) -> Result<bool, NetworkError> {
         let slots = self.plan().slots(slots);
-        if slots != self.slots {
-            self.memory = scratch(self.plan().memory_bytes(slots))?;
-            (self.slots, self.condition) = (slots, 0);
+        if slots == self.slots {
+            return Ok(false);
         }
-        self.budget()
+        self.memory = scratch(self.plan().memory_bytes(slots))?;
+        (self.slots, self.condition) = (slots, 0);
+        self.budget()?;
+        Ok(true)
     }
 
     /// Finds how much of the weights may stay in memory.

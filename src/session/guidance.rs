@@ -127,9 +127,7 @@ impl Evaluator {
     pub(super) fn reserve(&mut self, steps: usize) -> Result<(), SessionError> {
         let alternates = self.guidance.is_some() && self.guide.is_none() && !self.paired;
         let slots = Slots { times: steps, conditions: if alternates { 2 } else { 1 } };
-        let slots = self.network.plan().slots(slots);
-        if slots != self.network.slots() {
-            self.network.reserve(slots)?;
+        if self.network.reserve(slots)? {
             (0..self.conditions.len()).try_for_each(|at| self.write(at))?;
         }
         Ok(self.network.forget_times()?)
@@ -166,7 +164,8 @@ impl Evaluator {
             return Err(SessionError::NoNegative);
         }
         self.sum.fill(0.0);
-        Ok(())
+        // A run that ended in an error may have left the negative values in their place.
+        Ok(self.network.select_condition(0)?)
     }
 
     /// Evaluates the network.

@@ -8,7 +8,7 @@ use fewstep::graph::Graph;
 use fewstep::kernels::{Isa, cpu};
 use fewstep::manifest::{Request, RequestError};
 use fewstep::onnx::{Model, OnnxError};
-use fewstep::plan::{LowerError, Package, lower};
+use fewstep::plan::{Depth, LowerError, Package, Ranges, lower};
 use fewstep::provider::{self, Network, NetworkError, Settings};
 use fewstep::session::{self, SessionError};
 use std::path::PathBuf;
@@ -131,46 +131,45 @@ impl Compile {
     /// The plans of a network of which nothing says how it is sampled: one for each shape and precision.
     fn package(&self, source: &models::Source, model: &Model, target: Isa) -> Result<Package, CompileError> {
         let path = || source.path().to_path_buf();
-        let wrap = |error| CompileError::Network { path: path(), source: Box::new(error) };
         let mut package = Package::default();
         for shapes in variants(&self.shapes) {
             let shapes = shapes::of(source, model, &shapes)?;
             let graph: Graph = model.clone().into_graph(&shapes)?.optimized();
             for &precision in &self.precision {
-                let plain = |constants| {
-                    lower(&graph, target, None, constants)
-                        .map_err(|source| CompileError::Lower { path: path(), source })
-                };
-                let settings = Settings {
-                    isa: Some(target),
-                    precision: precision.into(),
-                    threads: 1,
-                    ..Settings::default()
-                };
-                let plan = match precision {
-                    Precision::F32 => plain(package.constants())?,
-                    Precision::Auto if !target.supported() => plain(package.constants())?,
-                    _ if !target.supported() => return Err(CompileError::Untried { path: path(), target }),
-                    _ => {
-                        let mut network = Network::compile(graph.clone(), settings).map_err(wrap)?;
-                        let inputs = first_step::inputs(&network, None, &Request::default())?;
-                        let depth = first_step::depth(&mut network, &inputs).map_err(wrap)?;
-                        let constants = package.constants();
-                        match depth {
-                            Some(depth) => {
-                                match network.halved_plan(target, depth, constants).map_err(wrap)? {
-                                    Some(plan) => plan,
-                                    None => plain(package.constants())?,
-                                }
-                            }
-                            None => plain(constants)?,
-                        }
-                    }
-                };
+                let half = self.calibrated(source, &graph, target, precision)?;
+                let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
+                let plan = lower(&graph, target, half, package.constants())
+                    .map_err(|source| CompileError::Lower { path: path(), source })?;
                 package.add(plan).map_err(|operator| CompileError::Host { path: path(), operator })?;
             }
         }
         Ok(package)
+    }
+
+    /// How a network goes into half precision by what made-up inputs show; `None` if it stays in f32.
+    fn calibrated(
+        &self,
+        source: &models::Source,
+        graph: &Graph,
+        target: Isa,
+        precision: Precision,
+    ) -> Result<Option<(Ranges, Depth)>, CompileError> {
+        let path = || source.path().to_path_buf();
+        match precision {
+            Precision::F32 => return Ok(None),
+            Precision::Auto if !target.supported() => return Ok(None),
+            Precision::F16 if !target.supported() => {
+                return Err(CompileError::Untried { path: path(), target });
+            }
+            _ => {}
+        }
+        let wrap = |error| CompileError::Network { path: path(), source: Box::new(error) };
+        let settings =
+            Settings { isa: Some(target), precision: precision.into(), threads: 1, ..Settings::default() };
+        let mut network = Network::compile(graph.clone(), settings).map_err(wrap)?;
+        let inputs = first_step::inputs(&network, None, &Request::default())?;
+        let depth = first_step::depth(&mut network, &inputs).map_err(wrap)?;
+        Ok(depth.and_then(|depth| Some((network.into_ranges()?, depth))))
     }
 }
 

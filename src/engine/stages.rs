@@ -13,10 +13,7 @@ pub(super) type After<'f, 'a> = &'f mut dyn FnMut(&mut Engine<'a>, usize);
 
 /// One condition, and as many times as fit.
 pub(super) fn fitting(plan: &Plan<'_>, bytes: usize) -> Slots {
-    if plan.baked().is_some() {
-        return plan.slots(Slots::ONE);
-    }
-    let each = plan.slot_bytes(Kept::Time).saturating_add(plan.slot_bytes(Kept::TimeCondition));
+    let each = plan.slot_memory(Kept::Time).saturating_add(plan.slot_memory(Kept::TimeCondition));
     let rest = bytes.saturating_sub(plan.memory_bytes(Slots::ONE).unwrap_or(bytes));
     Slots { times: 1 + rest.checked_div(each).unwrap_or(0), conditions: 1 }
 }
@@ -63,28 +60,24 @@ impl<'a> Engine<'a> {
 
     /// Runs the stages whose results are kept and not there.
     pub(super) fn refresh(&mut self, after: After<'_, 'a>) -> Result<(), EngineError> {
-        if self.plan.slot_bytes(Kept::Time) > 0 {
-            self.time = self.time_slot()?;
-        }
-        for stage in [Stage::Time, Stage::Condition, Stage::TimeCondition] {
-            let Some(kept) = stage.kept().filter(|&kept| self.plan.slot_bytes(kept) > 0) else { continue };
-            if !self.holds(kept, self.time) {
-                self.stage(stage, after)?;
-                self.mark(kept, self.time, self.condition, true);
-            }
-        }
-        Ok(())
+        self.run_times(after)?;
+        self.keep(Stage::Condition, Kept::Condition, after)?;
+        self.keep(Stage::TimeCondition, Kept::TimeCondition, after)
     }
 
     /// Runs the stage of the present times alone, unless what it computes is there.
-    #[cfg(feature = "compile")]
-    pub(crate) fn run_times(&mut self) -> Result<(), EngineError> {
+    pub(crate) fn run_times(&mut self, after: After<'_, 'a>) -> Result<(), EngineError> {
         if self.plan.slot_bytes(Kept::Time) > 0 {
             self.time = self.time_slot()?;
-            if !self.holds(Kept::Time, self.time) {
-                self.stage(Stage::Time, &mut |_, _| ())?;
-                self.mark(Kept::Time, self.time, self.condition, true);
-            }
+        }
+        self.keep(Stage::Time, Kept::Time, after)
+    }
+
+    /// Runs a stage whose results are kept, unless they are there.
+    fn keep(&mut self, stage: Stage, kept: Kept, after: After<'_, 'a>) -> Result<(), EngineError> {
+        if !self.holds(kept, self.time) {
+            self.stage(stage, after)?;
+            self.mark(kept, self.time, self.condition, true);
         }
         Ok(())
     }
@@ -160,8 +153,7 @@ impl<'a> Engine<'a> {
     pub(super) fn slot(&self, kept: Kept, time: usize, condition: usize) -> usize {
         let Slots { times, conditions } = self.slots;
         let arena = self.plan.arena_bytes().next_multiple_of(ALIGNMENT);
-        let [of_time, of_condition, of_both] = Kept::ALL.map(|kept| self.plan.slot_bytes(kept));
-        let of_time = if self.plan.baked().is_some() { 0 } else { of_time };
+        let [of_time, of_condition, of_both] = Kept::ALL.map(|kept| self.plan.slot_memory(kept));
         let after_conditions = arena + conditions * of_condition;
         match kept {
             Kept::Condition => arena + condition * of_condition,
@@ -172,19 +164,14 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Whether a slot has what it is for: one that takes no memory lacks nothing.
     fn holds(&self, kept: Kept, time: usize) -> bool {
-        if kept == Kept::Time && self.plan.baked().is_some() {
-            return true;
-        }
-        self.memory.get(self.slot(kept, time, self.condition)) == Some(&1)
+        self.plan.slot_memory(kept) == 0 || self.memory.get(self.slot(kept, time, self.condition)) == Some(&1)
     }
 
     fn mark(&mut self, kept: Kept, time: usize, condition: usize, holds: bool) {
-        if kept == Kept::Time && self.plan.baked().is_some() {
-            return;
-        }
         let start = self.slot(kept, time, condition);
-        if self.plan.slot_bytes(kept) > 0
+        if self.plan.slot_memory(kept) > 0
             && let Some(head) = self.memory.get_mut(start)
         {
             *head = u8::from(holds);

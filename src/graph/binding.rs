@@ -126,6 +126,11 @@ impl Graph {
         }
     }
 
+    /// The stage that computes one of the values of [`Graph::value_bindings`].
+    pub(super) fn stage_of(&self, bindings: &[Binding], value: ValueId) -> Stage {
+        self.stage(joint(bindings, &[value]))
+    }
+
     /// The nodes in the order of their stages.
     pub(super) fn staged(mut self) -> Graph {
         let mut nodes: Vec<(Stage, Node)> = self.stages().into_iter().zip(self.nodes).collect();
@@ -137,7 +142,7 @@ impl Graph {
 }
 
 /// What depends on all of the values.
-pub(super) fn joint(bindings: &[Binding], values: &[ValueId]) -> Binding {
+fn joint(bindings: &[Binding], values: &[ValueId]) -> Binding {
     // Values that a pass has added meanwhile are constants.
     let of = |id: &ValueId| bindings.get(id.index()).copied().unwrap_or(Binding::CONSTANT);
     values.iter().map(of).fold(Binding::CONSTANT, Binding::and)

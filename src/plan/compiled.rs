@@ -1,8 +1,9 @@
 //! A plan in memory, with what goes with it: the host's operators, and how its arena is laid out.
 
 use super::arena::Placed;
+use super::arrange::Memory;
 use super::constants::Constants;
-use super::lower::{Memory, Product, Report};
+use super::lower::{Product, Report};
 use super::precision::Island;
 use super::{Plan, PlanError};
 use crate::ops::Host;

@@ -6,6 +6,8 @@
 #[cfg(feature = "compile")]
 mod arena;
 #[cfg(feature = "compile")]
+mod arrange;
+#[cfg(feature = "compile")]
 mod compiled;
 #[cfg(feature = "compile")]
 mod constants;
@@ -176,6 +178,11 @@ impl<'a> Plan<'a> {
         decode(&self.root.baked)
     }
 
+    /// What a slot takes of an engine's memory, in bytes: nothing if it is in the plan.
+    pub(crate) fn slot_memory(&self, kept: Kept) -> usize {
+        if kept == Kept::Time && self.baked().is_some() { 0 } else { self.slot_bytes(kept) }
+    }
+
     /// As many slots as an engine can use of those that are asked for: of times that are in the plan, there are no others.
     pub fn slots(&self, wanted: Slots) -> Slots {
         let times = self.baked().map_or(wanted.times.max(1), |baked| baked.times as usize);
@@ -185,8 +192,7 @@ impl<'a> Plan<'a> {
     /// Size of the memory that an engine with so many slots needs, in bytes; `None` if no machine has that much.
     pub fn memory_bytes(&self, slots: Slots) -> Option<usize> {
         let slots = self.slots(slots);
-        let own = |kept| if kept == Kept::Time && self.baked().is_some() { 0 } else { self.slot_bytes(kept) };
-        let sizes = Kept::ALL.map(|kept| own(kept).checked_mul(slots.of(kept)?));
+        let sizes = Kept::ALL.map(|kept| self.slot_memory(kept).checked_mul(slots.of(kept)?));
         let arena = self.arena_bytes().checked_next_multiple_of(ALIGNMENT)?;
         sizes.into_iter().try_fold(arena, |sum, size| sum.checked_add(size?))
     }

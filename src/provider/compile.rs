@@ -4,7 +4,7 @@ use super::cpu::{Program, threads};
 use super::{Network, NetworkError, Precision, Settings};
 use crate::engine::{Engine, EngineError};
 use crate::graph::Graph;
-use crate::kernels::{Isa, cpu};
+use crate::kernels::cpu;
 use crate::onnx::{Model, Shapes};
 use crate::plan::{CompiledPlan, Constants, Depth, Product, Ranges, Slots, lower};
 use std::boxed::Box;
@@ -80,8 +80,8 @@ impl Network {
     /// # Errors
     /// If the system does not give the memory.
     pub fn halved(&mut self, depth: Depth) -> Result<Option<Network>, NetworkError> {
-        let isa = self.plan().isa();
-        let Some(plan) = self.halved_plan(isa, depth, Constants::default())? else { return Ok(None) };
+        let Some(Calibration { graph, ranges, .. }) = &self.calibration else { return Ok(None) };
+        let plan = lower(graph, self.plan().isa(), Some((ranges, depth)), Constants::default())?;
         let mut halved = Network::of(Program::Compiled(Box::new(plan)), self.slots, self.pool.clone())?;
         halved.unstaged = self.unstaged;
         let (inputs, present) = (self.plan().inputs().len(), self.condition);
@@ -96,22 +96,8 @@ impl Network {
         Ok(Some(halved))
     }
 
-    /// The plan of this network in half precision, for any instruction set.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn halved_plan(
-        &self,
-        isa: Isa,
-        depth: Depth,
-        constants: Constants,
-    ) -> Result<Option<CompiledPlan>, NetworkError> {
-        let Some(Calibration { graph, ranges, .. }) = &self.calibration else { return Ok(None) };
-        Ok(Some(lower(graph, isa, Some((ranges, depth)), constants)?))
-    }
-
     /// What was seen of values, if the network watches them.
-    pub(crate) fn into_ranges(self) -> Option<Ranges> {
+    pub fn into_ranges(self) -> Option<Ranges> {
         self.calibration.map(|calibration| calibration.ranges)
     }
 

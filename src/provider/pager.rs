@@ -1,9 +1,7 @@
 //! Networks whose weights do not all fit into the memory that they may take.
 
-use crate::mapping::Bytes;
+use crate::memory::Memory;
 use crate::plan::{Plan, PlanFile};
-use std::ops::Range;
-use std::string::String;
 
 /// What a process has beside the network, where the system does not tell.
 const PROGRAM: usize = 12 << 20;
@@ -32,9 +30,9 @@ impl Pager {
         working: usize,
         given: usize,
     ) -> Result<Option<Pager>, usize> {
-        let (_, weights) = file.weights();
+        let (map, weights) = file.weights();
         let largest = (0..plan.len()).map(|i| bytes(plan, i)).max().unwrap_or(0);
-        let others = anonymous().unwrap_or(PROGRAM) + working + MARGIN;
+        let others = program() + working + MARGIN;
         let room = given.saturating_sub(others);
         if room >= weights.len() {
             return Ok(None);
@@ -44,7 +42,6 @@ impl Pager {
         if room < least {
             return Err(others + least);
         }
-        let (map, _) = file.weights();
         map.sequential();
         Ok(Some(Pager { file: file.clone(), room: room - largest, read: 0 }))
     }
@@ -53,7 +50,7 @@ impl Pager {
     pub(super) fn after(&mut self, plan: &Plan<'_>, i: usize) {
         self.read += bytes(plan, i);
         if self.read >= self.room {
-            let (map, weights): (&Bytes, Range<usize>) = self.file.weights();
+            let (map, weights) = self.file.weights();
             map.drop_pages(weights);
             self.read = 0;
         }
@@ -68,11 +65,7 @@ fn bytes(plan: &Plan<'_>, i: usize) -> usize {
 }
 
 /// What this process has in memory beside mapped weights and untouched memory: its program, its heap and its stacks.
-fn anonymous() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(String::from(line.trim()).strip_suffix("kB")?.trim().parse::<usize>().ok()? << 10)
-    };
-    Some(field("RssAnon:")? + field("RssFile:")?.min(PROGRAM))
+fn program() -> usize {
+    let Some(Memory { rss, anonymous, .. }) = Memory::now() else { return PROGRAM };
+    anonymous as usize + (rss.saturating_sub(anonymous) as usize).min(PROGRAM)
 }

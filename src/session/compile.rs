@@ -8,7 +8,7 @@ use crate::graph::Graph;
 use crate::kernels::{Isa, cpu};
 use crate::manifest::{Manifest, Request};
 use crate::onnx::{Model, Shapes};
-use crate::plan::{CompiledPlan, Constants, Kept, Package, lower, lower_baked};
+use crate::plan::{CompiledPlan, Constants, Depth, Kept, Package, Ranges, lower, lower_baked};
 use crate::provider::{Network, NetworkError, Precision, Settings};
 use crate::sampler::Interval;
 use std::vec::Vec;
@@ -54,41 +54,38 @@ pub fn package(
         return Err(SessionError::GuideInPlan);
     }
     let isa = settings.isa.unwrap_or(cpu::best().isa);
+    let here = Settings { isa: Some(isa).filter(|isa| isa.supported()), ..settings };
+    let graph = graph(manifest, model.clone(), here)?;
+    let baked = bake.map(|request| Baked::of(manifest, &graph, request)).transpose()?;
+    let times = baked.as_ref().map(|baked| &baked.slots[..]);
     let mut package = Package::default();
     (package.manifest, package.scheduler) = (Some(manifest.text.clone()), manifest.scheduler.clone());
     for &precision in precisions {
-        let settings = Settings { precision, isa: Some(isa), ..settings };
-        add(&mut package, manifest, model, settings, bake)?;
+        let half = calibrated(manifest, &graph, isa, Settings { precision, ..here })?;
+        let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
+        let plan = lower_baked(&graph, isa, half, package.constants(), times).map_err(NetworkError::from)?;
+        if baked.as_ref().is_some_and(|baked| !baked.fits(&plan)) {
+            return Err(SessionError::Bake { isa });
+        }
+        package.add(plan).map_err(|operator| SessionError::HostInPlan { operator })?;
     }
     Ok(package)
 }
 
-fn add(
-    package: &mut Package,
+/// How a network goes into half precision for an instruction set; `None` if it stays in f32.
+fn calibrated(
     manifest: &Manifest,
-    model: &Model,
+    graph: &Graph,
+    isa: Isa,
     settings: Settings,
-    bake: Option<&Request<'_>>,
-) -> Result<(), SessionError> {
-    let isa = settings.isa.unwrap_or(Isa::Portable);
-    let here = Settings { isa: settings.isa.filter(|isa| isa.supported()), ..settings };
-    let graph = graph(manifest, model.clone(), here)?;
-    let baked = bake.map(|request| Baked::of(manifest, &graph, request)).transpose()?;
-    let times = baked.as_ref().map(|baked| &baked.slots[..]);
-    let halves =
-        settings.precision != Precision::F32 && (isa.supported() || settings.precision == Precision::F16);
-    let mut calibrated = None;
-    if halves {
-        let mut session = Session::of(manifest.clone(), Network::compile(graph.clone(), here)?)?;
-        let depth = session.depth(isa)?;
-        calibrated = depth.and_then(|(depth, _)| Some((session.evaluator.network.into_ranges()?, depth)));
+) -> Result<Option<(Ranges, Depth)>, SessionError> {
+    let tried = isa.supported() || settings.precision == Precision::F16;
+    if settings.precision == Precision::F32 || !tried {
+        return Ok(None);
     }
-    let half = calibrated.as_ref().map(|(ranges, depth)| (ranges, *depth));
-    let plan = lower_baked(&graph, isa, half, package.constants(), times).map_err(NetworkError::from)?;
-    if baked.is_some_and(|baked| !baked.fits(&plan)) {
-        return Err(SessionError::Bake { isa });
-    }
-    package.add(plan).map_err(|operator| SessionError::HostInPlan { operator })
+    let mut session = Session::of(manifest.clone(), Network::compile(graph.clone(), settings)?)?;
+    let depth = session.depth(isa)?;
+    Ok(depth.and_then(|(depth, _)| Some((session.evaluator.network.into_ranges()?, depth))))
 }
 
 /// What a network computes of the times of a schedule.
@@ -124,7 +121,7 @@ impl Session {
         for (step, row) in self.table.rows.iter().enumerate() {
             let mut engine = network.engine()?;
             ports.write_times(&mut engine, Moment { row, step, steps, weights: &[] })?;
-            engine.run_times()?;
+            engine.run_times(&mut |_, _| ())?;
         }
         Ok(network.engine()?.times().unwrap_or_default().to_vec())
     }

@@ -1,6 +1,5 @@
 //! What follows a product, a convolution or a normalisation becomes part of it: bias, scale, residual, activation.
 
-use super::super::binding::joint;
 use super::super::{Graph, Node, Tensor, ValueId};
 use super::program::{Arg, Program, Step};
 use crate::kernels::{Activation, MapCode};
@@ -20,7 +19,7 @@ pub fn epilogues(mut graph: Graph) -> Graph {
             program.inputs().into_iter().filter_map(|id| Some((*producers.get(&id)?, id))).collect();
         candidates.sort_by_key(|c| std::cmp::Reverse(c.0));
         // A product of an earlier stage must not be drawn into a later one.
-        let stage = |id| graph.stage(joint(&bindings, &[id]));
+        let stage = |id| graph.stage_of(&bindings, id);
         let alike = |value| graph.fact(value) == graph.fact(output) && stage(value) == stage(output);
         candidates.retain(|&(_, value)| alike(value) && uses[value.index()] == 1);
         // Again after each: what one takes in may be what stood between another and its operand.

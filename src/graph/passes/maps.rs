@@ -1,6 +1,5 @@
 //! Chains of element-wise nodes as one program each, and programs in their shortest form.
 
-use super::super::binding::joint;
 use super::super::{Binding, DType, Graph, ValueId};
 use super::program::{Arg, Program, Step};
 use crate::kernels::MapCode;
@@ -58,7 +57,7 @@ fn extended(
 ) -> Option<(Program, usize)> {
     let output = graph.nodes[at].outputs[0];
     let shape = &graph.fact(output).shape;
-    let stage = |id| graph.stage(joint(bindings, &[id]));
+    let stage = |id| graph.stage_of(bindings, id);
     program.inputs().into_iter().find_map(|id| {
         let &producer = producers.get(&id)?;
         let Op::Map(map) = &graph.nodes[producer].op else { return None };

@@ -1,7 +1,6 @@
 //! A product with a concatenation whose parts change at different times becomes a sum of products: then a robot's new
 //! observation costs only the observation's part, and a step of the schedule only the time's.
 
-use super::super::binding::joint;
 use super::super::{Binding, Fact, Graph, Node, Tensor, ValueId};
 use crate::kernels::{DType, MapCode};
 use crate::ops::{Concat, Map, MatMul, Op};
@@ -67,7 +66,7 @@ impl Split {
         let mut start = 0;
         for &value in &concat.inputs {
             let columns = *graph.fact(value).shape.last()?;
-            let stage = graph.stage(joint(&self.bindings, &[value]));
+            let stage = graph.stage_of(&self.bindings, value);
             groups.entry(stage).or_default().push(Part { value, start, columns });
             start += columns;
         }

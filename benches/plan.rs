@@ -5,6 +5,7 @@
 //! beside its bound, and fails if one is not met; times are medians.
 
 use fewstep::manifest::Manifest;
+use fewstep::memory::Memory;
 use fewstep::onnx::Model;
 use fewstep::plan::{Plan, Stage};
 use fewstep::provider::{Precision, Settings};
@@ -229,11 +230,6 @@ fn child(path: &Path) -> Result<(), Failure> {
 
 /// Bytes of private dirty and of private clean memory.
 fn private() -> Result<String, Failure> {
-    let text = fs::read_to_string("/proc/self/smaps_rollup")?;
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-    };
-    let both = field("Private_Dirty:").zip(field("Private_Clean:")).ok_or("no such field")?;
-    Ok(format!("{} {}", both.0, both.1))
+    let memory = Memory::now().ok_or("the system does not tell what memory a process has")?;
+    Ok(format!("{} {}", memory.private_dirty, memory.private_clean))
 }

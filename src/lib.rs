@@ -59,3 +59,6 @@ pub mod files;
 
 #[cfg(feature = "std")]
 pub mod mapping;
+
+#[cfg(feature = "std")]
+pub mod memory;

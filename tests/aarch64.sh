@@ -17,6 +17,40 @@ find_compiler() {
     return 1
 }
 
+install() {
+    local sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    local packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
+    if ! find_compiler 2>/dev/null; then
+        # The standard library is a package of the other architecture.
+        $sudo dpkg --add-architecture arm64
+        packages+=(rustc-web libstd-rust-web-dev:arm64)
+    fi
+    $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+# What is not there of a compiler, a linker and an emulator, a line each.
+lacking() {
+    find_compiler || return 0
+    command -v qemu-aarch64 >/dev/null || echo "no qemu-aarch64 (Debian: qemu-user)"
+    command -v aarch64-linux-gnu-gcc >/dev/null ||
+        echo "no aarch64-linux-gnu-gcc (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
+}
+
+# Sets up what scripts named $1 need, by apt if their next argument is --install; without it, says so and exits with 77.
+need() {
+    if [ "${2:-}" = --install ] && [ -n "$(lacking 2>&1)" ]; then
+        install || echo "apt cannot install all of it"
+    fi
+    local lacks
+    lacks=$(lacking 2>&1)
+    if [ -n "$lacks" ]; then
+        echo "$1: skipped, $lacks"
+        exit 77
+    fi
+    find_compiler
+}
+
 # The newest of a program that Debian installs with its version in the name.
 newest() {
     compgen -c "$1" | grep -Ex "$1(-[0-9]+)?" | sort -uV | tail -1

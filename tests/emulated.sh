@@ -7,35 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/aarch64.sh
 
-install() {
-    local sudo=
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    local packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
-    if ! find_compiler 2>/dev/null; then
-        # The standard library is a package of the other architecture.
-        $sudo dpkg --add-architecture arm64
-        packages+=(rustc-web libstd-rust-web-dev:arm64)
-    fi
-    $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
-}
-
-lacking() {
-    find_compiler || return 0
-    command -v qemu-aarch64 >/dev/null || echo "no qemu-aarch64 (Debian: qemu-user)"
-    command -v aarch64-linux-gnu-gcc >/dev/null ||
-        echo "no aarch64-linux-gnu-gcc (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
-}
-
-if [ "${1:-}" = --install ] && [ -n "$(lacking 2>&1)" ]; then
-    install || echo "apt cannot install all of it"
-fi
-lacks=$(lacking 2>&1)
-if [ -n "$lacks" ]; then
-    echo "emulated: skipped, $lacks"
-    exit 77
-fi
-
-find_compiler
+need emulated "$@"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 # Static: QEMU would look for the C library in this computer's folders, and may find the loader of one and the rest of another.
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"

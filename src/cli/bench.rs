@@ -3,7 +3,7 @@
 
 use super::bench_report::{self, Distribution, Report, round};
 use super::first_step::{self, Input};
-use super::machine::{self, Machine, Memory};
+use super::machine::{self, Machine};
 use super::output::{self, OutputError};
 use super::peer::{self, Peer, PeerError};
 use super::shapes::{self, ShapeError};
@@ -11,6 +11,7 @@ use super::{IsaError, PrintError, Running, allocations, columns, models, print};
 use fewstep::cache::CacheError;
 use fewstep::engine::EngineError;
 use fewstep::manifest::{Manifest, Request, RequestError};
+use fewstep::memory::Memory;
 use fewstep::onnx::{Declared, Model, OnnxError};
 use fewstep::provider::{Network, NetworkError, Settings};
 use fewstep::sampler::{Noise, TorchCpu};

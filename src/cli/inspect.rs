@@ -1,6 +1,7 @@
 //! `fewstep inspect`: what is in a network, and how it would run.
 #![forbid(unsafe_code)]
 
+use super::inspect_plan::FileReport;
 use super::profile::Profile;
 use super::shapes::{self, ShapeError};
 use super::stages::{self, StageReport};
@@ -13,7 +14,7 @@ use fewstep::graph::{Fact, Graph, Node};
 use fewstep::manifest::{Manifest, Request, RequestError, Role};
 use fewstep::onnx::OnnxError;
 use fewstep::ops::Op;
-use fewstep::plan::{self, CompiledPlan, Placed, Plan, PlanFile};
+use fewstep::plan::{self, CompiledPlan, Placed};
 use fewstep::provider::{Network, NetworkError};
 use fewstep::session::bind;
 use serde::Serialize;
@@ -132,101 +133,7 @@ impl Inspect {
     }
 }
 
-/// What `--json` prints of a plan file: keys stay, new ones may come.
-#[derive(Serialize)]
-struct FileReport {
-    name: String,
-    path: String,
-    /// What the plans were made of.
-    origin: String,
-    /// `null` without a manifest.
-    sampling: Option<Sampling>,
-    plans: Vec<PlanReport>,
-}
-
-#[derive(Serialize)]
-struct PlanReport {
-    instruction_set: &'static str,
-    /// Whether this CPU has it.
-    runs_here: bool,
-    precision: &'static str,
-    products: usize,
-    halves: usize,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
-    instructions: usize,
-    arena_bytes: usize,
-    arena_least_bytes: usize,
-    /// Of all plans of the file.
-    weights_bytes: usize,
-    stages: Vec<StageReport>,
-}
-
-impl FileReport {
-    fn of(source: &models::Source, file: &PlanFile) -> FileReport {
-        let manifest = source.manifest.as_ref();
-        FileReport {
-            name: source.name.clone(),
-            path: source.path().display().to_string(),
-            origin: file.origin().into(),
-            sampling: manifest.map(Sampling::of),
-            plans: file.plans().map(|plan| PlanReport::of(&plan, manifest)).collect(),
-        }
-    }
-
-    /// For people.
-    fn text(&self) -> String {
-        let mut rows =
-            vec![row(&["model", &self.name]), row(&["file", &self.path]), row(&["made of", &self.origin])];
-        rows.extend(self.sampling.as_ref().map(Sampling::row));
-        let plans: Vec<String> = self.plans.iter().map(PlanReport::text).collect();
-        format!("{}\n{}", columns(&rows), plans.join("\n"))
-    }
-}
-
-impl PlanReport {
-    fn of(plan: &Plan<'_>, manifest: Option<&Manifest>) -> PlanReport {
-        let port = |port: plan::Port| {
-            let name = plan.name(port);
-            let role = manifest.and_then(|manifest| role(manifest, name));
-            let (dtype, shape) = plan.view_at(port.view).map_or_else(Default::default, |view| {
-                let dims = (0..view.layout.rank()).map(|axis| view.layout.dim(axis));
-                (view.dtype.to_string(), dims.collect())
-            });
-            Port { name: name.into(), r#type: dtype, shape, role }
-        };
-        PlanReport {
-            instruction_set: plan.isa().name(),
-            runs_here: plan.isa().supported(),
-            precision: if plan.halves() > 0 { "f16" } else { "f32" },
-            products: plan.products(),
-            halves: plan.halves(),
-            inputs: plan.inputs().map(port).collect(),
-            outputs: plan.outputs().map(port).collect(),
-            instructions: plan.len(),
-            arena_bytes: plan.arena_bytes(),
-            arena_least_bytes: plan.arena_least(),
-            weights_bytes: plan.weights().len(),
-            stages: stages::of(plan),
-        }
-    }
-
-    fn text(&self) -> String {
-        let here = if self.runs_here { "" } else { ", which this CPU lacks" };
-        let mut rows = vec![row(&["plan", &format!("{}, {}{here}", self.instruction_set, self.precision)])];
-        rows.extend(ports("inputs", &self.inputs));
-        rows.extend(ports("outputs", &self.outputs));
-        rows.extend([
-            row(&["in f16", &format!("{} of {}", self.halves, count(self.products, "product"))]),
-            row(&["length", &count(self.instructions, "instruction")]),
-            row(&["arena", &arena(self.arena_bytes, self.arena_least_bytes)]),
-            row(&["weights", &format!("{}B in the file", scaled(self.weights_bytes as f64))]),
-        ]);
-        format!("{}\n{}", columns(&rows), stages::text(&self.stages))
-    }
-}
-
-fn arena(bytes: usize, least: usize) -> String {
+pub fn arena(bytes: usize, least: usize) -> String {
     format!("{}B, {}B in use at once", scaled(bytes as f64), scaled(least as f64))
 }
 
@@ -286,16 +193,16 @@ impl Buffer {
 }
 
 #[derive(Serialize)]
-struct Port {
-    name: String,
-    r#type: String,
-    shape: Vec<usize>,
+pub struct Port {
+    pub name: String,
+    pub r#type: String,
+    pub shape: Vec<usize>,
     /// `null` for outputs, and without a manifest.
-    role: Option<&'static str>,
+    pub role: Option<&'static str>,
 }
 
 #[derive(Serialize)]
-struct Sampling {
+pub struct Sampling {
     family: &'static str,
     sampler: &'static str,
     steps: usize,
@@ -316,7 +223,7 @@ struct HostOperator {
 }
 
 impl Sampling {
-    fn of(manifest: &Manifest) -> Sampling {
+    pub fn of(manifest: &Manifest) -> Sampling {
         let sampling = &manifest.sampling;
         Sampling {
             family: sampling.family.name(),
@@ -326,7 +233,7 @@ impl Sampling {
         }
     }
 
-    fn row(&self) -> Vec<String> {
+    pub fn row(&self) -> Vec<String> {
         let (steps, most) = (count(self.steps, "step"), self.max_steps);
         let text = format!("{}, sampler {}, {steps}, at most {most}", self.family, self.sampler);
         row(&["sampling", &text])
@@ -350,7 +257,7 @@ fn outputs(graph: &Graph) -> Vec<Port> {
     outputs.map(|(name, &id)| Port::new(name, graph.fact(id), None)).collect()
 }
 
-fn role(manifest: &Manifest, name: &str) -> Option<&'static str> {
+pub fn role(manifest: &Manifest, name: &str) -> Option<&'static str> {
     let input = manifest.inputs.iter().find(|input| input.name == name)?;
     Some(match input.role {
         Role::State { .. } => "state",
@@ -483,7 +390,7 @@ impl Operators {
 }
 
 /// A line for each port, the title on the first.
-fn ports<'a>(title: &'a str, ports: &'a [Port]) -> impl Iterator<Item = Vec<String>> + 'a {
+pub fn ports<'a>(title: &'a str, ports: &'a [Port]) -> impl Iterator<Item = Vec<String>> + 'a {
     let titles = std::iter::once(title).chain(std::iter::repeat(""));
     let width = ports.iter().map(|port| port.name.chars().count()).max().unwrap_or(0);
     titles.zip(ports).map(move |(title, Port { name, r#type, shape, role })| {

@@ -87,28 +87,10 @@ fn read_gb_per_s() -> f64 {
     best(|| memory.gb_per_s(&Serial))
 }
 
-/// What this process has of the system's memory, in bytes.
-#[derive(Clone, Copy)]
-pub struct Memory {
-    pub rss: u64,
-    pub private_dirty: u64,
-}
-
-impl Memory {
-    /// `None` where the system does not tell: only Linux does.
-    pub fn now() -> Option<Memory> {
-        let text = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-        };
-        Some(Memory { rss: field("Rss:")?, private_dirty: field("Private_Dirty:")? })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fewstep::memory::Memory;
     use std::hint::black_box;
 
     #[test]

@@ -7,6 +7,7 @@ mod choice;
 mod compile;
 mod first_step;
 mod inspect;
+mod inspect_plan;
 mod list;
 mod machine;
 mod models;

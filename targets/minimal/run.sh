@@ -10,35 +10,13 @@ target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 work=$target_dir/minimal
 tolerance=1e-5 # of values up to 1: NEON rounds once where portable kernels round twice
 
-lacking() {
-    find_compiler || return 0
-    command -v qemu-aarch64 >/dev/null || echo "no qemu-aarch64 (Debian: qemu-user)"
-    command -v aarch64-linux-gnu-gcc >/dev/null ||
-        echo "no aarch64-linux-gnu-gcc (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)"
-}
-
-install() {
-    local sudo=
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -qq &&
-        $sudo apt-get install -y -qq --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user >/dev/null
-}
-
 # The largest difference between two files of floats.
 difference() {
     paste <(od -An -v -tf4 -w4 "$1") <(od -An -v -tf4 -w4 "$2") |
         awk '{ d = $1 - $2; d = d < 0 ? -d : d; if (!(d <= most)) most = d } END { print NF == 2 ? most + 0 : "nan" }'
 }
 
-if [ "${1:-}" = --install ] && [ -n "$(lacking 2>&1)" ]; then
-    install || echo "apt cannot install all of it"
-fi
-lacks=$(lacking 2>&1)
-if [ -n "$lacks" ]; then
-    echo "minimal: skipped, $lacks"
-    exit 77
-fi
-find_compiler
+need minimal "$@"
 
 # With a test, whose features are those of most builds here: it is compiled once for all.
 cargo build --release --locked --bin fewstep --test bench

@@ -4,7 +4,7 @@
 
 use fewstep::kernels::cpu;
 use fewstep::onnx::{Model, Shapes};
-use fewstep::plan::{Constants, lower};
+use fewstep::plan::{Constants, Recipe, lower};
 use fewstep::provider::{Network, Settings};
 use std::path::Path;
 use std::process::Command;
@@ -37,7 +37,7 @@ fn main() {
 
     let import = median(5, || drop(graph()));
     let open = median(5, || {
-        drop(lower(&graph().optimized(), cpu::best().isa, None, Constants::default()).expect("a plan"))
+        drop(lower(&graph().optimized(), Recipe::new(cpu::best().isa), Constants::default()).expect("a plan"))
     });
     println!("{:<28}{import:>10.1} ms   (bound {IMPORT:.0})", "import");
     println!("{:<28}{open:>10.1} ms   (bound {OPEN:.0})", "import, passes and plan");

@@ -46,6 +46,18 @@ impl std::ops::DerefMut for Scratch {
     }
 }
 
+/// Gives memory that was allocated and freed back to the system, where its allocator (glibc's) keeps it otherwise.
+pub fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: any thread may call it at any time; it touches no memory that is in use.
+        unsafe { malloc_trim(0) };
+    }
+}
+
 /// A file's contents.
 #[derive(Debug)]
 pub struct Bytes(Option<Mmap>);
@@ -100,10 +112,11 @@ impl Bytes {
         self.0.as_ref().map_or(Ok(()), system::lock)
     }
 
-    /// The contents will be read from front to back, once: the system reads further ahead.
-    pub fn sequential(&self) {
+    /// The contents will be read from front to back, and be dropped piece by piece: the system reads further ahead, and maps
+    /// no large pages, of which only a part may be wanted.
+    pub fn streamed(&self) {
         if let Some(map) = &self.0 {
-            system::sequential(map);
+            system::streamed(map);
         }
     }
 
@@ -176,8 +189,10 @@ mod system {
         map.lock()
     }
 
-    pub fn sequential(map: &Mmap) {
+    pub fn streamed(map: &Mmap) {
         map.advise(Advice::Sequential).ok();
+        #[cfg(target_os = "linux")]
+        map.advise(Advice::NoHugePage).ok();
     }
 
     pub fn will_need(map: &Mmap, range: Range<usize>) {
@@ -207,7 +222,7 @@ mod system {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub fn sequential(_: &Mmap) {}
+    pub fn streamed(_: &Mmap) {}
 
     pub fn will_need(_: &Mmap, _: Range<usize>) {}
 
@@ -258,7 +273,7 @@ mod tests {
         for len in [0, 1, BLOCK, 5 * BLOCK + 3] {
             let contents = contents(len);
             let (_folder, bytes) = mapped(&contents);
-            bytes.sequential();
+            bytes.streamed();
             for range in [0..len, 0..usize::MAX, len..len + 1, 1..len.max(1)] {
                 bytes.will_need(range.clone());
                 bytes.drop_pages(range);
@@ -329,11 +344,11 @@ mod tests {
         }
 
         #[test]
-        fn the_system_is_told_of_sequential_reads() {
+        fn the_system_is_told_of_reads_in_passing() {
             let (_folder, bytes) = mapped(&contents(LEN));
             let told = || entry(&bytes, "VmFlags:").split(' ').any(|flag| flag == "sr");
             assert!(!told());
-            bytes.sequential();
+            bytes.streamed();
             assert!(told());
         }
 

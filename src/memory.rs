@@ -13,13 +13,15 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The most bytes that were in memory at once; `None` where the system does not tell.
+    pub fn peak() -> Option<u64> {
+        kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+    }
+
     /// `None` where the system does not tell: only Linux does.
     pub fn now() -> Option<Memory> {
         let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-        };
+        let field = |name| kilobytes(&text, name);
         Some(Memory {
             rss: field("Rss:")?,
             anonymous: field("Anonymous:")?,
@@ -27,4 +29,10 @@ impl Memory {
             private_dirty: field("Private_Dirty:")?,
         })
     }
+}
+
+/// The bytes of the line that begins with a name.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

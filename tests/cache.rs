@@ -83,6 +83,29 @@ fn a_budget_that_is_too_small_is_an_error_for_a_network_too() {
     }
 }
 
+/// Where the fast plan does not fit, one is made that does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_that_needs_too_much_memory_is_compiled_for_less() {
+    let folder = model(|network| network);
+    let least = |arguments: &str| {
+        let (code, printed) =
+            try_fewstep(&folder, &format!("sample {arguments} --threads 1 --max-memory 1M"));
+        assert_eq!(code, Some(1), "{printed}");
+        let least = printed.split_once("but in ").and_then(|(_, rest)| rest.split(';').next());
+        least.and_then(|bytes| bytes.parse::<u64>().ok()).expect("the least that it needs")
+    };
+    fewstep(&folder, "compile m -o fast.fsp");
+    // A process that has compiled needs somewhat more than those that find what it has made.
+    least("m");
+    let (fast, little) = (least("fast.fsp"), least("m"));
+    let budget = little.midpoint(fast);
+    let sample = || try_fewstep(&folder, &format!("sample m --threads 1 --max-memory {budget} -o m.npy"));
+    sample();
+    let (code, printed) = sample();
+    assert_eq!(code, Some(0), "{printed}");
+}
+
 /// Samples stay the same, in as little memory as the program says that it needs.
 #[cfg(target_os = "linux")]
 #[test]

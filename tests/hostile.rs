@@ -5,7 +5,7 @@ mod common;
 use common::{npy_file, path};
 use fewstep::kernels::cpu;
 use fewstep::onnx::{Model, Shapes};
-use fewstep::plan::{Constants, lower};
+use fewstep::plan::{Constants, Recipe, lower};
 use std::path::Path;
 
 /// Damaged copies of each file.
@@ -44,7 +44,7 @@ fn damaged(bytes: &[u8], seed: u64) -> Vec<u8> {
 fn open(bytes: &[u8], name: &str, shapes: &Shapes) -> Result<(), String> {
     let model = Model::parse(bytes, Path::new(name), None).map_err(|e| e.to_string())?;
     let graph = model.into_graph(shapes).map_err(|e| e.to_string())?.optimized();
-    lower(&graph, cpu::best().isa, None, Constants::default()).map_err(|e| e.to_string())?;
+    lower(&graph, Recipe::new(cpu::best().isa), Constants::default()).map_err(|e| e.to_string())?;
     Ok(())
 }
 

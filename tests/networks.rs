@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Fixture, compile, distance, fixtures, graph, rows, run};
+use common::{Fixture, compile_by, distance, fixtures, graph, rows, run};
+use fewstep::plan::Recipe;
 
 /// Largest error over the output's largest magnitude.
 const TOLERANCE: f64 = 1e-4;
@@ -21,8 +22,12 @@ fn every_network_equals_onnx_runtime() {
         let tolerance = if name.ends_with("fp16") { HALF_TOLERANCE } else { TOLERANCE };
         let optimized = plain.clone().optimized();
         for row in rows() {
-            for (how, graph) in [("plain", &plain), ("optimized", &optimized)] {
-                let plan = compile(graph, row).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let fast = Recipe::new(row.isa);
+            let frugal = Recipe { frugal: true, ..fast };
+            let ways =
+                [("plain", &plain, fast), ("optimized", &optimized, fast), ("frugal", &optimized, frugal)];
+            for (how, graph, recipe) in ways {
+                let plan = compile_by(graph, recipe).unwrap_or_else(|e| panic!("{name}: {e}"));
                 let results = run(&plan, &inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
                 for (found, output) in results.iter().zip(&graph.output_names) {
                     let wanted = outputs.iter().find(|(n, _)| n == output || outputs.len() == 1);

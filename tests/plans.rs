@@ -8,10 +8,11 @@ mod seeds;
 use common::path;
 use corruption::{HEAD, Outcome, PLAN, Section, Tally, WEIGHTS, bytes, damaged, outcome, seal, sections};
 use fewstep::kernels::{Isa, cpu};
-use fewstep::manifest::Request;
+use fewstep::manifest::{Manifest, Request};
+use fewstep::onnx::Model;
 use fewstep::plan::{ALIGNMENT, OpenError, Plan, PlanError, PlanFile, Slots, VERSION};
 use fewstep::provider::{Precision, Settings};
-use fewstep::session::{Session, SessionError};
+use fewstep::session::{self, Session, SessionError};
 use program::{fewstep, try_fewstep};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -61,6 +62,31 @@ fn a_plan_samples_what_its_model_does() {
             let from_plan = Session::builder().plan(&plan).threads(threads).build().expect("a session");
             assert_eq!(sample(from_plan, steps), sample(own, steps), "{model}");
         }
+    }
+}
+
+/// To the rounding of other convolutions.
+#[test]
+fn a_plan_for_little_memory_samples_the_same_in_less() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = Settings { threads: 1, frugal: true, ..Settings::default() };
+    let manifest = Manifest::read(path("models/digits")).expect("a manifest");
+    let model = Model::read(&manifest.network_path()).expect("a model");
+    let frugal = session::package(&manifest, &model, &[Precision::F32], settings, None).expect("a package");
+    let other = tempfile::tempdir().expect("a folder");
+    let files = [save(&folder, digits()), save(&other, &seeds::file(&frugal))];
+    let plans = files.map(|file| Plan::open(file).expect("a plan"));
+    let size = |plan: &PlanFile| {
+        let plan = plan.plans().next().expect("a plan");
+        (plan.arena_bytes(), plan.weights().len())
+    };
+    let [fast, little] = plans.each_ref().map(size);
+    assert!(little.0 < fast.0 && little.1 < fast.1, "{little:?} bytes, not less than {fast:?}");
+    let [fast, little] =
+        plans.each_ref().map(|plan| sample(Session::builder().plan(plan).build().expect("a session"), 3));
+    for (fast, little) in fast.into_iter().zip(little) {
+        let (fast, little) = (f32::from_bits(fast), f32::from_bits(little));
+        assert!((fast - little).abs() <= 1e-4, "{little} is not {fast}");
     }
 }
 

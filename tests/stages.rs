@@ -10,7 +10,7 @@ use fewstep::kernels::{Activation, DType, Isa, MapCode, cpu};
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::Model;
 use fewstep::ops::{Concat, MatMul, Op};
-use fewstep::plan::{CompiledPlan, Constants, Plan, Slots, Stage, lower};
+use fewstep::plan::{CompiledPlan, Constants, Plan, Recipe, Slots, Stage, lower};
 use fewstep::provider::{Precision, Settings};
 use fewstep::sampler::TorchCpu;
 use fewstep::session::{Session, package};
@@ -26,7 +26,7 @@ fn bindings(inputs: usize) -> Vec<Vec<Binding>> {
 }
 
 fn plan(graph: &Graph) -> CompiledPlan {
-    lower(graph, cpu::best().isa, None, Constants::default()).expect("a plan")
+    lower(graph, Recipe::new(cpu::best().isa), Constants::default()).expect("a plan")
 }
 
 /// Other values of the same kind.
@@ -303,7 +303,7 @@ fn outputs_that_the_sampler_does_not_read_are_not_computed() {
 fn plans_for_other_computers_have_the_same_stages() {
     let graph = meeting().optimized();
     for isa in Isa::ALL {
-        let plan = lower(&graph, isa, None, Constants::default()).expect("a plan");
+        let plan = lower(&graph, Recipe::new(isa), Constants::default()).expect("a plan");
         let lengths = |plan: &CompiledPlan| Stage::ALL.map(|stage| plan.plan().stage(stage).len());
         assert_eq!(lengths(&plan), lengths(&self::plan(&graph)), "{isa}");
     }

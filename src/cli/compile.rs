@@ -8,7 +8,7 @@ use fewstep::graph::Graph;
 use fewstep::kernels::{Isa, cpu};
 use fewstep::manifest::{Request, RequestError};
 use fewstep::onnx::{Model, OnnxError};
-use fewstep::plan::{Depth, LowerError, Package, Ranges, lower};
+use fewstep::plan::{Depth, LowerError, Package, Ranges, Recipe, lower};
 use fewstep::provider::{self, Network, NetworkError, Settings};
 use fewstep::session::{self, SessionError};
 use std::path::PathBuf;
@@ -31,6 +31,9 @@ pub struct Compile {
     /// An input's shape, where the file leaves it open; another one for the same input makes another plan
     #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
     shapes: Vec<shapes::Given>,
+    /// Make plans that take little memory rather than little time
+    #[arg(long)]
+    low_memory: bool,
     /// Compute what the network makes of the schedule's times now, and leave out the weights that this takes
     #[arg(long)]
     bake: bool,
@@ -87,7 +90,7 @@ impl Compile {
             Some(_) if !self.shapes.is_empty() => return Err(CompileError::Shapes(source.path().into())),
             Some(manifest) => {
                 let precisions: Vec<provider::Precision> = self.precision.iter().map(|&p| p.into()).collect();
-                let settings = Settings { isa: Some(target), ..Settings::default() };
+                let settings = Settings { isa: Some(target), frugal: self.low_memory, ..Settings::default() };
                 let wrap =
                     |error| CompileError::Session { path: source.path().into(), source: Box::new(error) };
                 let request = Request { steps: self.steps, ..Request::default() };
@@ -132,13 +135,15 @@ impl Compile {
     fn package(&self, source: &models::Source, model: &Model, target: Isa) -> Result<Package, CompileError> {
         let path = || source.path().to_path_buf();
         let mut package = Package::default();
+        package.in_pieces = self.low_memory;
         for shapes in variants(&self.shapes) {
             let shapes = shapes::of(source, model, &shapes)?;
             let graph: Graph = model.clone().into_graph(&shapes)?.optimized();
             for &precision in &self.precision {
                 let half = self.calibrated(source, &graph, target, precision)?;
                 let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
-                let plan = lower(&graph, target, half, package.constants())
+                let recipe = Recipe { isa: target, half, times: None, frugal: self.low_memory };
+                let plan = lower(&graph, recipe, package.constants())
                     .map_err(|source| CompileError::Lower { path: path(), source })?;
                 package.add(plan).map_err(|operator| CompileError::Host { path: path(), operator })?;
             }
@@ -164,8 +169,13 @@ impl Compile {
             _ => {}
         }
         let wrap = |error| CompileError::Network { path: path(), source: Box::new(error) };
-        let settings =
-            Settings { isa: Some(target), precision: precision.into(), threads: 1, ..Settings::default() };
+        let settings = Settings {
+            isa: Some(target),
+            precision: precision.into(),
+            threads: 1,
+            frugal: self.low_memory,
+            ..Settings::default()
+        };
         let mut network = Network::compile(graph.clone(), settings).map_err(wrap)?;
         let inputs = first_step::inputs(&network, None, &Request::default())?;
         let depth = first_step::depth(&mut network, &inputs).map_err(wrap)?;

@@ -40,7 +40,7 @@ impl Operator for Attention {
         let (k, v) = (lower.place(node.inputs[1])?, lower.place(node.inputs[2])?);
         let order =
             Some(lower.wanted_order(node.outputs[0])).filter(|order| order.last() == Some(&(rank - 1)));
-        let y = lower.output(node.outputs[0], &order.unwrap_or_else(|| canonical(rank)));
+        let y = lower.output(node.outputs[0], &order.unwrap_or_else(|| canonical(rank)))?;
         let shape = AttentionShape {
             heads: q.dims[..rank - 2].iter().product(),
             m: q.dims[rank - 2],

@@ -55,7 +55,7 @@ impl Operator for Concat {
             Some(place) => place,
             None => {
                 let order = natural_order(&parts);
-                lower.output(output, &order)
+                lower.output(output, &order)?
             }
         };
         let mut start = 0;

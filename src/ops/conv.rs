@@ -74,7 +74,7 @@ impl Operator for Conv {
     fn lower(&self, lower: &mut Lower, node: &Node) -> Result<(), OpError> {
         let x = lower.image(node.inputs[0])?;
         let weights = lower.known(node.inputs[1]).ok_or_else(|| problem!("the weights are not constant"))?;
-        let c = lower.image_output(node.outputs[0]);
+        let c = lower.image_output(node.outputs[0])?;
         let bias = lower.vector(self.bias.then(|| node.inputs[2]))?;
         if weights.shape()[1] == 1 && self.groups == weights.shape()[0] && self.groups > 1 && !self.residual {
             return self.depthwise(lower, weights, &x, bias.as_ref(), &c);
@@ -105,7 +105,7 @@ impl Conv {
         let (elements, taps) = (weights.as_f32()?, weights.shape()[2..].iter().product());
         let (geometry, activation) = (self.geometry(&weights.shape()[2..]), self.activation);
         let zeros = lower.zeros(depth);
-        let minimal = self.is_minimal(c, outputs, depth, &weights.shape()[2..]);
+        let minimal = !lower.is_frugal() && self.is_minimal(c, outputs, depth, &weights.shape()[2..]);
         for group in 0..self.groups {
             let own = &elements[group * outputs * depth * taps..][..outputs * depth * taps];
             let half = !minimal || lower.halves_winograd();

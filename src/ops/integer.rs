@@ -39,7 +39,7 @@ impl Operator for Integer {
         let output = node.outputs[0];
         let operands = lower.broadcast(&node.inputs, output)?;
         let order = canonical(lower.fact(output).rank());
-        let result = lower.output(output, &order);
+        let result = lower.output(output, &order)?;
         let (inputs, output) = element_wise(&operands, &result, &order);
         let ids = inputs.iter().map(|p| lower.view(p)).collect::<Result<Vec<_>, _>>()?;
         let operand = |i: usize| ids.get(i).or(ids.first()).copied().unwrap_or_default();

@@ -51,7 +51,7 @@ impl Operator for Map {
         let output = node.outputs[0];
         let operands = lower.broadcast(&node.inputs, output)?;
         let order = natural_order(&operands);
-        let result = lower.output(output, &order);
+        let result = lower.output(output, &order)?;
         let steps = lower.steps(&self.steps);
         let (inputs, output) = element_wise(&operands, &result, &order);
         let output = lower.view(&output)?;

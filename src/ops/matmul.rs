@@ -63,7 +63,7 @@ impl Operator for MatMul {
         let mut rows = std::vec![lower.rows(a)?.broadcast(&[lead, &[m, k]].concat())];
         let order =
             Some(lower.wanted_order(node.outputs[0])).filter(|order| order.last() == Some(&(rank - 1)));
-        rows.push(lower.output(node.outputs[0], &order.unwrap_or_else(|| canonical(rank))));
+        rows.push(lower.output(node.outputs[0], &order.unwrap_or_else(|| canonical(rank)))?);
         if self.residual {
             let residual = lower.place(node.inputs[2 + usize::from(self.bias)])?;
             rows.push(lower.rows(residual)?);

@@ -109,7 +109,7 @@ impl Operator for Norm {
                 as_rows(&dense).ok_or_else(|| problem!("an operand of shape {shape:?} has no rows"))?
             }
         };
-        let place = lower.output(node.outputs[0], &order);
+        let place = lower.output(node.outputs[0], &order)?;
         let y = match as_rows(&place) {
             Some(y) => y,
             None => as_rows(&lower.result(node.outputs[0], &order))

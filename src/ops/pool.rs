@@ -54,7 +54,7 @@ impl Operator for Pool {
 
     fn lower(&self, lower: &mut Lower, node: &Node) -> Result<(), OpError> {
         let x = lower.image(node.inputs[0])?;
-        let y = lower.image_output(node.outputs[0]);
+        let y = lower.image_output(node.outputs[0])?;
         let geometry = geometry(&self.kernel, &self.stride, &self.dilation, &self.pad_begin);
         let pad_end = plane_or(&self.pad_end, 0).map(|p| p as u32);
         let [x, y] = lower.view_each([&x, &y])?;

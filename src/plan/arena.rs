@@ -1,6 +1,7 @@
 //! Lays the buffers of a plan out in one arena before the first step.
 
 use super::ALIGNMENT;
+use std::cmp::Reverse;
 use std::vec::Vec;
 
 /// A buffer in its place in the arena.
@@ -19,16 +20,49 @@ pub struct Buffer {
     pub last: usize,
 }
 
+/// How often to try again while there may be a better arrangement.
+const ATTEMPTS: usize = 64;
+
 /// Byte offsets of the buffers, and the arena's size. Buffers whose lives overlap do not overlap in memory.
 ///
-/// Largest first, each into the smallest gap that fits (as TensorFlow Lite's and XNNPACK's planners do).
+/// Largest first, each into the smallest gap that fits (as TensorFlow Lite's and XNNPACK's planners do). As long as that
+/// leaves gaps that nothing fits, the buffer that lies highest goes before all others in another attempt; and again, from
+/// those on that live longest.
 pub fn assign(buffers: &[Buffer]) -> (Vec<usize>, usize) {
+    let life = |buffer: &Buffer| buffer.last.saturating_sub(buffer.first);
+    let largest = attempts(buffers, |b| (Reverse(b.bytes), b.first));
+    if largest.1 <= least(buffers) {
+        return largest;
+    }
+    let longest = attempts(buffers, |b| (Reverse(life(b)), b.bytes));
+    if longest.1 < largest.1 { longest } else { largest }
+}
+
+/// The best of many arrangements, the first one in the order of a key.
+fn attempts<K: Ord>(buffers: &[Buffer], key: impl Fn(&Buffer) -> K) -> (Vec<usize>, usize) {
+    let least = least(buffers);
     let mut order: Vec<usize> = (0..buffers.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].bytes), buffers[i].first));
+    order.sort_by_key(|&i| key(&buffers[i]));
+    let mut best = assign_in(&order, buffers);
+    let mut last = best.clone();
+    for _ in 1..ATTEMPTS {
+        let highest = order.iter().position(|&i| last.0[i] + rounded(buffers[i].bytes) == last.1);
+        let Some(highest) = highest.filter(|_| best.1 > least) else { break };
+        order[..=highest].rotate_right(1);
+        last = assign_in(&order, buffers);
+        if last.1 < best.1 {
+            best.clone_from(&last);
+        }
+    }
+    best
+}
+
+/// Each buffer, in a given order, into the smallest gap that fits.
+fn assign_in(order: &[usize], buffers: &[Buffer]) -> (Vec<usize>, usize) {
     let mut offsets = std::vec![0; buffers.len()];
     let mut placed: Vec<usize> = Vec::new();
     let mut total = 0;
-    for i in order {
+    for &i in order {
         let lives = |other: &usize| {
             buffers[*other].first <= buffers[i].last && buffers[i].first <= buffers[*other].last
         };
@@ -43,13 +77,13 @@ pub fn assign(buffers: &[Buffer]) -> (Vec<usize>, usize) {
 }
 
 /// The most bytes that are in use at once: no arena can be smaller.
-pub fn least(placed: &[Placed]) -> usize {
+pub fn least(buffers: &[Buffer]) -> usize {
     let live = |at: usize| {
-        let live = placed.iter().filter(|p| p.buffer.first <= at && at <= p.buffer.last);
-        live.map(|p| rounded(p.buffer.bytes)).sum::<usize>()
+        let live = buffers.iter().filter(|b| b.first <= at && at <= b.last);
+        live.map(|b| rounded(b.bytes)).sum::<usize>()
     };
     // It can only grow where a life begins.
-    placed.iter().map(|p| live(p.buffer.first)).max().unwrap_or(0)
+    buffers.iter().map(|b| live(b.first)).max().unwrap_or(0)
 }
 
 /// The offset of the smallest gap between the neighbours that holds `bytes`, or the end behind all of them.
@@ -103,6 +137,17 @@ mod tests {
                     assert!(!together || apart, "{:?} and {:?}", buffers[i], buffers[j]);
                 }
             }
+        }
+    }
+
+    /// By size alone, the first needs a third more. The second is only found from those on that live longest.
+    #[test]
+    fn gaps_are_filled_where_another_order_can() {
+        let one = [(3, 1, 1), (2, 5, 8), (1, 4, 7), (2, 4, 5), (3, 7, 7), (3, 4, 4)];
+        let two = [(3, 0, 0), (1, 3, 5), (3, 1, 4), (3, 6, 9), (2, 5, 8), (3, 4, 6)];
+        for lives in [one, two] {
+            let buffers = lives.map(|(units, first, last)| Buffer { bytes: ALIGNMENT * units, first, last });
+            assert_eq!(assign(&buffers).1, least(&buffers));
         }
     }
 

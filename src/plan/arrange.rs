@@ -43,7 +43,8 @@ impl Lower<'_> {
                 Source::Weights(offset) => view.offset += offset,
             }
         }
-        Memory { arena_bytes, arena_least: arena::least(&arena), arena, slot_bytes }
+        let arena_least = arena::least(&arena.iter().map(|place| place.buffer).collect::<Vec<_>>());
+        Memory { arena_bytes, arena_least, arena, slot_bytes }
     }
 
     /// What a slot begins with: whether it holds anything, and the times that it is for. Nothing if no instruction and no
@@ -142,10 +143,11 @@ impl Lower<'_> {
         buffers: &[Buffer],
         owners: &[usize],
     ) -> Option<(usize, usize)> {
-        if !matches!(self.instructions[at], Instruction::Map { .. }) {
+        let (Instruction::Map { output, .. } | Instruction::Norm { y: output, .. }) = self.instructions[at]
+        else {
             return None;
-        }
-        let &(to, output, _) = touched.iter().find(|t| t.2 == Access::Write)?;
+        };
+        let to = self.buffer_of(output)?;
         if owners[to] != to || buffers[to].first != at {
             return None;
         }
@@ -175,5 +177,60 @@ impl Lower<'_> {
             Source::Buffer(buffer) => Some(buffer as usize),
             Source::Weights(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::{Builder, DType, Fact, ValueId};
+    use crate::kernels::{Activation, Isa, MapCode};
+    use crate::ops::{Concat, Norm, Over};
+    use crate::plan::{CompiledPlan, Constants, Instruction, Recipe, lower};
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Sixteen rows of sixteen values.
+    const BYTES: usize = 16 * 16 * size_of::<f32>();
+
+    fn plan(b: Builder, output: ValueId) -> CompiledPlan {
+        let graph = b.finish(vec![output], vec!["y".into()]);
+        lower(&graph, Recipe::new(Isa::Portable), Constants::default()).expect("a plan")
+    }
+
+    fn rows(b: &mut Builder) -> ValueId {
+        b.input("x", Fact::new(DType::F32, &[16, 16]))
+    }
+
+    #[test]
+    fn maps_and_norms_work_in_place() {
+        let mut b = Builder::new();
+        let x = rows(&mut b);
+        let y = b.map1(MapCode::Exp, x).expect("a map");
+        let norm = Norm {
+            over: Over::Trailing(1),
+            center: true,
+            epsilon: 1e-5,
+            gamma: false,
+            beta: false,
+            activation: Activation::None,
+        };
+        let y = b.push(norm, &[y]).expect("a norm");
+        let y = b.map1(MapCode::Exp, y).expect("a map");
+        // Inputs keep what they hold.
+        assert_eq!(plan(b, y).plan().arena_bytes(), 2 * BYTES);
+    }
+
+    /// What computes the last part may need memory to work in.
+    #[test]
+    fn what_waits_for_a_concatenation_leaves_its_memory_when_that_is_begun() {
+        let mut b = Builder::new();
+        let x = rows(&mut b);
+        let waiting = b.map1(MapCode::Exp, x).expect("a map");
+        let later = (0..20).fold(waiting, |y, _| b.map1(MapCode::Neg, y).expect("a map"));
+        let joined = b.push(Concat { axis: 1 }, &[waiting, later]).expect("a concatenation");
+        let plan = plan(b, joined);
+        let plan = plan.plan();
+        let last: Vec<_> = (0..plan.len()).filter_map(|i| plan.instruction(i)).skip(20).collect();
+        assert!(matches!(last[..], [Instruction::Copy { .. }, Instruction::Map { .. }]), "{last:?}");
     }
 }

@@ -37,7 +37,7 @@ pub enum LowerError {
 /// A plan in the making.
 pub struct Lower<'g> {
     graph: &'g Graph,
-    isa: Isa,
+    recipe: Recipe<'g>,
     pub packing: Packing,
     consumers: Vec<Vec<usize>>,
     places: Vec<Option<Place>>,
@@ -55,7 +55,6 @@ pub struct Lower<'g> {
     constants: Constants,
     zeros: Option<(usize, Place)>,
     hosts: Vec<Host>,
-    half: Option<(&'g Ranges, Depth)>,
     report: Report,
     /// The constants of the plan, while those of a stage go nowhere that is left out of it.
     aside: Option<Constants>,
@@ -81,35 +80,34 @@ pub struct Product {
     pub columns: usize,
 }
 
-/// Makes the plan of a graph for an instruction set: in f32, or, given what values its products have seen, with these in
-/// half precision (weights, and arithmetic too where the instruction set has it).
-///
-/// The constants of other plans for the same instruction set may be given, to be shared.
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe<'a> {
+    pub isa: Isa,
+    /// What values the products have seen that are to be in half precision (weights, and arithmetic too where the instruction
+    /// set has it), and how far they go; `None` for f32.
+    pub half: Option<(&'a Ranges, Depth)>,
+    /// What the time's stage gives for some times, the slots that engines have of them, in the place of its instructions and
+    /// its constants.
+    pub times: Option<&'a [u8]>,
+    /// To take little memory rather than little time: nothing is transformed beforehand into more than it was.
+    pub frugal: bool,
+}
+
+impl Recipe<'_> {
+    /// In f32, with all stages, as fast as can be.
+    pub const fn new(isa: Isa) -> Self {
+        Recipe { isa, half: None, times: None, frugal: false }
+    }
+}
+
+/// Makes the plan of a graph. The constants of other plans for the same instruction set may be given, to be shared.
 ///
 /// # Errors
 /// If a node has no kernel for its operands.
-pub fn lower(
-    graph: &Graph,
-    isa: Isa,
-    half: Option<(&Ranges, Depth)>,
-    constants: Constants,
-) -> Result<CompiledPlan, LowerError> {
-    lower_baked(graph, isa, half, constants, None)
-}
-
-/// The same with what the time's stage gives for some times, the slots that engines have of them, in the place of its
-/// instructions and its constants.
-///
-/// # Errors
-/// As [`lower`].
-pub fn lower_baked(
-    graph: &Graph,
-    isa: Isa,
-    half: Option<(&Ranges, Depth)>,
-    constants: Constants,
-    times: Option<&[u8]>,
-) -> Result<CompiledPlan, LowerError> {
-    let mut lower = Lower::new(graph, isa, half, constants);
+pub fn lower(graph: &Graph, recipe: Recipe<'_>, constants: Constants) -> Result<CompiledPlan, LowerError> {
+    let times = recipe.times;
+    let mut lower = Lower::new(graph, recipe, constants);
     if times.is_some() {
         lower.aside = Some(std::mem::take(&mut lower.constants));
     }
@@ -136,7 +134,7 @@ pub fn lower_baked(
 }
 
 impl<'g> Lower<'g> {
-    fn new(graph: &'g Graph, isa: Isa, half: Option<(&'g Ranges, Depth)>, constants: Constants) -> Lower<'g> {
+    fn new(graph: &'g Graph, recipe: Recipe<'g>, constants: Constants) -> Lower<'g> {
         let mut consumers = std::vec![Vec::new(); graph.values.len()];
         for (i, node) in graph.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|input| consumers[input.index()].push(i));
@@ -150,7 +148,9 @@ impl<'g> Lower<'g> {
                 let once = node.inputs.iter().filter(|&&other| other == input).count() == 1;
                 // What one stage computes must not lie in what another one writes. And all of the joined buffer is in use
                 // from its first part on: a skip connection that comes long before the rest is copied instead.
-                let near = |&producer: &usize| stages[producer] == stages[i] && i - producer <= NEAR;
+                let near = |&producer: &usize| {
+                    stages[producer] == stages[i] && i - producer <= NEAR && !recipe.frugal
+                };
                 let together = producers.get(&input).is_some_and(near);
                 if once && together {
                     destinations.entry(input).or_insert((i, start));
@@ -160,8 +160,8 @@ impl<'g> Lower<'g> {
         }
         Lower {
             graph,
-            isa,
-            packing: Packing::of_isa(isa),
+            recipe,
+            packing: Packing::of_isa(recipe.isa),
             consumers,
             places: std::vec![None; graph.values.len()],
             destinations,
@@ -175,7 +175,6 @@ impl<'g> Lower<'g> {
             constants,
             zeros: None,
             hosts: Vec::new(),
-            half,
             report: Report::default(),
             aside: None,
         }
@@ -247,23 +246,43 @@ impl<'g> Lower<'g> {
 
     /// Gives a value its place: a part of the concatenation that it ends in, if that lies in the same order, or a buffer
     /// of its own. For kernels that take any stride between rows.
-    pub fn output(&mut self, id: ValueId, order: &[usize]) -> Place {
-        let place = self.destination(id, order).unwrap_or_else(|| self.allocate(self.fact(id), order));
+    ///
+    /// # Errors
+    /// If a place is too large for a view.
+    pub fn output(&mut self, id: ValueId, order: &[usize]) -> Result<Place, OpError> {
+        let place = self.destination(id, order)?.unwrap_or_else(|| self.allocate(self.fact(id), order));
         self.bind(id, place.clone());
-        place
+        Ok(place)
     }
 
     /// The part of a concatenation that a value is, if its rows are contiguous there.
-    fn destination(&mut self, id: ValueId, order: &[usize]) -> Option<Place> {
-        let &(node, start) = self.destinations.get(&id)?;
+    fn destination(&mut self, id: ValueId, order: &[usize]) -> Result<Option<Place>, OpError> {
+        let Some(&(node, start)) = self.destinations.get(&id) else { return Ok(None) };
         let concat = &self.graph.nodes[node];
-        let Op::Concat(Concat { axis }) = concat.op else { return None };
+        let Op::Concat(Concat { axis }) = concat.op else { return Ok(None) };
         let joined = match self.bound(concat.outputs[0]) {
             Some(place) => place,
-            None => self.result(concat.outputs[0], order),
+            None => self.joined(concat, axis, order)?,
         };
         let innermost = joined.is_dense(order) && order.last() == Some(&axis);
-        innermost.then(|| joined.part(axis, start, self.fact(id).shape[axis]))
+        Ok(innermost.then(|| joined.part(axis, start, self.fact(id).shape[axis])))
+    }
+
+    /// The memory of a concatenation. The parts that have been computed long ago, skip connections, go there at once: what
+    /// they lay in is free for what follows.
+    fn joined(&mut self, concat: &Node, axis: usize, order: &[usize]) -> Result<Place, OpError> {
+        let joined = self.result(concat.outputs[0], order);
+        let mut start = 0;
+        for &input in &concat.inputs {
+            let size = self.fact(input).shape[axis];
+            let target = joined.part(axis, start, size);
+            start += size;
+            if let Some(part) = self.bound(input).filter(|part| !part.is_empty()) {
+                self.copy(&part, &target)?;
+                self.bind(input, target);
+            }
+        }
+        Ok(joined)
     }
 
     /// The order of axes that the only consumer of a value would like: that of the transposition it makes.
@@ -307,7 +326,7 @@ impl<'g> Lower<'g> {
     /// The powers of two for some columns of a product's left matrix, channels of `value` from `first` on, if the product
     /// is to be computed in half precision; all 1 where the kernels only read it.
     pub fn scales(&mut self, node: &Node, value: ValueId, first: usize, columns: usize) -> Option<Vec<f32>> {
-        let (ranges, _) = self.half?;
+        let (ranges, _) = self.recipe.half?;
         if !self.packing.half_native {
             return Some(std::vec![1.0; columns]);
         }
@@ -320,9 +339,14 @@ impl<'g> Lower<'g> {
         }
     }
 
+    /// Whether methods are wanted that take more memory than others.
+    pub fn is_frugal(&self) -> bool {
+        self.recipe.frugal
+    }
+
     /// Whether convolutions by Winograd's method may be computed in half precision.
     pub fn halves_winograd(&self) -> bool {
-        self.half.is_some_and(|(_, depth)| depth.winograd)
+        self.recipe.half.is_some_and(|(_, depth)| depth.winograd)
     }
 
     /// Packs constants, in half precision if there are scales.
@@ -346,7 +370,7 @@ impl<'g> Lower<'g> {
             false => None,
         };
         self.report.halves += 1;
-        let stretch = self.half.map_or(1, |(_, depth)| depth.stretch);
+        let stretch = self.recipe.half.map_or(1, |(_, depth)| depth.stretch);
         Ok(Panels { scales: Some(Scales { input, output, stretch }), ..panels })
     }
 
@@ -494,7 +518,7 @@ impl<'g> Lower<'g> {
         let views: Vec<View> = self.views.iter().map(|(_, view)| *view).collect();
         let data = PlanData {
             version: VERSION,
-            isa: self.isa,
+            isa: self.recipe.isa,
             packing: self.packing,
             arena_bytes: memory.arena_bytes as u64,
             slot_bytes: memory.slot_bytes.map(|bytes| bytes as u64),

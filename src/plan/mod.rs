@@ -39,7 +39,7 @@ pub use compiled::CompiledPlan;
 #[cfg(feature = "compile")]
 pub use constants::Constants;
 #[cfg(feature = "compile")]
-pub use lower::{Lower, LowerError, Product, lower, lower_baked};
+pub use lower::{Lower, LowerError, Product, Recipe, lower};
 #[cfg(feature = "compile")]
 pub(crate) use lower::{canonical, channels_last};
 #[cfg(feature = "compile")]

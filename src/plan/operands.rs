@@ -88,9 +88,12 @@ impl Lower<'_> {
     }
 
     /// Where a result `[n, c, w]` or `[n, c, h, w]` goes, as `[n, h, w, c]`.
-    pub fn image_output(&mut self, id: ValueId) -> Place {
+    ///
+    /// # Errors
+    /// As [`Self::output`].
+    pub fn image_output(&mut self, id: ValueId) -> Result<Place, OpError> {
         let order = channels_last(self.fact(id).rank());
-        as_image(&self.output(id, &order))
+        Ok(as_image(&self.output(id, &order)?))
     }
 }
 

@@ -19,6 +19,9 @@ pub struct Package {
     pub scheduler: Option<String>,
     /// What the plans are made of, for people.
     pub origin: String,
+    /// Whether the weights are written in small pieces. What is written in one piece, Linux caches in large pages, and from
+    /// 6.18 on maps whole where a part is read: fast, but too much where little may be in memory.
+    pub in_pieces: bool,
     plans: Vec<AlignedVec>,
     constants: Constants,
 }
@@ -94,7 +97,10 @@ impl Package {
         let mut at = HEAD + table.len();
         for (start, (_, contents)) in starts.into_iter().zip(all) {
             io::copy(&mut io::Read::take(io::repeat(0), (start - at) as u64), out)?;
-            out.write_all(contents)?;
+            let piece = if self.in_pieces { PAGE } else { contents.len().max(1) };
+            for contents in contents.chunks(piece) {
+                out.write_all(contents)?;
+            }
             at = start + contents.len();
         }
         Ok(end)

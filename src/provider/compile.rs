@@ -6,7 +6,7 @@ use crate::engine::{Engine, EngineError};
 use crate::graph::Graph;
 use crate::kernels::cpu;
 use crate::onnx::{Model, Shapes};
-use crate::plan::{CompiledPlan, Constants, Depth, Product, Ranges, Slots, lower};
+use crate::plan::{CompiledPlan, Constants, Depth, Product, Ranges, Recipe, Slots, lower};
 use std::boxed::Box;
 use std::vec::Vec;
 
@@ -15,6 +15,7 @@ use std::vec::Vec;
 pub(super) struct Calibration {
     precision: Precision,
     graph: Graph,
+    frugal: bool,
     ranges: Ranges,
     /// Of the product whose turn it is.
     peaks: Vec<f32>,
@@ -39,14 +40,16 @@ impl Network {
             Some(isa) => cpu::find(isa).ok_or(NetworkError::Unsupported { isa })?,
             None => cpu::best(),
         };
-        let plan = lower(&graph, kernels.isa, None, Constants::default())?;
+        let recipe = Recipe { frugal: settings.frugal, ..Recipe::new(kernels.isa) };
+        let plan = lower(&graph, recipe, Constants::default())?;
         let half = match settings.precision {
             Precision::F32 => false,
             Precision::F16 => true,
             Precision::Auto => kernels.half.native,
         };
-        let precision = settings.precision;
-        let watching = || Calibration { precision, graph, ranges: Ranges::default(), peaks: Vec::new() };
+        let Settings { precision, frugal, .. } = settings;
+        let watching =
+            || Calibration { precision, graph, frugal, ranges: Ranges::default(), peaks: Vec::new() };
         let calibration = half.then(watching);
         let mut network = Network::of(Program::Compiled(Box::new(plan)), Slots::ONE, threads(settings)?)?;
         (network.calibration, network.unstaged) = (calibration, settings.unstaged);
@@ -80,8 +83,10 @@ impl Network {
     /// # Errors
     /// If the system does not give the memory.
     pub fn halved(&mut self, depth: Depth) -> Result<Option<Network>, NetworkError> {
-        let Some(Calibration { graph, ranges, .. }) = &self.calibration else { return Ok(None) };
-        let plan = lower(graph, self.plan().isa(), Some((ranges, depth)), Constants::default())?;
+        let Some(Calibration { graph, ranges, frugal, .. }) = &self.calibration else { return Ok(None) };
+        let recipe =
+            Recipe { half: Some((ranges, depth)), frugal: *frugal, ..Recipe::new(self.plan().isa()) };
+        let plan = lower(graph, recipe, Constants::default())?;
         let mut halved = Network::of(Program::Compiled(Box::new(plan)), self.slots, self.pool.clone())?;
         halved.unstaged = self.unstaged;
         let (inputs, present) = (self.plan().inputs().len(), self.condition);

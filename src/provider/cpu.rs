@@ -43,6 +43,8 @@ pub struct Settings {
     pub max_memory: Option<usize>,
     /// Bring the weights of a plan file into memory beforehand: no step waits for them.
     pub prefault: bool,
+    /// Compile for little memory rather than little time.
+    pub frugal: bool,
     /// Run all stages in every evaluation, as if nothing were known of when inputs change: to compare with.
     pub unstaged: bool,
 }

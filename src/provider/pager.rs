@@ -37,19 +37,18 @@ impl Pager {
         if room >= weights.len() {
             return Ok(None);
         }
-        // One instruction's weights are in memory together, and those of the next come before they are counted.
-        let least = (2 * largest).min(weights.len());
-        if room < least {
-            return Err(others + least);
+        // All of one instruction's weights are in memory together.
+        if room < largest {
+            return Err(others + largest);
         }
-        map.sequential();
-        Ok(Some(Pager { file: file.clone(), room: room - largest, read: 0 }))
+        map.streamed();
+        Ok(Some(Pager { file: file.clone(), room, read: 0 }))
     }
 
     /// Takes in that an instruction has run.
     pub(super) fn after(&mut self, plan: &Plan<'_>, i: usize) {
         self.read += bytes(plan, i);
-        if self.read >= self.room {
+        if self.read + bytes(plan, i + 1) > self.room {
             let (map, weights) = self.file.weights();
             map.drop_pages(weights);
             self.read = 0;

@@ -24,11 +24,27 @@ impl Session {
         Session::open_network(manifest, &network, settings, Cache::user()?.as_ref())
     }
 
-    /// Opens a network that is sampled as a manifest says, by way of a cache if there is one.
+    /// Opens a network that is sampled as a manifest says, by way of a cache if there is one. Where the plan needs more
+    /// memory than the network may take, another one is made that is slower and needs less.
     ///
     /// # Errors
     /// As [`Session::open`].
     pub fn open_network(
+        manifest: Manifest,
+        network: &Path,
+        settings: Settings,
+        cache: Option<&Cache>,
+    ) -> Result<Session, SessionError> {
+        let open = |settings| Session::open_cached(manifest.clone(), network, settings, cache);
+        match open(settings) {
+            Err(SessionError::Network(NetworkError::Budget { .. })) if !settings.frugal => {
+                open(Settings { frugal: true, ..settings })
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_cached(
         manifest: Manifest,
         network: &Path,
         settings: Settings,
@@ -40,18 +56,24 @@ impl Session {
         {
             return found;
         }
-        let model = Model::read(network).map_err(NetworkError::from)?;
-        let Some((cache, key)) = key else { return Session::new(manifest, model, settings) };
-        let stored =
-            package(&manifest, &model, &[settings.precision], settings, None).and_then(|mut package| {
-                package.origin = format!("{}, in the cache", network.display());
-                Ok(cache.store(&key, |out| package.write(out).map(drop))?)
-            });
-        // A full disk, a folder that is read only, an operator that a plan can not hold: it runs without the cache.
-        match stored.is_ok().then(|| find(cache, &key, &manifest, settings)).flatten() {
-            Some(found) => found,
-            None => Session::new(manifest, model, settings),
+        let read = || Model::read(network).map_err(NetworkError::from);
+        if let Some((cache, key)) = key {
+            let stored = package(&manifest, &read()?, &[settings.precision], settings, None).and_then(
+                |mut package| {
+                    package.origin = format!("{}, in the cache", network.display());
+                    Ok(cache.store(&key, |out| package.write(out).map(drop))?)
+                },
+            );
+            // Compiling has taken memory that the network may need.
+            mapping::trim();
+            if stored.is_ok()
+                && let Some(found) = find(cache, &key, &manifest, settings)
+            {
+                return found;
+            }
         }
+        // Also with a full disk, a folder that is read only, or an operator that a plan can not hold.
+        Session::new(manifest, read()?, settings)
     }
 }
 
@@ -80,10 +102,11 @@ fn key(manifest: &Manifest, network: &Path, settings: Settings) -> Option<Key> {
     let bytes = mapping::map(network).ok()?;
     let isa = settings.isa.unwrap_or(cpu::best().isa);
     let made = format!(
-        "{VERSION} {} {isa} {:?} {:?}",
+        "{VERSION} {} {isa} {:?} {:?} {:?}",
         env!("CARGO_PKG_VERSION"),
         settings.precision,
-        settings.max_memory
+        settings.max_memory,
+        settings.frugal
     );
     let mut key = KeyBuilder::new();
     key.add(made.as_bytes()).add(manifest.text.as_bytes());

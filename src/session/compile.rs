@@ -8,7 +8,7 @@ use crate::graph::Graph;
 use crate::kernels::{Isa, cpu};
 use crate::manifest::{Manifest, Request};
 use crate::onnx::{Model, Shapes};
-use crate::plan::{CompiledPlan, Constants, Depth, Kept, Package, Ranges, lower, lower_baked};
+use crate::plan::{CompiledPlan, Constants, Depth, Kept, Package, Ranges, Recipe, lower};
 use crate::provider::{Network, NetworkError, Precision, Settings};
 use crate::sampler::Interval;
 use std::vec::Vec;
@@ -56,14 +56,16 @@ pub fn package(
     let isa = settings.isa.unwrap_or(cpu::best().isa);
     let here = Settings { isa: Some(isa).filter(|isa| isa.supported()), ..settings };
     let graph = graph(manifest, model.clone(), here)?;
-    let baked = bake.map(|request| Baked::of(manifest, &graph, request)).transpose()?;
+    let baked = bake.map(|request| Baked::of(manifest, &graph, request, settings.frugal)).transpose()?;
     let times = baked.as_ref().map(|baked| &baked.slots[..]);
     let mut package = Package::default();
     (package.manifest, package.scheduler) = (Some(manifest.text.clone()), manifest.scheduler.clone());
+    package.in_pieces = settings.frugal;
     for &precision in precisions {
         let half = calibrated(manifest, &graph, isa, Settings { precision, ..here })?;
         let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
-        let plan = lower_baked(&graph, isa, half, package.constants(), times).map_err(NetworkError::from)?;
+        let recipe = Recipe { isa, half, times, frugal: settings.frugal };
+        let plan = lower(&graph, recipe, package.constants()).map_err(NetworkError::from)?;
         if baked.as_ref().is_some_and(|baked| !baked.fits(&plan)) {
             return Err(SessionError::Bake { isa });
         }
@@ -96,8 +98,13 @@ struct Baked {
 }
 
 impl Baked {
-    fn of(manifest: &Manifest, graph: &Graph, request: &Request<'_>) -> Result<Baked, SessionError> {
-        let settings = Settings { threads: 1, ..Settings::default() };
+    fn of(
+        manifest: &Manifest,
+        graph: &Graph,
+        request: &Request<'_>,
+        frugal: bool,
+    ) -> Result<Baked, SessionError> {
+        let settings = Settings { threads: 1, frugal, ..Settings::default() };
         let mut session = Session::of(manifest.clone(), Network::compile(graph.clone(), settings)?)?;
         session.prepare(request)?;
         let slots = session.times()?;
@@ -148,7 +155,8 @@ fn graph(manifest: &Manifest, model: Model, settings: Settings) -> Result<Graph,
     let single = single.optimized();
     let Some(model) = again else { return Ok(single) };
     let isa = settings.isa.unwrap_or(cpu::best().isa);
-    let plan = lower(&single, isa, None, Constants::default()).map_err(NetworkError::from)?;
+    let recipe = Recipe { frugal: settings.frugal, ..Recipe::new(isa) };
+    let plan = lower(&single, recipe, Constants::default()).map_err(NetworkError::from)?;
     let (weights, arena) = (plan.plan().weights().len(), plan.plan().arena_bytes());
     if arena >= weights || settings.max_memory.is_some_and(|most| weights + 2 * arena > most) {
         return Ok(single);

@@ -5,7 +5,7 @@ use fewstep::engine::Engine;
 use fewstep::graph::{Data, Graph, Tensor};
 use fewstep::kernels::{Kernels, cpu};
 use fewstep::onnx::{Model, Shapes};
-use fewstep::plan::{ALIGNMENT, CompiledPlan, Constants, Slots, lower};
+use fewstep::plan::{ALIGNMENT, CompiledPlan, Constants, Recipe, Slots, lower};
 use npyz::{DType, NpyFile, Order, TypeChar};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -152,7 +152,11 @@ pub fn read(engine: &mut Engine<'_>) -> Result<Vec<Tensor>, String> {
 }
 
 pub fn compile(graph: &Graph, row: &'static Kernels) -> Result<CompiledPlan, String> {
-    lower(graph, row.isa, None, Constants::default()).map_err(|e| e.to_string())
+    compile_by(graph, Recipe::new(row.isa))
+}
+
+pub fn compile_by(graph: &Graph, recipe: Recipe<'_>) -> Result<CompiledPlan, String> {
+    lower(graph, recipe, Constants::default()).map_err(|e| e.to_string())
 }
 
 /// How far `found` is from `wanted`: the largest difference over the largest wanted magnitude (at least `floor`).

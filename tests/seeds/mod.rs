@@ -7,7 +7,7 @@ use fewstep::kernels::{Activation, IntCode, Isa, MapCode, PoolKind, ReduceKind, 
 use fewstep::manifest::Manifest;
 use fewstep::onnx::Model;
 use fewstep::ops::*;
-use fewstep::plan::{Depth, Package, Ranges, lower};
+use fewstep::plan::{Depth, Package, Ranges, Recipe, lower};
 use fewstep::provider::{Precision, Settings};
 use fewstep::session;
 
@@ -31,7 +31,7 @@ pub fn both(graph: &Graph, isa: Isa) -> Package {
     let mut package = Package::default();
     let ranges = Ranges::default();
     for half in [None, Some((&ranges, Depth::ALL[0]))] {
-        let plan = lower(graph, isa, half, package.constants()).expect("a plan");
+        let plan = lower(graph, Recipe { half, ..Recipe::new(isa) }, package.constants()).expect("a plan");
         package.add(plan).expect("no operators of a host");
     }
     package

@@ -1,7 +1,7 @@
 //! What follows a product, a convolution or a normalisation becomes part of it: bias, scale, residual, activation.
 
 use super::super::{Graph, Node, Tensor, ValueId};
-use super::program::{Arg, Program, Step};
+use super::program::{Arg, Program, Step, scaled};
 use crate::kernels::{Activation, MapCode};
 use crate::ops::{Map, Op, Over, Softmax};
 use std::collections::HashMap;
@@ -212,19 +212,11 @@ fn softmax_scales(graph: &mut Graph) {
             _ => continue,
         };
         let Some(&producer) = producers.get(&input).filter(|_| uses[input.index()] == 1) else { continue };
-        let scaled = match &graph.nodes[producer].op {
+        let program = match &graph.nodes[producer].op {
             Op::Map(map) => Program::of(&map.steps, &graph.nodes[producer].inputs),
             _ => continue,
         };
-        let [Step { code, args }] = scaled.steps[..] else { continue };
-        let (x, by) = match (code, args) {
-            (
-                MapCode::Mul,
-                [Arg::Input(x), Arg::Immediate(by), _] | [Arg::Immediate(by), Arg::Input(x), _],
-            ) => (x, by),
-            (MapCode::Div, [Arg::Input(x), Arg::Immediate(by), _]) => (x, 1.0 / by),
-            _ => continue,
-        };
+        let Some((x, by)) = scaled(&program) else { continue };
         // The kernel subtracts the largest scaled value; a negative scale would turn the order around.
         if let Op::Softmax(Softmax { scale, .. }) = &mut graph.nodes[i].op
             && by > 0.0

@@ -1,7 +1,9 @@
 //! Two products with a softmax between them become one operator, whose scores never exist as a whole.
 
-use super::super::{Graph, Node};
+use super::super::{Graph, Node, ValueId};
+use super::program::{Program, scaled};
 use crate::ops::{Attention, MatMul, Op, Softmax};
+use std::collections::HashMap;
 
 pub fn whole(mut graph: Graph) -> Graph {
     let (uses, producers) = (graph.uses(), graph.producers());
@@ -28,9 +30,40 @@ pub fn whole(mut graph: Graph) -> Graph {
         let rank = graph.fact(output).rank();
         let alike = inputs.iter().all(|&id| lead(id) == lead(output) && graph.constant(id).is_none());
         if alike && axis + 1 == rank && scale > 0.0 && !graph.fact(scores.outputs[0]).is_empty() {
-            graph.nodes[i].op = Attention { scale }.into();
+            let mut scale = scale;
             graph.nodes[i].inputs = inputs;
+            for operand in 0..2 {
+                scale *= take_scale(&mut graph, i, operand, &uses, &producers);
+            }
+            graph.nodes[i].op = Attention { scale }.into();
         }
     }
     graph.remove_dead()
+}
+
+/// Takes the scale out of what a node's operand is computed of, and returns it; 1 where there is none.
+fn take_scale(
+    graph: &mut Graph,
+    mut node: usize,
+    mut operand: usize,
+    uses: &[usize],
+    producers: &HashMap<ValueId, usize>,
+) -> f32 {
+    loop {
+        let value = graph.nodes[node].inputs[operand];
+        let Some(&producer) = producers.get(&value).filter(|_| uses[value.index()] == 1) else { return 1.0 };
+        let Node { op, inputs, .. } = &graph.nodes[producer];
+        match op {
+            Op::Transpose(_) | Op::Reshape(_) | Op::Slice(_) => (node, operand) = (producer, 0),
+            Op::Map(map) => {
+                let Some((x, scale)) = scaled(&Program::of(&map.steps, inputs)) else { return 1.0 };
+                if scale <= 0.0 || graph.fact(x) != graph.fact(value) {
+                    return 1.0;
+                }
+                graph.nodes[node].inputs[operand] = x;
+                return scale;
+            }
+            _ => return 1.0,
+        }
+    }
 }

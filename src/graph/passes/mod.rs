@@ -2,6 +2,7 @@
 
 mod absorb;
 mod attention;
+mod early;
 mod group_norm;
 mod maps;
 mod modulate;
@@ -21,7 +22,7 @@ impl Graph {
         let graph = maps::fused(graph);
         // What is split leaves sums, which are fused as all others.
         let graph = maps::fused(split::products(graph));
-        let graph = absorb::epilogues(graph);
+        let graph = absorb::epilogues(early::projections(graph));
         let graph = modulate::norms(graph);
         attention::whole(graph).staged()
     }

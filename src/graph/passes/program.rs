@@ -151,3 +151,15 @@ impl Program {
         Some((steps, inputs))
     }
 }
+
+/// The value that a program multiplies by a number, and the number, if that is all it does.
+pub fn scaled(program: &Program) -> Option<(ValueId, f32)> {
+    let [Step { code, args }] = program.steps[..] else { return None };
+    match (code, args) {
+        (MapCode::Mul, [Arg::Input(x), Arg::Immediate(by), _] | [Arg::Immediate(by), Arg::Input(x), _]) => {
+            Some((x, by))
+        }
+        (MapCode::Div, [Arg::Input(x), Arg::Immediate(by), _]) => Some((x, 1.0 / by)),
+        _ => None,
+    }
+}

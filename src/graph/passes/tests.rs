@@ -285,6 +285,63 @@ fn products_around_a_softmax_become_attention() {
     assert_eq!(names(&graph), ["Attention"]);
 }
 
+/// Queries and keys that are scaled apart, and brought into place after that.
+#[test]
+fn attention_takes_the_scales_of_its_operands() {
+    let mut b = Builder::new();
+    let q = input(&mut b, "q", &[1, 5, 3, 4]);
+    let k = input(&mut b, "k", &[1, 3, 7, 4]);
+    let v = input(&mut b, "v", &[1, 3, 7, 6]);
+    let (third, half) = (b.scalar(1.0 / 3.0), b.scalar(0.5));
+    let q = b.map2(MapCode::Mul, q, third).unwrap();
+    let k = b.map2(MapCode::Mul, half, k).unwrap();
+    let q = b.push(Transpose { order: vec![0, 2, 1, 3] }, &[q]).unwrap();
+    let k = b.push(Transpose { order: vec![0, 1, 3, 2] }, &[k]).unwrap();
+    let scores = b.push(MatMul::PLAIN, &[q, k]).unwrap();
+    let weights = b.push(Softmax { axis: 3, scale: 1.0 }, &[scores]).unwrap();
+    let y = b.push(MatMul::PLAIN, &[weights, v]).unwrap();
+    let graph = optimized(b, vec![y]);
+    assert_eq!(names(&graph), ["Transpose", "Transpose", "Attention"]);
+    let Op::Attention(attention) = &graph.nodes[2].op else { panic!("not an attention") };
+    assert!((attention.scale - 1.0 / 6.0).abs() < 1e-7, "{}", attention.scale);
+}
+
+/// Scores must not change their order, and what others read keeps its values.
+#[test]
+fn attention_leaves_negative_scales_and_those_that_others_read() {
+    for (scale, shared) in [(-0.5, false), (0.5, true)] {
+        let mut b = Builder::new();
+        let q = input(&mut b, "q", &[1, 3, 5, 4]);
+        let k = input(&mut b, "k", &[1, 3, 4, 7]);
+        let v = input(&mut b, "v", &[1, 3, 7, 6]);
+        let by = b.scalar(scale);
+        let scaled = b.map2(MapCode::Mul, q, by).unwrap();
+        let scores = b.push(MatMul::PLAIN, &[scaled, k]).unwrap();
+        let weights = b.push(Softmax { axis: 3, scale: 1.0 }, &[scores]).unwrap();
+        let y = b.push(MatMul::PLAIN, &[weights, v]).unwrap();
+        let outputs = if shared { vec![y, scaled] } else { vec![y] };
+        assert_eq!(names(&optimized(b, outputs)), ["Map", "Attention"]);
+    }
+}
+
+/// x -> (norm -> conv, projection) -> sum, where the projection is written last, as exporters do.
+fn projected(outputs: usize) -> Graph {
+    let mut b = Builder::new();
+    let x = input(&mut b, "x", &[1, 2, 4, 5]);
+    let normed = instance_norm(&mut b, x, 2);
+    let main = conv(&mut b, normed, outputs);
+    let projection = conv(&mut b, x, outputs);
+    let sum = b.map2(MapCode::Add, main, projection).unwrap();
+    optimized(b, vec![sum])
+}
+
+#[test]
+fn projections_that_shrink_run_before_what_else_reads_their_operand() {
+    // Then the convolution takes the sum in, and nothing of x is in use any more.
+    assert_eq!(names(&projected(1)), ["Conv", "Norm", "Conv"]);
+    assert_eq!(names(&projected(2)), ["Norm", "Conv", "Conv"]);
+}
+
 #[test]
 fn attention_along_another_axis_or_with_weights_that_others_read_stays() {
     let mut b = Builder::new();

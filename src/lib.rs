@@ -62,3 +62,6 @@ pub mod mapping;
 
 #[cfg(feature = "std")]
 pub mod memory;
+
+#[cfg(feature = "capi")]
+pub mod ffi;

@@ -4,6 +4,7 @@
 #[cfg(feature = "compile")]
 use std::vec::Vec;
 use std::{
+    format,
     path::PathBuf,
     string::{String, ToString},
 };
@@ -17,6 +18,9 @@ use rkyv::{
 
 use super::{Manifest, ManifestError, rules};
 use crate::sampler::{self, Sampler};
+
+/// Many times what becomes of the longest text, and few enough that no rule takes long.
+const MAX_BYTES: usize = 1 << 20;
 
 impl Manifest {
     /// What [`Manifest::from_archive`] reads.
@@ -32,16 +36,22 @@ impl Manifest {
     /// # Errors
     /// If they are not those of a manifest, or of one that can not be sampled.
     pub fn from_archive(bytes: &[u8], origin: impl Into<PathBuf>) -> Result<Manifest, ManifestError> {
-        let wrong = |path, problem: String| ManifestError::Archive { path, problem };
         let origin = origin.into();
-        match rkyv::api::low::from_bytes::<Manifest, Failure>(bytes) {
-            Err(_) => Err(wrong(origin, "its bytes are damaged".to_string())),
-            Ok(manifest) => match rules::check(&manifest) {
-                Err(problem) => Err(wrong(origin, problem)),
-                Ok(()) => Ok(Manifest { origin, ..manifest }),
-            },
+        match sound(bytes) {
+            Ok(manifest) => Ok(Manifest { origin, ..manifest }),
+            Err(problem) => Err(ManifestError::Archive { path: origin, problem }),
         }
     }
+}
+
+fn sound(bytes: &[u8]) -> Result<Manifest, String> {
+    if bytes.len() > MAX_BYTES {
+        return Err(format!("it has more than {MAX_BYTES} bytes"));
+    }
+    let manifest = rkyv::api::low::from_bytes::<Manifest, Failure>(bytes);
+    let manifest = manifest.map_err(|_| "its bytes are damaged".to_string())?;
+    rules::check(&manifest)?;
+    Ok(manifest)
 }
 
 /// A sampler, archived by its name.

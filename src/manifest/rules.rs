@@ -82,8 +82,8 @@ fn condition(name: &str, condition: &Condition) -> Result<(), String> {
     if let Some(Encoding::Scaled { scale } | Encoding::Excess { scale }) = condition.encoding {
         positive(scale)?;
     }
-    let values = [&condition.default, &condition.negative].into_iter().flatten();
-    values.into_iter().try_for_each(|values| condition.check(name, values)).map_err(|error| error.to_string())
+    let mut values = [&condition.default, &condition.negative].into_iter().flatten();
+    values.try_for_each(|values| condition.check(name, values)).map_err(|error| error.to_string())
 }
 
 /// The default run can be sampled.

@@ -532,6 +532,8 @@ fn damaged_archives_are_errors_or_manifests() {
             }
         }
     }
+    let error = Manifest::from_archive(&vec![0; (1 << 20) + 1], "m").unwrap_err().to_string();
+    assert!(error.contains("more than 1048576 bytes"), "{error}");
     for end in 0..whole.len() {
         assert!(Manifest::from_archive(&whole[whole.len() - end..], "m").is_err());
     }

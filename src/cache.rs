@@ -24,16 +24,13 @@ use std::{
     fmt, format, fs, io,
     path::{Path, PathBuf},
     string::String,
-    time::{Duration, SystemTime},
+    time::SystemTime,
     vec::Vec,
 };
 use twox_hash::xxhash3_128;
 
 /// Bytes that the entries may take where `FEWSTEP_CACHE_LIMIT` does not say.
 pub const LIMIT: u64 = 4 << 30;
-
-/// Temporary files this old were left by a process that was killed.
-const STALE: Duration = Duration::from_secs(60 * 60);
 
 const EXTENSION: &str = ".fsp";
 
@@ -156,14 +153,7 @@ impl Cache {
     }
 
     fn evict(&self, keep: &Path) {
-        let mut entries = Vec::new();
-        for file in files_of(&self.folder) {
-            if file.is_entry {
-                entries.push(file);
-            } else if file.used.elapsed().is_ok_and(|age| age > STALE) {
-                fs::remove_file(&file.path).ok();
-            }
-        }
+        let mut entries: Vec<Entry> = entries_of(&self.folder).collect();
         entries.sort_by_key(|entry| entry.used);
         let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
         for entry in entries.iter().filter(|entry| entry.path != keep) {
@@ -224,30 +214,21 @@ fn size(text: &OsStr) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// One of the cache's own files.
-struct CacheFile {
+/// A plan that is kept.
+struct Entry {
     path: PathBuf,
-    is_entry: bool,
     bytes: u64,
     used: SystemTime,
 }
 
-/// The cache's own files in a folder; others are none of its business.
-fn files_of(folder: &Path) -> impl Iterator<Item = CacheFile> {
+/// The entries in a folder; other files are none of the cache's business.
+fn entries_of(folder: &Path) -> impl Iterator<Item = Entry> {
     fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|file| {
-        let name = file.file_name();
-        let name = name.to_str()?;
-        let is_entry = is_entry(name);
-        if !is_entry && !files::is_temporary(name) {
+        if !file.file_name().to_str().is_some_and(is_entry) {
             return None;
         }
         let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
-        Some(CacheFile {
-            path: file.path(),
-            is_entry,
-            bytes: metadata.len(),
-            used: metadata.modified().ok()?,
-        })
+        Some(Entry { path: file.path(), bytes: metadata.len(), used: metadata.modified().ok()? })
     })
 }
 
@@ -285,7 +266,7 @@ mod tests {
         process::{Child, Command, Stdio},
         string::ToString,
         thread,
-        time::Instant,
+        time::{Duration, Instant},
         vec,
     };
 
@@ -416,7 +397,7 @@ mod tests {
         let cache = cache(&folder, 0);
         fs::create_dir_all(&cache.folder).unwrap();
         let entry = "0123456789abcdef0123456789abcdef";
-        let old = SystemTime::now() - 2 * STALE;
+        let old = SystemTime::now() - Duration::from_secs(24 * 60 * 60);
         let make = |name: &str, time| {
             let file = fs::File::create(cache.folder.join(name)).unwrap();
             (&file).write_all(b"contents").unwrap();
@@ -437,8 +418,7 @@ mod tests {
             make(name, old);
         }
         make(&format!("{entry}.fsp"), old);
-        make(".fewstep-stale.part", old);
-        make(".fewstep-fresh.part", SystemTime::now());
+        make(".fewstep-abandoned.part", old);
         let [odd_folder, odd_link] = ["e", "f"].map(|digit| format!("{}.fsp", entry.replace('0', digit)));
         fs::create_dir(cache.folder.join(&odd_folder)).unwrap();
         #[cfg(unix)]
@@ -450,7 +430,6 @@ mod tests {
         if cfg!(unix) {
             expected.insert(odd_link);
         }
-        expected.insert(".fewstep-fresh.part".into());
         expected.insert(stored.file_name().unwrap().to_str().unwrap().into());
         assert_eq!(names(&cache.folder), expected);
     }
@@ -617,8 +596,7 @@ mod tests {
 
     /// How many entries there are, all of them whole.
     fn count_whole(folder: &Path) -> usize {
-        files_of(folder)
-            .filter(|file| file.is_entry)
+        entries_of(folder)
             // Another process may have removed it since.
             .filter_map(|file| fs::read(&file.path).ok())
             .inspect(|bytes| assert!(is_whole(bytes), "a torn entry of {} bytes", bytes.len()))
@@ -641,18 +619,11 @@ mod tests {
             assert!(count_whole(folder) > 0);
         }
 
-        let leftovers = || files_of(folder).filter(|file| !file.is_entry).map(|file| file.path);
-        assert!(leftovers().count() > 0, "no process was killed while it wrote");
-        for path in leftovers() {
-            fs::File::options()
-                .append(true)
-                .open(path)
-                .unwrap()
-                .set_modified(SystemTime::UNIX_EPOCH)
-                .unwrap();
-        }
+        // Each process has removed what the one before it left.
+        let leftovers = || names(folder).into_iter().filter(|name| name.ends_with(".part")).count();
+        assert!(leftovers() <= 1, "{:?}", names(folder));
         store(&Cache { folder: folder.into(), limit: LIMIT }, "a", 5);
-        assert_eq!(leftovers().count(), 0);
+        assert_eq!(leftovers(), 0);
     }
 
     #[test]

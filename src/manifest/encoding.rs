@@ -1,7 +1,9 @@
 //! How a network reads the scale of the guidance that was distilled into it.
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 /// What becomes of the scale `w` on its way to the network.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum Encoding {
     /// `scale * w`: 1 in FLUX.1, iMF and pMF, 0.1 in SANA-Sprint.
     Scaled { scale: f64 },

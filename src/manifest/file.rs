@@ -1,21 +1,12 @@
 //! The file as it is written. These types say what one value may be; `parse` says which keys go together.
 
-use std::{
-    collections::BTreeMap,
-    format,
-    path::{Component, Path, PathBuf},
-    string::String,
-    vec::Vec,
-};
+use std::{collections::BTreeMap, format, path::PathBuf, string::String, vec::Vec};
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::guidance::RawGuidance;
+use super::{guidance::RawGuidance, rules};
 use crate::sampler::MAX_STEPS;
-
-const MAX_RANK: usize = 8;
-const MAX_ELEMENTS: usize = 1 << 31;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,7 +150,7 @@ impl TryFrom<f64> for Positive {
     type Error = &'static str;
 
     fn try_from(value: f64) -> Rule<Positive> {
-        (value.is_finite() && value > 0.0).then_some(Positive(value)).ok_or("write a finite number above 0")
+        rules::positive(value).map(|()| Positive(value))
     }
 }
 
@@ -215,7 +206,7 @@ impl TryFrom<Vec<f64>> for Interval {
     // Not from an array: toml would drop further values without a word.
     fn try_from(ends: Vec<f64>) -> Rule<Interval> {
         match ends[..] {
-            [low, high] if low.is_finite() && high.is_finite() && low < high => Ok(Interval([low, high])),
+            [low, high] => rules::interval([low, high]).map(|()| Interval([low, high])),
             _ => Err("write [smallest, largest], both finite"),
         }
     }
@@ -242,16 +233,10 @@ impl TryFrom<Vec<f64>> for NoiseLevels {
 pub(super) struct Shape(pub(super) Vec<usize>);
 
 impl TryFrom<Vec<usize>> for Shape {
-    type Error = String;
+    type Error = &'static str;
 
-    fn try_from(sizes: Vec<usize>) -> Result<Shape, String> {
-        let elements = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-        match elements {
-            Some(1..=MAX_ELEMENTS) if sizes.len() <= MAX_RANK => Ok(Shape(sizes)),
-            _ => Err(format!(
-                "write up to {MAX_RANK} sizes above 0, without the batch, of at most 2^31 elements"
-            )),
-        }
+    fn try_from(sizes: Vec<usize>) -> Rule<Shape> {
+        rules::shape(&sizes).map(|()| Shape(sizes))
     }
 }
 
@@ -264,8 +249,7 @@ impl TryFrom<String> for Line {
     type Error = &'static str;
 
     fn try_from(text: String) -> Rule<Line> {
-        let fits = !text.is_empty() && text.len() <= 200 && !text.contains(char::is_control);
-        fits.then_some(Line(text)).ok_or("write one line of 1 to 200 bytes")
+        rules::line(&text).map(|()| Line(text))
     }
 }
 
@@ -278,11 +262,7 @@ impl TryFrom<String> for InnerPath {
     type Error = &'static str;
 
     fn try_from(text: String) -> Rule<InnerPath> {
-        // Backslashes and colons are letters here, and a way out of the folder on Windows.
-        let plain = !text.is_empty() && !text.contains(['\\', ':', '\0']);
-        let inside = Path::new(&text).components().all(|part| matches!(part, Component::Normal(_)));
-        (plain && inside)
-            .then(|| InnerPath(PathBuf::from(text)))
-            .ok_or("write a path inside the manifest's folder: relative, with `/`, without `..`")
+        let path = PathBuf::from(text);
+        rules::inner_path(&path).map(|()| InnerPath(path))
     }
 }

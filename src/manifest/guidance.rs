@@ -1,4 +1,5 @@
 //! The table `[guidance]`.
+#![forbid(unsafe_code)]
 
 use std::{format, path::PathBuf};
 
@@ -9,7 +10,7 @@ use super::{
     file::{InnerPath, Interval as Ends, Key},
     parse::{Checked, Fault, refuse, span, value},
 };
-use crate::sampler::{Guidance, Interval, Method, Start};
+use crate::sampler::{Guidance, Interval, MAX_STEPS, Method, Start};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,7 +61,9 @@ impl RawGuidance {
         let guidance = Guidance {
             method: match method {
                 RawMethod::Cfg => Method::ClassifierFree,
-                RawMethod::ZeroStar => Method::ZeroStar { zero_steps: value(&self.zero_steps).unwrap_or(1) },
+                RawMethod::ZeroStar => {
+                    Method::ZeroStar { zero_steps: value(&self.zero_steps).unwrap_or(1).min(MAX_STEPS) }
+                }
                 RawMethod::Apg => Method::Projected {
                     momentum: value(&self.momentum),
                     norm: value(&self.norm),

@@ -3,33 +3,56 @@
 //! No standard says which input of an ONNX file is the noisy state, what its time means, or what its output is. A
 //! manifest beside the file does. [`Manifest::parse`] turns its text into types that admit no contradiction, or
 //! into one line that says where the mistake is: a [`Manifest`] that exists can be sampled. The reference of all
-//! keys is `docs/manifest.md`.
-#![forbid(unsafe_code)]
+//! keys is `docs/manifest.md`. Plan files hold it [archived](Manifest::from_archive), so that devices need no parser.
+// Not `forbid`: rkyv derives the declaration that an archive's bytes may be read anywhere. The files that read what
+// others have written forbid it.
+#![deny(unsafe_code)]
 
+mod archive;
+#[cfg(feature = "compile")]
 mod diffusers;
 mod encoding;
+#[cfg(feature = "compile")]
 mod file;
+#[cfg(feature = "compile")]
 mod guidance;
+#[cfg(feature = "compile")]
 mod parse;
 mod request;
+#[cfg(feature = "compile")]
 mod roles;
+mod rules;
+#[cfg(feature = "compile")]
 mod sampling;
+#[cfg(feature = "compile")]
 mod schedule;
-#[cfg(test)]
+#[cfg(all(test, feature = "compile"))]
 mod tests;
 
 use std::{
     borrow::ToOwned,
-    fmt, fs,
-    io::{self, Read},
+    fmt,
     path::{Path, PathBuf},
     string::String,
     vec::Vec,
 };
+#[cfg(feature = "compile")]
+use std::{
+    fs,
+    io::{self, Read},
+};
 
+use rkyv::{
+    Archive, Deserialize, Serialize,
+    with::{AsString, Map, Skip},
+};
+
+#[cfg(feature = "compile")]
 pub use diffusers::ConfigError;
 pub use encoding::Encoding;
 pub use request::{Request, RequestError};
+
+use archive::ByName;
 
 use crate::sampler::{
     self, Curve, Family, Grid, Guidance, Options, Parameterisation, Policy, Prediction, Rounding, Sampler,
@@ -43,10 +66,11 @@ pub const FILE_NAME: &str = "fewstep.toml";
 pub const METADATA_KEY: &str = "fewstep";
 
 /// Manifests are written by hand; anything longer is not one.
+#[cfg(feature = "compile")]
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// How one network is sampled.
-#[derive(Clone, Debug)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug)]
 pub struct Manifest {
     pub model: Model,
     /// In the order of the file.
@@ -55,34 +79,33 @@ pub struct Manifest {
     /// The guidance when none is asked for.
     pub guidance: Option<Guidance>,
     /// A weaker network that guides, relative to the manifest's folder, and inside it.
+    #[rkyv(with = Map<AsString>)]
     pub guide: Option<PathBuf>,
     pub output: Output,
     /// Where the manifest stands, for messages and for the network's place.
+    #[rkyv(with = Skip)]
     origin: PathBuf,
-    /// The manifest as it is written.
-    pub text: String,
-    /// The scheduler's configuration that it names, as it is written.
-    pub scheduler: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Model {
     pub name: String,
     /// Relative to the manifest's folder, and inside it.
+    #[rkyv(with = AsString)]
     pub network: PathBuf,
     pub summary: Option<String>,
     pub license: Option<String>,
 }
 
 /// An input of the network, by its name in the ONNX file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Input {
     pub name: String,
     pub role: Role,
 }
 
 /// What an input is for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum Role {
     /// The noisy sample, without its batch dimension.
     State { shape: Vec<usize> },
@@ -100,7 +123,7 @@ pub enum Role {
     Condition(Condition),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Condition {
     /// Without its batch dimension; empty for one number.
     pub shape: Vec<usize>,
@@ -118,10 +141,11 @@ pub struct Condition {
     pub encoding: Option<Encoding>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug)]
 pub struct Sampling {
     pub family: Family,
     /// The sampler when none is asked for.
+    #[rkyv(with = ByName)]
     pub sampler: &'static Sampler,
     /// The steps when no number is asked for.
     pub steps: usize,
@@ -144,14 +168,14 @@ pub struct Sampling {
 }
 
 /// What the network's output is, once sampled.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Output {
     /// Which output of the ONNX file; `None`: its first.
     pub name: Option<String>,
     pub kind: OutputKind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum OutputKind {
     /// Numbers that are left as they are.
     Tensor,
@@ -163,7 +187,7 @@ pub enum OutputKind {
 }
 
 /// Heights in metres, which the network knows as -1 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub struct Heightmap {
     pub transform: HeightTransform,
     /// The largest height; the smallest is 0.
@@ -172,7 +196,7 @@ pub struct Heightmap {
     pub zero_floor: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum HeightTransform {
     Linear,
     /// The network's values are even in `asinh(metres / scale)`.
@@ -182,7 +206,8 @@ pub enum HeightTransform {
 }
 
 impl Manifest {
-    /// Reads a manifest, or the one in a folder.
+    /// Reads a manifest, or the one in a folder. The scheduler's configuration that it names is read as well.
+    #[cfg(feature = "compile")]
     pub fn read(path: impl AsRef<Path>) -> Result<Manifest, ManifestError> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
@@ -194,22 +219,14 @@ impl Manifest {
         }
     }
 
-    /// Parses a manifest that stands at `origin`: a path, which messages name and the network is relative to.
+    /// Parses a manifest that stands at `origin`: a path, which messages name and other files are relative to.
+    #[cfg(feature = "compile")]
     pub fn parse(text: &str, origin: impl Into<PathBuf>) -> Result<Manifest, ManifestError> {
-        Manifest::parse_with(text, None, origin)
-    }
-
-    /// As [`Manifest::parse`], with the scheduler's configuration that the manifest names; without it, its file is read.
-    pub fn parse_with(
-        text: &str,
-        scheduler: Option<&str>,
-        origin: impl Into<PathBuf>,
-    ) -> Result<Manifest, ManifestError> {
         let origin = origin.into();
         if text.len() as u64 > MAX_BYTES {
             return Err(ManifestError::TooLarge { path: origin });
         }
-        parse::manifest(text, scheduler, origin)
+        parse::manifest(text, origin)
     }
 
     /// Where the network is.
@@ -345,12 +362,17 @@ impl Heightmap {
 /// Why there is no manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    #[cfg(feature = "compile")]
     #[error("{}: cannot read the manifest: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+    #[cfg(feature = "compile")]
     #[error("{}: longer than {MAX_BYTES} bytes, so it is not a manifest: give the path of a {FILE_NAME}", path.display())]
     TooLarge { path: PathBuf },
+    #[cfg(feature = "compile")]
     #[error("{}:{line}: {problem}", path.display())]
     Invalid { path: PathBuf, line: usize, problem: String },
+    #[error("{}: the plan's manifest is not sound ({problem}); compile the model again", path.display())]
+    Archive { path: PathBuf, problem: String },
 }
 
 /// Why a condition may not take a value.

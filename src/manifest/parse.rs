@@ -1,4 +1,5 @@
 //! From the file to a [`Manifest`]: which keys go together, and where a mistake is.
+#![forbid(unsafe_code)]
 
 use std::{
     borrow::ToOwned,
@@ -23,16 +24,12 @@ use super::{
 };
 
 /// Parses the text of the manifest that stands at `origin`.
-pub(super) fn manifest(
-    text: &str,
-    scheduler: Option<&str>,
-    origin: PathBuf,
-) -> Result<Manifest, ManifestError> {
-    let mut scheduler = scheduler.map(ToOwned::to_owned);
-    let parsed = read(text, &mut scheduler, &origin).and_then(|raw| {
-        let inputs = inputs(raw.inputs)?;
+pub(super) fn manifest(text: &str, origin: PathBuf) -> Result<Manifest, ManifestError> {
+    let parsed = read(text, &origin).and_then(|raw| {
+        let table = raw.inputs.span();
+        let inputs = inputs(raw.inputs.into_inner())?;
         let sampling = raw.sampling.parse()?;
-        check_roles(&inputs, &sampling)?;
+        check_roles(&inputs, &sampling, table)?;
         let guidance = raw.guidance.map(RawGuidance::parse).transpose()?;
         Ok((raw.model.parse(), raw.output.parse(&inputs)?, inputs, sampling, guidance))
     });
@@ -42,8 +39,7 @@ pub(super) fn manifest(
                 guidance.map_or((None, None), |(guidance, guide)| (Some(guidance), guide));
             let inputs = inputs.into_iter().map(Spanned::into_inner).collect();
             let sampling = sampling.into_inner();
-            let text = text.to_owned();
-            Ok(Manifest { model, inputs, sampling, guidance, guide, output, origin, text, scheduler })
+            Ok(Manifest { model, inputs, sampling, guidance, guide, output, origin })
         }
         Err(Fault { at, problem }) => {
             let before = &text.as_bytes()[..at.start.min(text.len())];
@@ -55,21 +51,21 @@ pub(super) fn manifest(
 }
 
 /// The file as it is written, with the keys of the scheduler that it names.
-fn read(text: &str, given: &mut Option<String>, origin: &Path) -> Checked<RawManifest> {
+fn read(text: &str, origin: &Path) -> Checked<RawManifest> {
     let keys: Keys;
     let mut document = DeTable::parse(text).map_err(|error| Fault::from_toml(error, text))?;
     if let Some(DeValue::Table(sampling)) = document.get_mut().get_mut("sampling").map(Spanned::get_mut)
         && let Some(named) = sampling.remove("scheduler")
     {
-        keys = scheduler(&named, given, origin)?;
+        keys = scheduler(&named, origin)?;
         diffusers::include(sampling, &keys, named.span())?;
     }
     RawManifest::deserialize(toml::Deserializer::from(document))
         .map_err(|error| Fault::from_toml(error, text))
 }
 
-/// The keys of a scheduler's configuration: of what is given, or else of the file that is named, which is given from then on.
-fn scheduler(named: &Spanned<DeValue<'_>>, given: &mut Option<String>, origin: &Path) -> Checked<Keys> {
+/// The keys of the scheduler's configuration that is named.
+fn scheduler(named: &Spanned<DeValue<'_>>, origin: &Path) -> Checked<Keys> {
     let path = match named.get_ref() {
         DeValue::String(path) => InnerPath::try_from(path.to_string()),
         _ => Err("write the path of a `scheduler_config.json`"),
@@ -78,15 +74,8 @@ fn scheduler(named: &Spanned<DeValue<'_>>, given: &mut Option<String>, origin: &
         Ok(InnerPath(path)) => origin.parent().unwrap_or(Path::new("")).join(path),
         Err(problem) => return fault(named, format_args!("`scheduler`: {problem}")),
     };
-    let json = match given.take() {
-        Some(json) => Ok(json),
-        None => fs::read_to_string(&path).map_err(|error| error.to_string()),
-    };
-    let keys = json.and_then(|json| {
-        let keys = diffusers::keys(&json).map_err(|error| error.to_string())?;
-        *given = Some(json);
-        Ok(keys)
-    });
+    let json = fs::read_to_string(&path).map_err(|error| error.to_string());
+    let keys = json.and_then(|json| diffusers::keys(&json).map_err(|error| error.to_string()));
     keys.or_else(|problem| fault(named, format_args!("{}: {problem}", path.display())))
 }
 
@@ -170,23 +159,6 @@ impl RawOutput {
             ];
             refuse("only the kind \"heightmap\" has it", &keys)?;
         }
-        let channels: &[usize] = match kind {
-            RawKind::Tensor => &[],
-            RawKind::Image => &[1, 3, 4],
-            RawKind::Heightmap => &[1],
-        };
-        let fits = |input: &Spanned<Input>| match &input.get_ref().role {
-            Role::State { shape } => shape.len() == 3 && channels.contains(&shape[0]),
-            _ => false,
-        };
-        if kind != RawKind::Tensor && !inputs.iter().any(fits) {
-            return fault(
-                &self.kind,
-                format_args!(
-                    "this `kind` needs a state of shape [channels, rows, columns] with channels in {channels:?}"
-                ),
-            );
-        }
         let kind = match kind {
             RawKind::Tensor => OutputKind::Tensor,
             RawKind::Image => {
@@ -194,6 +166,18 @@ impl RawOutput {
             }
             RawKind::Heightmap => OutputKind::Heightmap(self.heightmap()?),
         };
+        let fits = |input: &Spanned<Input>| match &input.get_ref().role {
+            Role::State { shape } => kind.fits(shape),
+            _ => false,
+        };
+        if let Some(channels) = kind.channels().filter(|_| !inputs.iter().any(fits)) {
+            return fault(
+                &self.kind,
+                format_args!(
+                    "this `kind` needs a state of shape [channels, rows, columns] with channels in {channels:?}"
+                ),
+            );
+        }
         Ok(Output { name: self.name.map(|name| name.0), kind })
     }
 

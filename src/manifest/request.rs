@@ -1,4 +1,5 @@
 //! What a caller may ask for, and what becomes of it.
+#![forbid(unsafe_code)]
 
 use std::{borrow::ToOwned, string::String, vec::Vec};
 

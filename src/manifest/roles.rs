@@ -1,6 +1,8 @@
 //! The tables `[inputs.NAME]`: what the network's inputs are for.
 
-use std::{borrow::ToOwned, collections::BTreeMap, format, vec, vec::Vec};
+#![forbid(unsafe_code)]
+
+use std::{collections::BTreeMap, format, ops::Range, vec, vec::Vec};
 
 use toml::Spanned;
 
@@ -8,24 +10,36 @@ use super::{
     Condition, Encoding, Input, Role, Sampling,
     file::*,
     parse::{Checked, Fault, fault, refuse, span, value},
+    rules::{self, Broken, Part},
 };
-use crate::sampler::{Family, Prediction, Process};
 
 /// The inputs in the order of the file, each with its place.
-pub(super) fn inputs(raw: Spanned<BTreeMap<Line, Spanned<RawInput>>>) -> Checked<Vec<Spanned<Input>>> {
-    let at = raw.span();
+pub(super) fn inputs(raw: BTreeMap<Line, Spanned<RawInput>>) -> Checked<Vec<Spanned<Input>>> {
     let parse = |(Line(name), input): (Line, Spanned<RawInput>)| {
         let at = input.span();
         let role = input.into_inner().parse(&name)?;
         Ok(Spanned::new(at, Input { name, role }))
     };
-    let mut inputs = raw.into_inner().into_iter().map(parse).collect::<Checked<Vec<_>>>()?;
+    let mut inputs = raw.into_iter().map(parse).collect::<Checked<Vec<_>>>()?;
     inputs.sort_by_key(|input| input.span().start);
-    if !inputs.iter().any(|input| matches!(input.get_ref().role, Role::State { .. })) {
-        let problem = "no input of `inputs` has the role \"state\": name the noisy sample".to_owned();
-        return Err(Fault { at, problem });
-    }
     Ok(inputs)
+}
+
+/// The rules about several inputs, whose `table` is at a place of its own.
+pub(super) fn check_roles(
+    inputs: &[Spanned<Input>],
+    sampling: &Spanned<Sampling>,
+    table: Range<usize>,
+) -> Checked<()> {
+    let plain: Vec<&Input> = inputs.iter().map(Spanned::get_ref).collect();
+    rules::roles(&plain, sampling.get_ref()).map_err(|Broken { at, problem }| {
+        let at = match at {
+            Part::Input(i) => inputs.get(i).map_or(table, Spanned::span),
+            Part::Inputs => table,
+            Part::Sampling => sampling.span(),
+        };
+        Fault { at, problem }
+    })
 }
 
 impl RawInput {
@@ -110,97 +124,6 @@ impl RawInput {
             RawEncoding::Reciprocal => Encoding::Reciprocal,
             RawEncoding::Embedding => Encoding::Embedding,
         }))
-    }
-}
-
-/// One state, what its moment needs to be known by, and nothing that nobody feeds.
-pub(super) fn check_roles(inputs: &[Spanned<Input>], sampling: &Spanned<Sampling>) -> Checked<()> {
-    let find = |role: fn(&Role) -> bool| inputs.iter().filter(move |input| role(&input.get_ref().role));
-    let roles: [fn(&Role) -> bool; 8] = [
-        |role| matches!(role, Role::State { .. }),
-        |role| *role == Role::Time,
-        |role| *role == Role::Target,
-        |role| *role == Role::Duration,
-        |role| *role == Role::Step,
-        |role| *role == Role::Steps,
-        |role| matches!(role, Role::Condition(Condition { encoding: Some(_), .. })),
-        |role| matches!(role, Role::Condition(Condition { prior: true, .. })),
-    ];
-    if let Some(second) = roles.into_iter().find_map(|role| find(role).nth(1)) {
-        return fault(
-            second,
-            format_args!("`{}` has a `role` that another input has: keep one", second.get_ref().name),
-        );
-    }
-    let [_, time, target, duration, step, steps, _, prior] = roles.map(|role| find(role).next());
-    let Sampling { family, max_steps, parameterisation, .. } = sampling.get_ref();
-    let only = |input: &Spanned<Input>, what: &str| {
-        fault(input, format_args!("`{}` has a `role` that only {what} uses", input.get_ref().name))
-    };
-    if parameterisation.prediction == Prediction::NextState {
-        if step.is_none() {
-            return fault(
-                sampling,
-                "no input of `inputs` has the role \"step\": the update inside the network needs one",
-            );
-        }
-    } else if let Some(input) = step.or(steps) {
-        return only(input, "the prediction \"next-state\"");
-    } else if time.is_none() && *max_steps > 1 {
-        let problem =
-            "no input of `inputs` has the role \"time\": say which one reads it, or write `max_steps = 1`";
-        return fault(sampling, problem);
-    }
-    check_prior(prior, inputs, sampling)?;
-    match (family, target.or(duration)) {
-        (Family::FlowMap, None) => fault(
-            sampling,
-            "no input of `inputs` has the role \"target\" or \"duration\": a flow-map needs one",
-        ),
-        (Family::Consistency | Family::RectifiedFlow | Family::Diffusion, Some(input)) => {
-            only(input, "the family flow-map")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// An observation that the state is relative to: as long as the state, and with a prediction of differences.
-fn check_prior(
-    prior: Option<&Spanned<Input>>,
-    inputs: &[Spanned<Input>],
-    sampling: &Spanned<Sampling>,
-) -> Checked<()> {
-    let parameterisation = &sampling.get_ref().parameterisation;
-    let Some(input) = prior else {
-        return match parameterisation.process {
-            Process::MeanReverting { .. } => {
-                fault(sampling, "no input of `inputs` has `prior = true`: say which one the noise leads to")
-            }
-            _ => Ok(()),
-        };
-    };
-    let name = &input.get_ref().name;
-    let elements = |role: &Role| match role {
-        Role::State { shape } => Some(shape.iter().product::<usize>()),
-        Role::Condition(condition) if condition.prior => Some(condition.elements()),
-        _ => None,
-    };
-    let mut lengths = inputs.iter().filter_map(|input| elements(&input.get_ref().role));
-    let first = lengths.next();
-    if lengths.any(|length| Some(length) != first) {
-        return fault(
-            input,
-            format_args!("`{name}` has a `prior` of another length than the state: write its `shape`"),
-        );
-    }
-    match parameterisation.prediction {
-        Prediction::Score | Prediction::Epsilon | Prediction::Velocity => Ok(()),
-        _ => fault(
-            input,
-            format_args!(
-                "`{name}` has a `prior`, for which the prediction must be \"score\", \"epsilon\" or \"velocity\""
-            ),
-        ),
     }
 }
 

@@ -1,4 +1,5 @@
 //! The table `[sampling]`: what its keys mean together.
+#![forbid(unsafe_code)]
 
 use std::{format, ops::Range};
 

@@ -1,4 +1,5 @@
 //! The keys of `[sampling]` that say where the times lie.
+#![forbid(unsafe_code)]
 
 use std::{borrow::ToOwned, format, vec::Vec};
 

@@ -364,7 +364,7 @@ fn mistakes_name_their_line_and_key() {
         (FLOW, "[output]", "zero_terminal_snr = true\n[output]", 20, &["`zero_terminal_snr` has no meaning"]),
         (FLOW, "[output]", "noise_scale = 2\n[output]", 20, &["`noise_scale` has no meaning", "meanflow"]),
         (FLOW, "[output]", "terminal = 1\nsteps = 2\n[output]", 20, &["`terminal`", "between 0 and 1"]),
-        (FLOW, "\"image\"", "\"heightmap\"", 21, &["`kind`", "channels in [1]"]),
+        (FLOW, "\"image\"", "\"heightmap\"\nheight_range = 2", 21, &["`kind`", "channels in [1]"]),
         (FLOW, "[3, 8, 8]", "[192]", 21, &["`kind`", "[channels, rows, columns]"]),
         (FLOW, "\"image\"", "\"image\"\nzero_floor = true", 22, &["`zero_floor` has no meaning here"]),
         (FLOW, "\"image\"", "\"tensor\"\nrange = [0, 1]", 22, &["`range` has no meaning here"]),
@@ -455,6 +455,89 @@ fn torn_text_is_an_error_or_a_manifest() {
     }
     assert!(error(&format!("a = {}", "[".repeat(60_000))).starts_with("m/fewstep.toml:1: "));
     assert!(error(&"#".repeat(70_000)).contains("longer than 65536 bytes"));
+}
+
+/// A manifest in memory at the alignment of a plan file's sections.
+fn archive(manifest: &Manifest) -> rkyv::util::AlignedVec {
+    let mut bytes = rkyv::util::AlignedVec::new();
+    bytes.extend_from_slice(&manifest.archived());
+    bytes
+}
+
+#[test]
+fn archives_are_the_manifests_that_they_were_made_of() {
+    let consistency =
+        CONSISTENCY.replace("[output]", "sampler = 'consistency'\ntimes = [80, 2, 0]\n[output]");
+    let guided = "[guidance]\nscale = 2\nmethod = 'apg'\nnetwork = 'weak.onnx'\n";
+    for text in [TERRAIN, DIGITS, CONSISTENCY, &consistency, &format!("{FLOW}{guided}")] {
+        let manifest = parse(text);
+        let again = Manifest::from_archive(&archive(&manifest), "m/fewstep.toml").unwrap();
+        assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
+        let [table, expected] = [&again, &manifest].map(|manifest| manifest.table(&Request::default()));
+        assert_eq!(table.unwrap(), expected.unwrap());
+    }
+}
+
+#[test]
+fn archives_are_held_to_the_rules_of_texts() {
+    type Change = fn(&mut Manifest);
+    let cases: [(Change, &str); 12] = [
+        (|m| m.model.name = "a\x1b[2J".into(), "write one line of 1 to 200 bytes"),
+        (|m| m.model.network = "../up".into(), "write a path inside the manifest's folder"),
+        (|m| m.inputs.clear(), "no input of `inputs` has the role \"state\""),
+        (|m| m.inputs.push(m.inputs[0].clone()), "there are two inputs `label`"),
+        (|m| set_shape(m, &[1 << 16; 8]), "at most 2^31 elements"),
+        (|m| set_shape(m, &[2, 8, 8]), "not of the shape of the output's kind"),
+        (|m| m.sampling.steps = 65, "65 of at most 64 steps"),
+        (|m| m.sampling.max_steps = 65, "1 of at most 65 steps"),
+        (|m| m.sampling.family = Family::Diffusion, "is not one of the family diffusion"),
+        (|m| m.sampling.shift = f64::NAN, "shift"),
+        (|m| m.guidance = Some(Guidance { scale: f64::INFINITY, ..Guidance::default() }), "finite"),
+        (|m| m.output.kind = OutputKind::Image { range: [1.0, -1.0] }, "write [smallest, largest]"),
+    ];
+    for (change, expected) in cases {
+        let mut manifest = parse(FLOW);
+        manifest.inputs.rotate_left(3);
+        change(&mut manifest);
+        let error = Manifest::from_archive(&archive(&manifest), "a.fsp").unwrap_err().to_string();
+        let named =
+            error.starts_with("a.fsp: the plan's manifest is not sound (") && error.contains(expected);
+        assert!(named, "{expected}: {error}");
+    }
+}
+
+fn set_shape(manifest: &mut Manifest, sizes: &[usize]) {
+    for input in &mut manifest.inputs {
+        if let Role::State { shape } = &mut input.role {
+            *shape = sizes.to_vec();
+        }
+    }
+}
+
+/// Every word of an archive, set to what may be wrong there: an error, or a manifest that can be sampled.
+#[test]
+fn damaged_archives_are_errors_or_manifests() {
+    let whole = archive(&parse(FLOW));
+    let (mut sound, mut refused) = (0, 0);
+    for at in 0..whole.len() {
+        for byte in [0, 1, 2, 3, 7, 0x7f, 0x80, 0xf0, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            match Manifest::from_archive(&bytes, "m") {
+                Err(_) => refused += 1,
+                Ok(manifest) => {
+                    assert!(manifest.table(&Request::default()).is_ok());
+                    sound += 1;
+                }
+            }
+        }
+    }
+    let error = Manifest::from_archive(&vec![0; (1 << 20) + 1], "m").unwrap_err().to_string();
+    assert!(error.contains("more than 1048576 bytes"), "{error}");
+    for end in 0..whole.len() {
+        assert!(Manifest::from_archive(&whole[whole.len() - end..], "m").is_err());
+    }
+    assert!(refused > 100 && sound > 100, "{refused} {sound}");
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Lower<'_> {
 
     fn touched(&self, instruction: &Instruction) -> Vec<(usize, ViewId, Access)> {
         let mut all = Vec::new();
-        instruction.views(|id, access| all.push((id, access)));
+        instruction.views(&mut |id, access| all.push((id, access)));
         for (span, access) in instruction.spans() {
             all.extend(self.operands[span.range()].iter().map(|&id| (id, access)));
         }

@@ -106,7 +106,7 @@ fn stages(plan: &Plan) -> Sound {
 /// Every view that the instruction names exists, lies inside of its memory, and is written only in the arena.
 fn operands(plan: &Plan, instruction: &Instruction) -> Sound {
     let mut sound = Ok(());
-    instruction.views(|id, access| sound = sound.and_then(|()| view(plan, id, access).map(|_| ())));
+    instruction.views(&mut |id, access| sound = sound.and_then(|()| view(plan, id, access).map(|_| ())));
     for (span, access) in instruction.spans() {
         when(span.len as usize <= MAX_HOST_OPERANDS, "an operand list is too long")?;
         when(plan.operands(span).count() == span.len as usize, "an operand list is cut off")?;

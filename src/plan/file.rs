@@ -19,7 +19,7 @@ pub(super) const MAX_SECTIONS: usize = 1024;
 /// What a section holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// `fewstep.toml`, if the network has one.
+    /// The network's manifest, archived, if it has one.
     Manifest = 1,
     /// What the plans were made of, for people.
     Origin = 2,
@@ -27,8 +27,6 @@ pub(super) enum Kind {
     Plan = 3,
     /// The constants of all plans.
     Weights = 4,
-    /// `scheduler_config.json`, if the manifest names one.
-    Scheduler = 5,
 }
 
 /// A section, as the table has it.
@@ -96,20 +94,9 @@ impl<'a> File<'a> {
         if weights.all(whole) { Ok(()) } else { Err(PlanError::Damaged { part: "weights" }) }
     }
 
-    /// The manifest of the network, as `fewstep.toml`; `None` if it has none.
-    ///
-    /// # Errors
-    /// If it is not text.
-    pub fn manifest(&self) -> Result<Option<&'a str>, PlanError> {
-        self.text(Kind::Manifest)
-    }
-
-    /// The scheduler's configuration that the manifest names, as `scheduler_config.json`.
-    ///
-    /// # Errors
-    /// If it is not text.
-    pub fn scheduler(&self) -> Result<Option<&'a str>, PlanError> {
-        self.text(Kind::Scheduler)
+    /// The manifest of the network, archived; `None` if it has none. See `Manifest::from_archive`.
+    pub fn manifest(&self) -> Option<&'a [u8]> {
+        self.all(Kind::Manifest).next()
     }
 
     /// What the plans were made of, for people.
@@ -117,7 +104,8 @@ impl<'a> File<'a> {
     /// # Errors
     /// If it is not text.
     pub fn origin(&self) -> Result<&'a str, PlanError> {
-        Ok(self.text(Kind::Origin)?.unwrap_or_default())
+        let text = self.all(Kind::Origin).next().unwrap_or_default();
+        core::str::from_utf8(text).map_err(|_| PlanError::Damaged { part: "text" })
     }
 
     /// Validates the plans, one after the other.
@@ -132,13 +120,6 @@ impl<'a> File<'a> {
         file.sections()
             .filter(move |section| section.kind == kind as u32)
             .filter_map(move |s| file.contents(s))
-    }
-
-    fn text(&self, kind: Kind) -> Result<Option<&'a str>, PlanError> {
-        let bytes = self.all(kind).next();
-        bytes
-            .map(|bytes| core::str::from_utf8(bytes).map_err(|_| PlanError::Damaged { part: "text" }))
-            .transpose()
     }
 
     fn sections(&self) -> impl Iterator<Item = Section> + use<'a> {

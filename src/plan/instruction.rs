@@ -397,7 +397,9 @@ impl Panels {
 
 impl Instruction {
     /// Calls `f` with every view that the instruction names itself; operands in spans are left to the caller.
-    pub fn views(&self, mut f: impl FnMut(ViewId, Access)) {
+    // Or else `f` is copied into each arm.
+    #[inline(never)]
+    pub fn views(&self, f: &mut dyn FnMut(ViewId, Access)) {
         use Access::{Read, Write};
         let optional = |ids: &[Option<ViewId>], f: &mut dyn FnMut(ViewId, Access)| {
             ids.iter().flatten().for_each(|&id| f(id, Read));
@@ -428,7 +430,7 @@ impl Instruction {
                         f(scratch, Write);
                     }
                 }
-                optional(&[bias, residual], &mut f);
+                optional(&[bias, residual], f);
                 f(c, Write);
             }
             Instruction::Attention { q, k, v, scratch, y, .. } => {
@@ -439,18 +441,18 @@ impl Instruction {
             Instruction::Conv { x, weights, bias, residual, zeros, scratch, c, .. } => {
                 [x, zeros].into_iter().for_each(|id| f(id, Read));
                 weights.views(&mut |id| f(id, Read));
-                optional(&[bias, residual], &mut f);
+                optional(&[bias, residual], f);
                 scratch.into_iter().for_each(|id| f(id, Write));
                 f(c, Write);
             }
             Instruction::Depthwise { x, weights, bias, zeros, c, .. } => {
                 [x, weights, zeros].into_iter().for_each(|id| f(id, Read));
-                optional(&[bias], &mut f);
+                optional(&[bias], f);
                 f(c, Write);
             }
             Instruction::Norm { x, gamma, beta, scratch, y, .. } => {
                 f(x, Read);
-                optional(&[gamma, beta], &mut f);
+                optional(&[gamma, beta], f);
                 f(scratch, Write);
                 f(y, Write);
             }

@@ -66,7 +66,7 @@ use instruction::ArchivedPlanData;
 use rkyv::rancor::Infallible;
 
 /// Version of the plan format. Another one is another program.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Alignment of the arena, of the weights and of every buffer within, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: usize = 64;
@@ -241,10 +241,13 @@ impl<'a> Plan<'a> {
         self.len() == 0
     }
 
+    // Decoding is 10 kB of code: once for all who ask, and so below.
+    #[inline(never)]
     pub fn instruction(&self, i: usize) -> Option<Instruction> {
         self.root.instructions.get().get(i).map(decode)
     }
 
+    #[inline(never)]
     pub fn view_at(&self, id: ViewId) -> Option<View> {
         self.root.views.get().get(id as usize).map(decode)
     }
@@ -258,7 +261,7 @@ impl<'a> Plan<'a> {
             let at = |element: i64| (view.offset as i64 + element * view.dtype.size() as i64) as usize;
             f(at(low)..at(high + 1));
         };
-        instruction.views(|id, _| visit(id));
+        instruction.views(&mut |id, _| visit(id));
         for (span, _) in instruction.spans() {
             self.operands(span).for_each(&mut visit);
         }

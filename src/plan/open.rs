@@ -32,8 +32,7 @@ struct Mapped {
     bytes: Bytes,
     plans: Vec<Range<usize>>,
     weights: Range<usize>,
-    manifest: Option<String>,
-    scheduler: Option<String>,
+    manifest: Option<Range<usize>>,
     origin: String,
 }
 
@@ -65,10 +64,9 @@ impl Mapped {
             return Err(PlanError::Damaged { part: "table" });
         }
         let weights = file.all(Kind::Weights).next().map(range).unwrap_or(0..0);
-        let manifest = file.manifest()?.map(ToString::to_string);
-        let scheduler = file.scheduler()?.map(ToString::to_string);
+        let manifest = file.manifest().map(range);
         let origin = file.origin()?.to_string();
-        Ok(Mapped { path, plans, weights, manifest, scheduler, origin, bytes })
+        Ok(Mapped { path, plans, weights, manifest, origin, bytes })
     }
 }
 
@@ -77,14 +75,9 @@ impl PlanFile {
         &self.0.path
     }
 
-    /// The manifest of the network, as `fewstep.toml`; `None` if it has none.
-    pub fn manifest(&self) -> Option<&str> {
-        self.0.manifest.as_deref()
-    }
-
-    /// The scheduler's configuration that the manifest names.
-    pub fn scheduler(&self) -> Option<&str> {
-        self.0.scheduler.as_deref()
+    /// The manifest of the network, archived; `None` if it has none.
+    pub fn manifest(&self) -> Option<&[u8]> {
+        self.0.manifest.clone().map(|range| &self.0.bytes[range])
     }
 
     /// What the plans were made of, for people.

@@ -13,10 +13,8 @@ const PAGE: usize = 64 << 10;
 /// What goes into a plan file: plans of one network for one instruction set, and their constants.
 #[derive(Debug, Default)]
 pub struct Package {
-    /// `fewstep.toml`.
-    pub manifest: Option<String>,
-    /// `scheduler_config.json`, if the manifest names one.
-    pub scheduler: Option<String>,
+    /// The network's manifest, archived.
+    pub manifest: Option<Vec<u8>>,
     /// What the plans are made of, for people.
     pub origin: String,
     /// Whether the weights are written in small pieces. What is written in one piece, Linux caches in large pages, and from
@@ -60,14 +58,9 @@ impl Package {
     /// # Errors
     /// Those of `out`.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<usize> {
-        let text = |kind, text: &'_ str| (kind, text.as_bytes().to_vec());
-        let texts: Vec<(Kind, Vec<u8>)> = (self.manifest.iter().map(|own| text(Kind::Manifest, own)))
-            .chain(self.scheduler.iter().map(|own| text(Kind::Scheduler, own)))
-            .chain([text(Kind::Origin, &self.origin)])
-            .collect();
-        let plans = self.plans.iter().map(|plan| (Kind::Plan, &plan[..]));
-        let all: Vec<(Kind, &[u8])> = (texts.iter().map(|(kind, bytes)| (*kind, &bytes[..])))
-            .chain(plans)
+        let all: Vec<(Kind, &[u8])> = (self.manifest.iter().map(|own| (Kind::Manifest, &own[..])))
+            .chain([(Kind::Origin, self.origin.as_bytes())])
+            .chain(self.plans.iter().map(|plan| (Kind::Plan, &plan[..])))
             .chain([(Kind::Weights, self.constants.bytes())])
             .collect();
         let mut end = HEAD + all.len() * ENTRY;

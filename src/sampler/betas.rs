@@ -2,20 +2,22 @@
 
 use core::f64::consts::FRAC_PI_2;
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 use super::{
     Error, Level, positive,
     process::{TIMESTEPS, above},
 };
 
 /// How much noise each timestep of a variance-preserving process adds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub struct Betas {
     shape: Shape,
     /// What is left of the data's variance at the last timestep, the others being rescaled to end with none.
     terminal: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 enum Shape {
     Linear { first: f64, last: f64 },
     ScaledLinear { first: f64, last: f64 },

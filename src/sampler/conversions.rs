@@ -1,12 +1,14 @@
 //! What the network was trained on, and how its output becomes a clean sample or a velocity.
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 use super::{
     Betas, Combination, Error, Inputs, Knot, Level, MAX_HISTORY, Process, Row, Setup, perflow::end_of_window,
     policy, positive,
 };
 
 /// What a network computes and how it is told the time: fixed by its training.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub struct Parameterisation {
     pub process: Process,
     pub prediction: Prediction,
@@ -14,7 +16,7 @@ pub struct Parameterisation {
 }
 
 /// What the network's output `F` is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum Prediction {
     /// The clean sample; any preconditioning is inside the graph.
     Clean,
@@ -47,7 +49,7 @@ pub enum Prediction {
 }
 
 /// The values of the network's time inputs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum Time {
     /// `scale * t`.
     Linear { scale: f64 },

@@ -2,6 +2,8 @@
 
 use core::f64::consts::FRAC_PI_2;
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 use super::{
     Curve, Error, Process, Within,
     perflow::WINDOWS,
@@ -23,7 +25,7 @@ const FIRST_TIMESTEP: f64 = 1.0 / TIMESTEPS as f64;
 const LAST_OF_SPEECH: f64 = 0.03;
 
 /// A curve over noise levels, from the largest to the smallest, both included.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum Spread {
     /// Even in `sigma^(1/rho)`: Karras et al. 2022, arXiv 2206.00364, equation 5.
     Karras { rho: f64 },
@@ -70,7 +72,7 @@ pub fn karras(position: f64, start: f64, end: f64, rho: f64) -> f64 {
 
 /// Moments that were optimised for a network: Sabour et al. 2024, Align Your Steps, arXiv 2404.14507, for ten steps;
 /// other numbers of steps interpolate them in `ln(sigma)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aligned {
     StableDiffusion15,
     StableDiffusionXl,

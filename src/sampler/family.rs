@@ -2,10 +2,12 @@
 
 use core::fmt;
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 use super::{Error, Grid, Options, Parameterisation, SAMPLERS, Setup, Table};
 
 /// What a network has learned, which decides the samplers that make sense for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// Jumps from any time to the data.
     Consistency,

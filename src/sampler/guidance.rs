@@ -4,10 +4,12 @@
 //! a sample are f64. The unconditional output may just as well be that of a negative condition, or of a weaker network
 //! with the same condition (Karras et al. 2024, arXiv 2406.02507).
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 use super::{Error, Level, update::same_length};
 
 /// How far the conditional output is moved away from the unconditional one, and when.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub struct Guidance {
     pub method: Method,
     /// `w`. With [`Start::Unconditional`] 1 is no guidance, with [`Start::Conditional`] 0 is.
@@ -19,7 +21,7 @@ pub struct Guidance {
 }
 
 /// What the difference `d` of the outputs becomes before it is added.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// Nothing else: Ho and Salimans 2022, arXiv 2207.12598.
     ClassifierFree,
@@ -47,7 +49,7 @@ impl Method {
 }
 
 /// What `w * d` is added to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// `u + w * (c - u)`: Imagen, diffusers.
     #[default]
@@ -57,7 +59,7 @@ pub enum Start {
 }
 
 /// The evaluations that are guided. In the others the conditional output is all there is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum Interval {
     /// From one fraction of the evaluations, rounded down, to another, which is excluded: diffusers' `start` and `stop`.
     Steps([f64; 2]),

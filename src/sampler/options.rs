@@ -1,9 +1,11 @@
 //! What a caller may choose beyond the times.
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 use super::{Error, Sampler, positive};
 
 /// What the caller may choose beyond the times.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// Clamp every clean estimate to `[-limit, limit]`, for data that is known to lie there.
     pub clamp: Option<f64>,
@@ -25,7 +27,7 @@ pub struct Options {
 }
 
 /// Noise that is added before a step, and taken away by it: Karras et al. 2022, algorithm 2.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub struct Churn {
     /// `S_churn`, shared out over the steps.
     pub amount: f64,

@@ -1,5 +1,7 @@
 //! How data becomes noise, and so what a time means.
 
+use rkyv::{Archive, Deserialize, Serialize};
+
 use super::{Betas, Error, positive};
 
 /// Timesteps of a variance-preserving process: 0 to 999.
@@ -10,7 +12,7 @@ pub(super) const TIMESTEPS: usize = 1000;
 pub(super) const QUARTER_TURN: f64 = 1.5708;
 
 /// How data becomes noise, and so what a time `t` means.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum Process {
     /// `x = data + t * noise`: time is the noise level sigma. EDM and consistency models.
     Exploding { sigma_min: f64, sigma_max: f64 },

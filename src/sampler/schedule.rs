@@ -2,6 +2,8 @@
 
 use core::cmp::Ordering;
 
+use rkyv::{Archive, Deserialize, Serialize, with::Skip};
+
 use super::{
     Error, Knot, MAX_STEPS, Process,
     curves::{Aligned, Spread, shifted},
@@ -24,8 +26,8 @@ pub struct Grid<'a> {
     pub rounding: Option<Rounding>,
 }
 
-/// Where the times lie.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Where the times lie. Archived, the lists that are borrowed are empty.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub enum Curve<'a> {
     /// The process's usual curve: Karras with rho 7 for a noise level, uniform for a rectified flow and for angles
     /// (whose two steps meet at 1.3), trailing for timesteps, and from 1 to 0.03 evenly where noise reverts to a mean.
@@ -35,7 +37,12 @@ pub enum Curve<'a> {
     /// Noise levels evenly spaced in `sigma^(1/rho)`, of which the last counts as data.
     Karras { rho: f64 },
     /// Some points of a Karras grid with `points` points, 0 the noisiest: the `ts` of consistency models.
-    KarrasPoints { indices: &'a [usize], points: usize, rho: f64 },
+    KarrasPoints {
+        #[rkyv(with = Skip)]
+        indices: &'a [usize],
+        points: usize,
+        rho: f64,
+    },
     /// The points of such a grid at whole strides of `points / steps`, and then its end: how diffusers runs consistency models.
     KarrasStrides { points: usize, rho: f64 },
     /// As many noise levels as steps and then the data: EDM and its solvers. On timesteps a level is `sigma / alpha`, on a
@@ -75,13 +82,13 @@ pub enum Curve<'a> {
     Sway { coefficient: f64 },
     /// A list that falls from noise to data and ends there: at 0, or at `sigma_min`. Timesteps
     /// may end with -1 as well, so that 0 can be one of them.
-    Times(&'a [f64]),
+    Times(#[rkyv(with = Skip)] &'a [f64]),
     /// A list of `sigma / alpha` on timesteps that falls to 0: diffusers' `sigmas`.
-    Sigmas(&'a [f64]),
+    Sigmas(#[rkyv(with = Skip)] &'a [f64]),
 }
 
 /// The ends of [`Curve::Levels`] on timesteps: all of the training, or the ends of a spacing of as many steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Within {
     #[default]
     All,
@@ -93,7 +100,7 @@ pub enum Within {
 }
 
 /// What the last step of a solver goes to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stop {
     #[default]
     Data,
@@ -103,7 +110,7 @@ pub enum Stop {
 
 /// What the network is told of a moment between two timesteps, in place of the moment. Curves over timesteps meet
 /// the noise of that timestep, curves over noise levels and rectified flows their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
     Nearest,
     Down,

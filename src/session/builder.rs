@@ -93,10 +93,9 @@ impl Session {
     /// The manifest in a plan file.
     ///
     /// # Errors
-    /// If it is none.
+    /// If it is damaged, or can not be sampled.
     pub fn manifest_of(plan: &PlanFile) -> Result<Option<Manifest>, ManifestError> {
-        let parse = |text| Manifest::parse_with(text, plan.scheduler(), plan.path());
-        plan.manifest().map(parse).transpose()
+        plan.manifest().map(|bytes| Manifest::from_archive(bytes, plan.path())).transpose()
     }
 
     /// A session of a manifest, which may differ from the plan file's in how it samples, and the network of the file.

@@ -109,8 +109,7 @@ fn key(manifest: &Manifest, network: &Path, settings: Settings) -> Option<Key> {
         settings.frugal
     );
     let mut key = KeyBuilder::new();
-    key.add(made.as_bytes()).add(manifest.text.as_bytes());
-    key.add(manifest.scheduler.as_deref().unwrap_or_default().as_bytes()).add(&bytes);
+    key.add(made.as_bytes()).add(&manifest.archived()).add(&bytes);
     for file in external_files(&bytes).ok()? {
         key.add(&mapping::map(&network.with_file_name(file)).ok()?);
     }

@@ -59,7 +59,7 @@ pub fn package(
     let baked = bake.map(|request| Baked::of(manifest, &graph, request, settings.frugal)).transpose()?;
     let times = baked.as_ref().map(|baked| &baked.slots[..]);
     let mut package = Package::default();
-    (package.manifest, package.scheduler) = (Some(manifest.text.clone()), manifest.scheduler.clone());
+    package.manifest = Some(manifest.archived());
     package.in_pieces = settings.frugal;
     for &precision in precisions {
         let half = calibrated(manifest, &graph, isa, Settings { precision, ..here })?;

@@ -1,7 +1,7 @@
 //! From a state to the output that the sampler sees: one evaluation of the network, or two that guidance makes one of.
 
-use super::SessionError;
 use super::ports::{Moment, Ports, write_input};
+use super::{SessionError, room, zeros};
 use crate::manifest::{Condition, Encoding, Manifest};
 use crate::plan::Slots;
 use crate::provider::Network;
@@ -64,13 +64,15 @@ impl Evaluator {
         let elements = network.inputs().nth(ports.state).map_or(0, |(_, fact)| fact.len());
         let elements = if paired { elements / 2 } else { elements };
         let has_prior = manifest.conditions().any(|(_, condition)| condition.prior);
-        let values = |(name, condition): (&str, &Condition)| Values {
-            name: name.to_string(),
-            elements: condition.elements(),
-            encoding: condition.encoding,
-            prior: condition.prior,
-            positive: Vec::with_capacity(condition.elements()),
-            negative: condition.negative.clone(),
+        let values = |(name, condition): (&str, &Condition)| {
+            Ok(Values {
+                name: name.to_string(),
+                elements: condition.elements(),
+                encoding: condition.encoding,
+                prior: condition.prior,
+                positive: room(condition.elements())?,
+                negative: condition.negative.clone(),
+            })
         };
         Ok(Evaluator {
             network,
@@ -78,10 +80,10 @@ impl Evaluator {
             paired,
             guide: None,
             guidance: None,
-            conditions: manifest.conditions().map(values).collect(),
-            prior: if has_prior { std::vec![0.0; elements] } else { Vec::new() },
-            output: std::vec![0.0; elements],
-            other: std::vec![0.0; elements],
+            conditions: manifest.conditions().map(values).collect::<Result<_, SessionError>>()?,
+            prior: zeros(if has_prior { elements } else { 0 })?,
+            output: zeros(elements)?,
+            other: zeros(elements)?,
             sum: Vec::new(),
         })
     }

@@ -101,6 +101,20 @@ pub enum SessionError {
     Cancelled { step: usize },
 }
 
+/// Room for as many as a plan file says, which anybody may have written: an error where the system does not give it.
+fn room<T>(len: usize) -> Result<Vec<T>, SessionError> {
+    let mut room = Vec::new();
+    let bytes = len.saturating_mul(size_of::<T>());
+    room.try_reserve_exact(len).map_err(|_| NetworkError::Memory { bytes })?;
+    Ok(room)
+}
+
+fn zeros(len: usize) -> Result<Vec<f32>, SessionError> {
+    let mut zeros = room(len)?;
+    zeros.resize(len, 0.0);
+    Ok(zeros)
+}
+
 /// What a caller's closure says after each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -160,12 +174,19 @@ impl Session {
     fn of(manifest: Manifest, network: Network) -> Result<Session, SessionError> {
         let evaluator = Evaluator::new(&manifest, network)?;
         let elements = evaluator.output().len();
+        let state = manifest.state_shape();
+        if state.iter().product::<usize>() != elements {
+            let input = evaluator.network.inputs().nth(evaluator.ports.state);
+            let (input, network) =
+                input.map(|(name, fact)| (name.to_string(), fact.to_string())).unwrap_or_default();
+            return Err(SessionError::Shape { input, manifest: state.to_vec(), network });
+        }
         let table = manifest.table(&Request::default())?;
         let mut session = Session {
-            history: std::vec![0.0; elements * table.history()],
-            state: std::vec![0.0; elements],
-            noise: std::vec![0.0; elements],
-            clean: std::vec![0.0; elements],
+            history: zeros(elements.saturating_mul(table.history()))?,
+            state: zeros(elements)?,
+            noise: zeros(elements)?,
+            clean: zeros(elements)?,
             strength: 1.0,
             reference: None,
             seed: 0,
@@ -400,5 +421,19 @@ impl Session {
             Some(reference) => reference.keep(&self.table, step, &mut self.state),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_nobody_has_is_an_error() {
+        for len in [1 << 60, usize::MAX] {
+            let error = zeros(len).unwrap_err().to_string();
+            assert!(error.contains("bytes, which the system does not give"), "{error}");
+        }
+        assert_eq!(zeros(3).unwrap(), [0.0; 3]);
     }
 }

@@ -3,6 +3,7 @@
 
 use fewstep::engine::Engine;
 use fewstep::kernels::DType;
+use fewstep::manifest::{Manifest, Request};
 use fewstep::plan::{ALIGNMENT, File, Plan, PlanError, Slots, Stage};
 use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ pub const HEAD: usize = 64;
 pub const ENTRY: usize = 32;
 
 /// Kinds of sections.
+pub const MANIFEST: u32 = 1;
 pub const PLAN: u32 = 3;
 pub const WEIGHTS: u32 = 4;
 
@@ -118,7 +120,8 @@ pub fn damaged(whole: &[u8], other: &[u8], seed: u64) -> Bytes {
                 let at = random.below((HEAD + 8 * ENTRY).min(bytes.len()));
                 bytes[at] ^= 1 << random.below(8);
             }
-            _ => damage_a_plan(&mut bytes, other, &mut random),
+            3 => damage_metadata(MANIFEST, &mut bytes, other, &mut random),
+            _ => damage_metadata(PLAN, &mut bytes, other, &mut random),
         }
     }
     if random.below(16) > 0 {
@@ -127,17 +130,17 @@ pub fn damaged(whole: &[u8], other: &[u8], seed: u64) -> Bytes {
     bytes
 }
 
-/// Changes the metadata of one of the plans.
-fn damage_a_plan(bytes: &mut [u8], other: &[u8], random: &mut Random) {
-    let plan = |bytes: &[u8], random: &mut Random| {
-        let mut plans: Vec<_> = sections(bytes).into_iter().filter(|section| section.kind == PLAN).collect();
-        let is_empty = plans.is_empty();
-        let plan = (!is_empty).then(|| plans.swap_remove(random.below(plans.len())).contents);
-        plan.filter(|plan| plan.len() >= 64)
+/// Changes what is archived in one of the sections of a kind.
+fn damage_metadata(kind: u32, bytes: &mut [u8], other: &[u8], random: &mut Random) {
+    let section = |bytes: &[u8], random: &mut Random| {
+        let mut all: Vec<_> = sections(bytes).into_iter().filter(|section| section.kind == kind).collect();
+        let is_empty = all.is_empty();
+        let section = (!is_empty).then(|| all.swap_remove(random.below(all.len())).contents);
+        section.filter(|section| section.len() >= 64)
     };
-    let Some(own) = plan(bytes, random) else { return };
+    let Some(own) = section(bytes, random) else { return };
     // Most of what the metadata consist of are numbers of four bytes.
-    let word = |plan: &Range<usize>, random: &mut Random| plan.start + random.below(plan.len() / 4 - 15) * 4;
+    let word = |all: &Range<usize>, random: &mut Random| all.start + random.below(all.len() / 4 - 15) * 4;
     let at = word(&own, random);
     match random.below(8) {
         0 => bytes[at + random.below(4)] ^= 1 << random.below(8),
@@ -164,7 +167,7 @@ fn damage_a_plan(bytes: &mut [u8], other: &[u8], random: &mut Random) {
             put(bytes, at, &piece);
         }
         _ => {
-            let Some(from) = plan(other, random) else { return };
+            let Some(from) = section(other, random) else { return };
             let (from, len) = (word(&from, random), 4 << random.below(5));
             put(bytes, at, &other[from..from + len]);
         }
@@ -221,14 +224,27 @@ fn reason(error: PlanError) -> String {
 
 /// Opens a file and runs its plans. Around the engine's memory are `guard` bytes that must stay as they are.
 pub fn outcome(file: &[u8], guard: usize) -> Outcome {
+    outcome_of_small(file, guard, u64::MAX)
+}
+
+/// The same without running plans that say they take more than so many operations.
+pub fn outcome_of_small(file: &[u8], guard: usize, most: u64) -> Outcome {
     let plans: Result<Vec<Plan>, PlanError> = File::view(file).and_then(|file| file.plans().collect());
     let plans = match plans {
         Ok(plans) => plans,
         Err(error) => return Outcome::Refused(error),
     };
+    for section in sections(file).into_iter().filter(|section| section.kind == MANIFEST) {
+        // An error, or a manifest that can be sampled.
+        if let Ok(manifest) = Manifest::from_archive(&bytes(&file[section.contents]), "damaged.fsp") {
+            manifest.table(&Request::default()).expect("a table");
+            let _ = manifest.guidance(&Request::default());
+        }
+    }
     let metadata = sections(file).into_iter().filter(|section| section.kind == PLAN);
     let mut ran = false;
-    for (plan, section) in plans.iter().zip(metadata) {
+    let small = |plan: &Plan| Stage::ALL.iter().all(|&stage| plan.cost(stage).flop <= most);
+    for (plan, section) in plans.iter().zip(metadata).filter(|(plan, _)| small(plan)) {
         // In memory of their own, whose ends sanitizers watch.
         let (metadata, weights) = (bytes(&file[section.contents]), bytes(plan.weights()));
         ran |= run(&metadata, &weights, guard);

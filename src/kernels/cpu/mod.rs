@@ -6,6 +6,7 @@
 mod arm;
 #[cfg(target_arch = "aarch64")]
 mod arm_half;
+#[cfg(any(feature = "compile", test, not(all(target_arch = "aarch64", target_feature = "neon"))))]
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -444,8 +445,8 @@ const AVX512: Kernels = row!(
 );
 
 /// The instruction sets of this architecture, best first: all of them with std, which asks the CPU what it has. Without,
-/// the target says that, so AArch64's rows are only those that its features allow, and portable kernels are only there
-/// where it has no NEON. For firmware, each row would be 150 kB.
+/// the target says that, so AArch64's rows are only those that its features allow. Where NEON is in any case, portable
+/// kernels are only there beside the compiler, as an oracle: each row is 100 to 150 kB.
 pub static ROWS: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     Kernels {
@@ -475,6 +476,6 @@ pub static ROWS: &[Kernels] = &[
     },
     #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "neon")))]
     NEON,
-    #[cfg(any(feature = "std", test, not(all(target_arch = "aarch64", target_feature = "neon"))))]
+    #[cfg(any(feature = "compile", test, not(all(target_arch = "aarch64", target_feature = "neon"))))]
     row!(Isa::Portable, portable::Portable, nv = [1, 2], tiles = [1, 2, 3, 4]),
 ];

@@ -1,5 +1,4 @@
 //! The table `[guidance]`.
-#![forbid(unsafe_code)]
 
 use std::{format, path::PathBuf};
 

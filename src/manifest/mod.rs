@@ -4,9 +4,7 @@
 //! manifest beside the file does. [`Manifest::parse`] turns its text into types that admit no contradiction, or
 //! into one line that says where the mistake is: a [`Manifest`] that exists can be sampled. The reference of all
 //! keys is `docs/manifest.md`. Plan files hold it [archived](Manifest::from_archive), so that devices need no parser.
-// Not `forbid`: rkyv derives the declaration that an archive's bytes may be read anywhere. The files that read what
-// others have written forbid it.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod archive;
 #[cfg(feature = "compile")]

@@ -1,5 +1,4 @@
 //! From the file to a [`Manifest`]: which keys go together, and where a mistake is.
-#![forbid(unsafe_code)]
 
 use std::{
     borrow::ToOwned,

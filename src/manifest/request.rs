@@ -1,5 +1,4 @@
 //! What a caller may ask for, and what becomes of it.
-#![forbid(unsafe_code)]
 
 use std::{borrow::ToOwned, string::String, vec::Vec};
 

@@ -1,7 +1,5 @@
 //! The tables `[inputs.NAME]`: what the network's inputs are for.
 
-#![forbid(unsafe_code)]
-
 use std::{collections::BTreeMap, format, ops::Range, vec, vec::Vec};
 
 use toml::Spanned;

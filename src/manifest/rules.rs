@@ -1,5 +1,4 @@
 //! What holds of every manifest and its types leave open, whether it is written or archived.
-#![forbid(unsafe_code)]
 
 use std::{
     format,

@@ -1,5 +1,4 @@
 //! The table `[sampling]`: what its keys mean together.
-#![forbid(unsafe_code)]
 
 use std::{format, ops::Range};
 

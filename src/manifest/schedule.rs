@@ -1,5 +1,4 @@
 //! The keys of `[sampling]` that say where the times lie.
-#![forbid(unsafe_code)]
 
 use std::{borrow::ToOwned, format, vec::Vec};
 

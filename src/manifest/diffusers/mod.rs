@@ -1,7 +1,6 @@
 //! diffusers' `scheduler_config.json`, in the words of a manifest's `[sampling]`.
 //!
 //! The classes are those of diffusers 0.42.1, `src/diffusers/schedulers`, with the defaults of their constructors.
-#![forbid(unsafe_code)]
 
 mod classes;
 mod config;

@@ -133,7 +133,7 @@ impl Compile {
         let path = || source.path().to_path_buf();
         let mut package = Package::default();
         for shapes in variants(&self.shapes) {
-            let shapes = shapes::of(source, model, &shapes)?;
+            let shapes = shapes::of(source, &model.inputs, &shapes)?;
             let graph: Graph = model.clone().into_graph(&shapes)?.optimized();
             for &precision in &self.precision {
                 let half = self.calibrated(source, &graph, target, precision)?;

@@ -21,7 +21,7 @@ const SAMPLES: u64 = 4;
 impl Session {
     /// Puts the network into half precision, as far as samples stay the same, if that is what was asked for.
     pub(super) fn calibrate(&mut self) -> Result<(), SessionError> {
-        let isa = self.evaluator.network.plan().isa();
+        let Some(isa) = self.network().cpu().map(|cpu| cpu.plan().isa()) else { return Ok(()) };
         if let Some((_, Some(halved))) = self.depth(isa)? {
             self.evaluator.network = halved;
         }

@@ -1,0 +1,186 @@
+//! `--provider` and what belongs to it, for the commands that evaluate networks.
+#![forbid(unsafe_code)]
+
+use super::assignment;
+use fewstep::provider::ort::{Choice, EPS, Ep, names};
+use fewstep::provider::{Cpu, Fallback, Network, Provider, ProviderError};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// What evaluates the network.
+#[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Provider")]
+pub struct ProviderArgs {
+    #[arg(long, value_name = "cpu|tract|ort[:EP]", default_value = "cpu", help = help())]
+    provider: String,
+    /// An option of the execution provider (see `fewstep list providers --json`)
+    #[arg(long = "provider-option", value_name = "KEY=VALUE", value_parser = option)]
+    options: Vec<(String, String)>,
+    /// ONNX Runtime's library, or its folder [default: FEWSTEP_ORT_LIB, ORT_DYLIB_PATH, the usual places]
+    #[arg(long, value_name = "PATH")]
+    ort_lib: Option<PathBuf>,
+    /// A library of the execution provider's own
+    #[arg(long, value_name = "PATH")]
+    ep_lib: Option<PathBuf>,
+    /// It is an error if a node does not run on the execution provider
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ArgumentError {
+    #[error("{option} is for --provider ort, and not for {provider}; leave it out")]
+    OnlyOrt { option: &'static str, provider: String },
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}
+
+impl ProviderArgs {
+    pub fn provider(&self) -> Result<Provider, ArgumentError> {
+        let provider = Provider::named(&self.provider)?;
+        let Provider::Ort(choice) = provider else {
+            let given = [
+                ("--provider-option", !self.options.is_empty()),
+                ("--ort-lib", self.ort_lib.is_some()),
+                ("--ep-lib", self.ep_lib.is_some()),
+                ("--strict", self.strict),
+            ];
+            return match given.into_iter().find(|(_, given)| *given) {
+                Some((option, _)) => Err(ArgumentError::OnlyOrt { option, provider: provider.name() }),
+                None => Ok(provider),
+            };
+        };
+        choice.ep.check(&self.options)?;
+        Ok(Provider::Ort(self.choice(choice.ep)))
+    }
+
+    /// ONNX Runtime's CPU provider, out of the library that is given.
+    pub fn ort(&self) -> Provider {
+        Provider::Ort(Choice { library: self.ort_lib.clone(), ..Choice::default() })
+    }
+
+    fn choice(&self, ep: &'static Ep) -> Choice {
+        Choice {
+            ep,
+            library: self.ort_lib.clone(),
+            plugin: self.ep_lib.clone(),
+            options: self.options.clone(),
+            strict: self.strict,
+        }
+    }
+}
+
+fn help() -> String {
+    format!(
+        "cpu, this program's own engine; tract; or ONNX Runtime, with one of its execution providers: {}",
+        names()
+    )
+}
+
+/// `KEY=VALUE`.
+fn option(text: &str) -> Result<(String, String), String> {
+    assignment(text).map(|(key, value)| (key, value.into()))
+}
+
+/// What computes, for people: the instruction set, or the runtime and its version.
+pub fn kernels(network: &Network) -> String {
+    match network.cpu().map(Cpu::plan) {
+        Some(plan) => plan.isa().to_string(),
+        None => format!("{} {}", network.provider(), network.version()),
+    }
+}
+
+/// In which precision, or on which provider.
+pub fn computed(network: &Network) -> &str {
+    match network.cpu() {
+        Some(cpu) => cpu.precision(),
+        None => network.provider(),
+    }
+}
+
+/// Says on standard error which nodes do not run where they were to run.
+pub fn note_fallback(network: &Network) {
+    if let Some(fallback) = Fallback::of(network.provider(), network.assignment()) {
+        // If nobody listens, there is nobody to tell.
+        writeln!(io::stderr(), "fewstep: note: {fallback}").ok();
+    }
+}
+
+/// An execution provider as `fewstep list providers` has it.
+#[derive(Serialize)]
+pub struct Row {
+    name: String,
+    full_name: &'static str,
+    /// `built in`, `plugin`, or both.
+    home: &'static str,
+    devices: &'static [&'static str],
+    needs: &'static str,
+    options: Vec<OptionRow>,
+    /// The version of ONNX Runtime that has it here; `null` if something is missing.
+    version: Option<String>,
+    /// What is missing, `null` if nothing is.
+    missing: Option<String>,
+}
+
+#[derive(Serialize)]
+struct OptionRow {
+    name: &'static str,
+    r#type: String,
+    /// Empty where the provider decides.
+    default: &'static str,
+}
+
+impl Row {
+    /// All rows, as the arguments' libraries have them.
+    pub fn all(args: &ProviderLibraries) -> Vec<Row> {
+        EPS.iter().map(|ep| Row::of(ep, args)).collect()
+    }
+
+    fn of(ep: &'static Ep, args: &ProviderLibraries) -> Row {
+        let plugin = args.ep_lib.clone().filter(|_| ep.home != fewstep::provider::ort::Home::BuiltIn);
+        let probe = |plugin| {
+            Choice { ep, library: args.ort_lib.clone(), plugin, options: Vec::new(), strict: false }.probe()
+        };
+        // A plugin holds one provider, and the others may be built in.
+        let probed = probe(None).or_else(|error| plugin.map_or(Err(error), |plugin| probe(Some(plugin))));
+        let option = |option: &fewstep::provider::ort::EpOption| OptionRow {
+            name: option.name,
+            r#type: option.kind.text(),
+            default: option.default,
+        };
+        let (version, missing) = match probed {
+            Ok(version) => (Some(version), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Row {
+            name: format!("ort:{}", ep.name),
+            full_name: ep.full_name,
+            home: ep.home.name(),
+            devices: ep.devices,
+            needs: ep.needs,
+            options: ep.options.iter().map(option).collect(),
+            version,
+            missing,
+        }
+    }
+
+    pub fn cells(&self) -> Vec<String> {
+        let here = match (&self.version, &self.missing) {
+            (Some(version), _) => format!("usable here, ONNX Runtime {version}"),
+            (None, missing) => missing.clone().unwrap_or_default(),
+        };
+        vec![self.name.clone(), self.home.into(), self.devices.join(", "), here]
+    }
+}
+
+/// Where `fewstep list providers` looks.
+#[derive(clap::Args, Debug, Default)]
+pub struct ProviderLibraries {
+    /// ONNX Runtime's library, or its folder [default: FEWSTEP_ORT_LIB, ORT_DYLIB_PATH, the usual places]
+    #[arg(long, value_name = "PATH")]
+    ort_lib: Option<PathBuf>,
+    /// A library of an execution provider's own
+    #[arg(long, value_name = "PATH")]
+    ep_lib: Option<PathBuf>,
+}

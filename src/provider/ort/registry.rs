@@ -1,0 +1,498 @@
+//! ONNX Runtime's execution providers, one row each. To add one, add a row.
+//!
+//! Names and options are those of each provider's page at onnxruntime.ai/docs/execution-providers, and of its own
+//! repository where it has left that of ONNX Runtime (QNN).
+
+use super::api::OrtError;
+use super::attach::Attachment;
+use crate::provider::ProviderError;
+use std::format;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// An execution provider.
+pub struct Ep {
+    /// After `ort:`.
+    pub name: &'static str,
+    /// As ONNX Runtime calls it.
+    pub full_name: &'static str,
+    /// Whether it comes inside of ONNX Runtime's library, or as a library of its own, or both.
+    pub home: Home,
+    /// The kinds of devices that it drives.
+    pub devices: &'static [&'static str],
+    /// Whether inputs and outputs lie in memory that the CPU does not see.
+    pub device_memory: bool,
+    /// What has to be there.
+    pub needs: &'static str,
+    pub options: &'static [EpOption],
+    /// The option that names the folder where it keeps what it compiles.
+    pub cache: Option<&'static str>,
+    pub(super) attach: fn(&Attachment<'_>) -> Result<(), OrtError>,
+}
+
+impl std::fmt::Debug for Ep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Where a provider's code is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// In ONNX Runtime's library, or a part of it that it loads by itself.
+    BuiltIn,
+    /// In a library that is registered with ONNX Runtime.
+    Plugin,
+    /// There are both.
+    Either,
+}
+
+impl Home {
+    pub fn name(self) -> &'static str {
+        match self {
+            Home::BuiltIn => "built in",
+            Home::Plugin => "plugin",
+            Home::Either => "built in or plugin",
+        }
+    }
+}
+
+/// A provider's option.
+#[derive(Clone, Copy, Debug)]
+pub struct EpOption {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// What it is if nothing is given; empty where the provider decides.
+    pub default: &'static str,
+}
+
+/// What an option's value is.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `0` or `1`.
+    Flag,
+    /// `true` or `false`.
+    Truth,
+    Integer,
+    Text,
+    Choice(&'static [&'static str]),
+}
+
+const fn option(name: &'static str, kind: Kind, default: &'static str) -> EpOption {
+    EpOption { name, kind, default }
+}
+
+use Kind::{Choice, Flag, Integer, Text, Truth};
+
+const EXTENSIONS: Kind = Choice(&["kNextPowerOfTwo", "kSameAsRequested"]);
+const DEVICE: EpOption = option("device_id", Integer, "0");
+
+/// Every row, the default first.
+pub const EPS: &[Ep] = &[
+    Ep {
+        name: "cpu",
+        full_name: "CPUExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["CPU"],
+        device_memory: false,
+        needs: "nothing else",
+        options: &[],
+        cache: None,
+        attach: |_| Ok(()),
+    },
+    Ep {
+        name: "cuda",
+        full_name: "CUDAExecutionProvider",
+        home: Home::Either,
+        devices: &["GPU"],
+        device_memory: true,
+        needs: "an NVIDIA GPU, CUDA and cuDNN, and the library of PyPI's wheel onnxruntime-gpu",
+        options: &[
+            DEVICE,
+            option("gpu_mem_limit", Integer, ""),
+            option("arena_extend_strategy", EXTENSIONS, "kNextPowerOfTwo"),
+            option("cudnn_conv_algo_search", Choice(&["EXHAUSTIVE", "HEURISTIC", "DEFAULT"]), "EXHAUSTIVE"),
+            option("cudnn_conv_use_max_workspace", Flag, "1"),
+            option("cudnn_conv1d_pad_to_nc1d", Flag, "0"),
+            option("use_tf32", Flag, "1"),
+            option("prefer_nhwc", Flag, "0"),
+            option("fuse_conv_bias", Flag, "0"),
+            option("sdpa_kernel", Integer, "0"),
+        ],
+        cache: None,
+        attach: |to| to.cuda(),
+    },
+    Ep {
+        name: "tensorrt",
+        full_name: "TensorrtExecutionProvider",
+        home: Home::Either,
+        devices: &["GPU"],
+        device_memory: true,
+        needs: "an NVIDIA GPU, CUDA, cuDNN and TensorRT, and the library of PyPI's wheel onnxruntime-gpu",
+        options: &[
+            DEVICE,
+            option("trt_max_workspace_size", Integer, ""),
+            option("trt_min_subgraph_size", Integer, "1"),
+            option("trt_fp16_enable", Flag, "0"),
+            option("trt_bf16_enable", Flag, "0"),
+            option("trt_int8_enable", Flag, "0"),
+            option("trt_dla_enable", Flag, "0"),
+            option("trt_dla_core", Integer, "0"),
+            option("trt_engine_cache_enable", Flag, "0"),
+            option("trt_engine_cache_path", Text, ""),
+            option("trt_timing_cache_enable", Flag, "0"),
+            option("trt_timing_cache_path", Text, ""),
+            option("trt_builder_optimization_level", Integer, "3"),
+            option("trt_auxiliary_streams", Integer, "-1"),
+            option("trt_layer_norm_fp32_fallback", Flag, "0"),
+        ],
+        cache: Some("trt_engine_cache_path"),
+        attach: |to| to.tensorrt(),
+    },
+    Ep {
+        name: "openvino",
+        full_name: "OpenVINOExecutionProvider",
+        home: Home::Either,
+        devices: &["CPU", "GPU", "NPU"],
+        device_memory: false,
+        needs: "OpenVINO, and the library of PyPI's wheel onnxruntime-openvino, which has both",
+        options: &[
+            option("device_type", Text, "CPU"),
+            option("precision", Choice(&["FP32", "FP16", "ACCURACY"]), ""),
+            option("num_of_threads", Integer, ""),
+            option("num_streams", Integer, "1"),
+            option("cache_dir", Text, ""),
+            option("load_config", Text, ""),
+            option("model_priority", Choice(&["DEFAULT", "LOW", "MEDIUM", "HIGH"]), "DEFAULT"),
+            option("enable_opencl_throttling", Truth, "false"),
+            option("enable_qdq_optimizer", Truth, "false"),
+            option("disable_dynamic_shapes", Truth, "false"),
+        ],
+        cache: Some("cache_dir"),
+        attach: |to| to.pairs(to.api().SessionOptionsAppendExecutionProvider_OpenVINO_V2),
+    },
+    Ep {
+        name: "qnn",
+        full_name: "QNNExecutionProvider",
+        home: Home::Either,
+        devices: &["NPU", "GPU", "CPU"],
+        device_memory: false,
+        needs: "Qualcomm's libraries, and --ep-lib with the plugin of PyPI's wheel onnxruntime-qnn, which has both",
+        options: &[
+            option("backend_path", Text, ""),
+            option("backend_type", Choice(&["cpu", "gpu", "htp", "saver", "ir"]), "htp"),
+            option("htp_performance_mode", Choice(QNN_MODES), "default"),
+            option("htp_graph_finalization_optimization_mode", Choice(&["0", "1", "2", "3"]), "0"),
+            option("htp_arch", Integer, "0"),
+            option("soc_model", Integer, "0"),
+            DEVICE,
+            option("vtcm_mb", Integer, "0"),
+            option("rpc_control_latency", Integer, "0"),
+            option("enable_htp_fp16_precision", Flag, "1"),
+            option("enable_htp_spill_fill_buffer", Flag, "0"),
+            option("enable_htp_shared_memory_allocator", Flag, "0"),
+            option("offload_graph_io_quantization", Flag, "1"),
+            option("qnn_context_priority", Choice(&["low", "normal", "normal_high", "high"]), "normal"),
+            option("profiling_level", Choice(&["off", "basic", "detailed"]), "off"),
+            option("profiling_file_path", Text, ""),
+        ],
+        cache: None,
+        attach: |to| to.named(c"QNN"),
+    },
+    Ep {
+        name: "xnnpack",
+        full_name: "XnnpackExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["CPU"],
+        device_memory: false,
+        needs: "a library that is built with --use_xnnpack, as those for Android and iOS are",
+        options: &[option("intra_op_num_threads", Integer, "")],
+        cache: None,
+        attach: |to| to.named(c"XNNPACK"),
+    },
+    Ep {
+        name: "coreml",
+        full_name: "CoreMLExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["CPU", "GPU", "NPU"],
+        device_memory: false,
+        needs: "macOS or iOS",
+        options: &[
+            option("MLComputeUnits", Choice(&["ALL", "CPUAndNeuralEngine", "CPUAndGPU", "CPUOnly"]), "ALL"),
+            option("ModelFormat", Choice(&["MLProgram", "NeuralNetwork"]), "NeuralNetwork"),
+            option("RequireStaticInputShapes", Flag, "0"),
+            option("EnableOnSubgraphs", Flag, "0"),
+            option("SpecializationStrategy", Choice(&["Default", "FastPrediction"]), "Default"),
+            option("AllowLowPrecisionAccumulationOnGPU", Flag, "0"),
+            option("ModelCacheDirectory", Text, ""),
+        ],
+        cache: Some("ModelCacheDirectory"),
+        attach: |to| to.named(c"CoreML"),
+    },
+    Ep {
+        name: "nnapi",
+        full_name: "NnapiExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["CPU", "GPU", "NPU"],
+        device_memory: false,
+        needs: "Android 8.1 or later, and a library that is built with --use_nnapi",
+        options: &[
+            option("use_fp16", Flag, "0"),
+            option("use_nchw", Flag, "0"),
+            option("cpu_disabled", Flag, "0"),
+            option("cpu_only", Flag, "0"),
+        ],
+        cache: None,
+        // The bits of NNAPIFlags in nnapi_provider_factory.h.
+        attach: |to| to.flags("Nnapi", &["use_fp16", "use_nchw", "cpu_disabled", "cpu_only"]),
+    },
+    Ep {
+        name: "acl",
+        full_name: "ACLExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["CPU"],
+        device_memory: false,
+        needs: "a 64-bit ARM CPU, and a library that is built with --use_acl",
+        options: &[option("enable_fast_math", Flag, "0")],
+        cache: None,
+        attach: |to| to.flags("ACL", &["enable_fast_math"]),
+    },
+    Ep {
+        name: "armnn",
+        full_name: "ArmNNExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["CPU", "GPU"],
+        device_memory: false,
+        needs: "an ARM CPU, and a library that is built with --use_armnn",
+        options: &[option("use_arena", Flag, "0")],
+        cache: None,
+        attach: |to| to.flags("ArmNN", &["use_arena"]),
+    },
+    Ep {
+        name: "directml",
+        full_name: "DmlExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["GPU", "NPU"],
+        device_memory: true,
+        needs: "Windows with DirectX 12, and the library of PyPI's wheel onnxruntime-directml",
+        options: &[DEVICE],
+        cache: None,
+        attach: |to| to.number("DML", "device_id"),
+    },
+    Ep {
+        name: "migraphx",
+        full_name: "MIGraphXExecutionProvider",
+        home: Home::Either,
+        devices: &["GPU"],
+        device_memory: true,
+        needs: "an AMD GPU and ROCm, and a library that is built with --use_migraphx",
+        options: &[
+            DEVICE,
+            option("migraphx_fp16_enable", Flag, "0"),
+            option("migraphx_fp8_enable", Flag, "0"),
+            option("migraphx_int8_enable", Flag, "0"),
+            option("migraphx_exhaustive_tune", Flag, "0"),
+        ],
+        cache: None,
+        attach: |to| to.migraphx(),
+    },
+    Ep {
+        name: "webgpu",
+        full_name: "WebGpuExecutionProvider",
+        home: Home::Either,
+        devices: &["GPU"],
+        device_memory: true,
+        needs: "a GPU with Vulkan, Metal or DirectX 12, and a library that is built with --use_webgpu",
+        options: &[
+            option("ep.webgpuexecutionprovider.deviceId", Integer, "0"),
+            option("ep.webgpuexecutionprovider.preferredLayout", Choice(&["NCHW", "NHWC"]), "NHWC"),
+            option("ep.webgpuexecutionprovider.dawnBackendType", Choice(&["Vulkan", "D3D12", "Metal"]), ""),
+            option("ep.webgpuexecutionprovider.enableGraphCapture", Flag, "0"),
+            option(
+                "ep.webgpuexecutionprovider.validationMode",
+                Choice(&["disabled", "wgpuOnly", "basic", "full"]),
+                "basic",
+            ),
+            option("ep.webgpuexecutionprovider.forceCpuNodeNames", Text, ""),
+        ],
+        cache: None,
+        attach: |to| to.named(c"WebGPU"),
+    },
+    Ep {
+        name: "cann",
+        full_name: "CANNExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["NPU"],
+        device_memory: true,
+        needs: "a Huawei Ascend NPU and CANN, and the library of PyPI's wheel onnxruntime-cann",
+        options: &[
+            DEVICE,
+            option("npu_mem_limit", Integer, ""),
+            option("arena_extend_strategy", EXTENSIONS, "kNextPowerOfTwo"),
+            option("enable_cann_graph", Flag, "1"),
+            option(
+                "precision_mode",
+                Choice(&[
+                    "force_fp32",
+                    "force_fp16",
+                    "allow_fp32_to_fp16",
+                    "must_keep_origin_dtype",
+                    "allow_mix_precision",
+                ]),
+                "force_fp16",
+            ),
+            option("op_select_impl_mode", Choice(&["high_precision", "high_performance"]), "high_precision"),
+        ],
+        cache: None,
+        attach: |to| to.cann(),
+    },
+    Ep {
+        name: "rknpu",
+        full_name: "RknpuExecutionProvider",
+        home: Home::BuiltIn,
+        devices: &["NPU"],
+        device_memory: false,
+        needs: "a Rockchip NPU, and a library that is built with --use_rknpu",
+        options: &[],
+        cache: None,
+        attach: |to| to.plain("RKNPU"),
+    },
+    Ep {
+        name: "vitis",
+        full_name: "VitisAIExecutionProvider",
+        home: Home::Either,
+        devices: &["NPU"],
+        device_memory: false,
+        needs: "an AMD NPU or adaptive SoC with Vitis AI, and a library that is built with --use_vitisai",
+        options: &[
+            option("config_file", Text, ""),
+            option("cache_dir", Text, ""),
+            option("cache_key", Text, ""),
+        ],
+        cache: Some("cache_dir"),
+        attach: |to| to.pairs(to.api().SessionOptionsAppendExecutionProvider_VitisAI),
+    },
+];
+
+const QNN_MODES: &[&str] = &[
+    "default",
+    "burst",
+    "balanced",
+    "high_performance",
+    "high_power_saver",
+    "low_balanced",
+    "low_power_saver",
+    "power_saver",
+    "extreme_power_saver",
+    "sustained_high_performance",
+];
+
+/// The names of all rows.
+pub fn names() -> String {
+    EPS.iter().map(|ep| ep.name).collect::<Vec<_>>().join(", ")
+}
+
+impl Ep {
+    /// # Errors
+    /// If there is none of this name.
+    pub fn named(name: &str) -> Result<&'static Ep, ProviderError> {
+        let known = || EPS.iter().map(|ep| format!("ort:{}", ep.name)).collect::<Vec<_>>().join(", ");
+        let unknown = || ProviderError::Unknown { name: format!("ort:{name}"), known: known() };
+        EPS.iter().find(|ep| ep.name == name).ok_or_else(unknown)
+    }
+
+    /// That options are known, and their values what they have to be.
+    ///
+    /// # Errors
+    /// With the first that is not.
+    pub fn check(&self, options: &[(String, String)]) -> Result<(), ProviderError> {
+        let provider = || format!("ort:{}", self.name);
+        for (name, value) in options {
+            let known = || {
+                let names =
+                    self.options.iter().map(|option| format!("{} ({})", option.name, option.kind.text()));
+                if self.options.is_empty() { "none".into() } else { names.collect::<Vec<_>>().join(", ") }
+            };
+            let Some(option) = self.options.iter().find(|option| option.name == name) else {
+                return Err(ProviderError::UnknownOption {
+                    provider: provider(),
+                    option: name.clone(),
+                    known: known(),
+                });
+            };
+            if !option.kind.takes(value) {
+                return Err(ProviderError::OptionValue {
+                    provider: provider(),
+                    option: name.clone(),
+                    value: value.clone(),
+                    wanted: option.kind.text(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    fn takes(self, value: &str) -> bool {
+        match self {
+            Kind::Flag => matches!(value, "0" | "1"),
+            Kind::Truth => matches!(value, "true" | "false"),
+            Kind::Integer => value.parse::<i64>().is_ok(),
+            Kind::Text => !value.is_empty(),
+            Kind::Choice(known) => known.contains(&value),
+        }
+    }
+
+    /// For people.
+    pub fn text(self) -> String {
+        match self {
+            Kind::Flag => "0 or 1".to_string(),
+            Kind::Truth => "true or false".to_string(),
+            Kind::Integer => "a whole number".to_string(),
+            Kind::Text => "a text".to_string(),
+            Kind::Choice(known) => known.join(" | "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_consistent() {
+        for (i, ep) in EPS.iter().enumerate() {
+            assert!(EPS[..i].iter().all(|other| other.name != ep.name), "{}", ep.name);
+            assert!(ep.full_name.ends_with("ExecutionProvider") && !ep.devices.is_empty(), "{}", ep.name);
+            for (at, option) in ep.options.iter().enumerate() {
+                assert!(ep.options[..at].iter().all(|other| other.name != option.name), "{}", option.name);
+                assert!(option.default.is_empty() || option.kind.takes(option.default), "{}", option.name);
+            }
+            let folder =
+                |name: &&str| ep.options.iter().any(|o| o.name == *name && matches!(o.kind, Kind::Text));
+            assert!(ep.cache.iter().all(folder), "{}", ep.name);
+        }
+    }
+
+    #[test]
+    fn options_are_checked() {
+        let qnn = Ep::named("qnn").expect("a row");
+        let given = |key: &str, value: &str| std::vec![(key.to_string(), value.to_string())];
+        for (key, value) in [("soc_model", "43"), ("backend_type", "htp"), ("enable_htp_fp16_precision", "1")]
+        {
+            qnn.check(&given(key, value)).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let problem = |key, value| qnn.check(&given(key, value)).expect_err("an error").to_string();
+        assert!(
+            problem("soc", "43")
+                .starts_with("ort:qnn has no option `soc`; its options are backend_path (a text), ")
+        );
+        assert_eq!(problem("soc_model", "x"), "ort:qnn: option soc_model is a whole number, and not `x`");
+        assert_eq!(
+            problem("backend_type", "npu"),
+            "ort:qnn: option backend_type is cpu | gpu | htp | saver | ir, and not `npu`"
+        );
+        assert!(Ep::named("npu").expect_err("an error").to_string().contains("there are ort:cpu, ort:cuda"));
+    }
+}

@@ -15,7 +15,6 @@ use fewstep::sampler::{self, Noise, Table, TorchCpu};
 /// A network's input and what it holds.
 pub struct Input {
     pub name: String,
-    pub shape: Vec<usize>,
     pub data: Data,
 }
 
@@ -41,7 +40,7 @@ pub fn inputs(
             DType::I64 => Data::I64(values.into_iter().map(|value| value.round_ties_even() as i64).collect()),
             DType::Bool => Data::Bool(values.into_iter().map(|value| value != 0.0).collect()),
         };
-        Ok(Input { name: name.into(), shape: fact.shape, data })
+        Ok(Input { name: name.into(), data })
     };
     network.inputs().map(input).collect()
 }

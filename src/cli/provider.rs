@@ -138,12 +138,14 @@ impl Row {
     }
 
     fn of(ep: &'static Ep, args: &ProviderLibraries) -> Row {
-        let plugin = args.ep_lib.clone().filter(|_| ep.home != fewstep::provider::ort::Home::BuiltIn);
+        // A library does not say whose it is before it is loaded as that one's.
+        let is_own =
+            |path: &PathBuf| path.file_name().is_some_and(|file| file.to_string_lossy().contains(ep.name));
+        let plugin = args.ep_lib.clone().filter(is_own);
         let probe = |plugin| {
             Choice { ep, library: args.ort_lib.clone(), plugin, options: Vec::new(), strict: false }.probe()
         };
-        // A plugin holds one provider, and the others may be built in.
-        let probed = probe(None).or_else(|error| plugin.map_or(Err(error), |plugin| probe(Some(plugin))));
+        let probed = probe(plugin);
         let option = |option: &fewstep::provider::ort::EpOption| OptionRow {
             name: option.name,
             r#type: option.kind.text(),
@@ -180,7 +182,7 @@ pub struct ProviderLibraries {
     /// ONNX Runtime's library, or its folder [default: FEWSTEP_ORT_LIB, ORT_DYLIB_PATH, the usual places]
     #[arg(long, value_name = "PATH")]
     ort_lib: Option<PathBuf>,
-    /// A library of an execution provider's own
+    /// A library of an execution provider's own, with its name in the file's
     #[arg(long, value_name = "PATH")]
     ep_lib: Option<PathBuf>,
 }

@@ -86,12 +86,10 @@ impl Verify {
         } else {
             print(&columns(&report.rows()))?
         }
-        // Not `psnr < bound`, which no NaN is.
-        if !(difference.psnr() >= self.min_psnr) {
-            let (provider, psnr) = (report.provider, difference.psnr());
-            return Err(VerifyError::Off { provider, psnr, bound: self.min_psnr });
+        match difference.psnr() {
+            psnr if psnr >= self.min_psnr => Ok(()),
+            psnr => Err(VerifyError::Off { provider: report.provider, psnr, bound: self.min_psnr }),
         }
-        Ok(())
     }
 
     /// The samples, one after the other, and what drew them.

@@ -7,13 +7,16 @@ use crate::manifest::Manifest;
 use crate::plan::Depth;
 use crate::provider::{Network, Precision};
 use crate::sampler::{Noise, TorchCpu};
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 /// How much half precision may change a sample, relative to the range of its values: root mean square (54 dB), and any
 /// element.
 const MEAN: f64 = 2e-3;
 const MOST: f64 = 5e-3;
+
+/// How much a provider may change a sample, as a root mean square: 40 dB.
+const WORST: f64 = 1e-2;
 
 /// Samples that are drawn to watch values, and again to compare.
 const SAMPLES: u64 = 4;
@@ -51,6 +54,27 @@ impl Session {
         stand_ins.iter().for_each(|name| self.evaluator.forget(name));
         self.prepare(&Default::default())?;
         Ok(found)
+    }
+
+    /// That samples are those of another session, as far as a provider may be off.
+    pub(super) fn check_against(&mut self, mut reference: Session) -> Result<(), SessionError> {
+        let (wanted, found) = (reference.tried()?, self.tried()?);
+        let changes = wanted.iter().zip(&found).map(|(wanted, found)| Change::of(wanted, found).mean);
+        let worst = changes.fold(0.0, f64::max);
+        if worst > WORST {
+            let provider = self.network().provider().to_string();
+            return Err(SessionError::Unlike { provider, decibel: -20.0 * libm::log10(worst) });
+        }
+        Ok(())
+    }
+
+    /// Trials of a session as it is before anything is asked of it.
+    fn tried(&mut self) -> Result<Vec<Vec<f32>>, SessionError> {
+        let stand_ins = self.evaluator.stand_in(&self.manifest)?;
+        let samples = self.watch()?;
+        stand_ins.iter().for_each(|name| self.evaluator.forget(name));
+        self.prepare(&Default::default())?;
+        Ok(samples)
     }
 
     /// Draws the samples whose values the network watches.

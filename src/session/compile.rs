@@ -36,8 +36,10 @@ impl Session {
     /// A session on a provider, which reads the network itself, and so does that of the one that guides, if the manifest
     /// names one. What the provider compiles is kept in a cache, if there is one.
     ///
+    /// With [`Precision::Auto`], it has to draw the samples that the engine draws in f32, to 40 dB.
+    ///
     /// # Errors
-    /// As [`Session::open`]; or if the provider is not here, or does not take the network.
+    /// As [`Session::open`]; or if the provider is not here, does not take the network, or draws other samples.
     pub fn on(
         provider: &Provider,
         manifest: Manifest,
@@ -59,6 +61,11 @@ impl Session {
         let guide = guide.map(|path| open(OnnxFile { path: &path, bytes: None })).transpose()?;
         let mut session = Session::of(manifest, network)?;
         guide.map_or(Ok(()), |guide| session.set_guide(guide))?;
+        if settings.precision == Precision::Auto {
+            let settings = Settings { precision: Precision::F32, ..settings };
+            let model = file.read().map_err(NetworkError::from)?;
+            session.check_against(Session::new(session.manifest.clone(), model, settings)?)?;
+        }
         Ok(session)
     }
 }

@@ -5,17 +5,21 @@
 //! | `registry.rs` | one row for each execution provider |
 //! | `library.rs` | where the library is, and what is in it |
 //! | `attach.rs` | how a provider gets into the options of a session |
-//! | `session.rs` | a network in a session, bound to our memory |
+//! | `open.rs` | from a network to a session, by way of the cache |
+//! | `kept.rs` | what is kept in the cache |
+//! | `session.rs` | a session that is bound to our memory |
 //! | `api.rs` | objects and errors of the C API |
 
 mod api;
 mod attach;
+mod kept;
 mod library;
+mod open;
 mod registry;
 mod session;
 
+pub(super) use open::open;
 pub use registry::{EPS, Ep, EpOption, Home, Kind, names};
-pub(super) use session::open;
 
 use super::ProviderError;
 use api::{OrtError, Owned};

@@ -25,8 +25,8 @@ pub struct Ep {
     /// What has to be there.
     pub needs: &'static str,
     pub options: &'static [EpOption],
-    /// The option that names the folder where it keeps what it compiles.
-    pub cache: Option<&'static str>,
+    /// How what it makes of a network outlasts the process.
+    pub(super) kept: Kept,
     pub(super) attach: fn(&Attachment<'_>) -> Result<(), OrtError>,
 }
 
@@ -55,6 +55,19 @@ impl Home {
             Home::Either => "built in or plugin",
         }
     }
+}
+
+/// How what is made of a network outlasts the process.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kept {
+    /// It does not.
+    Not,
+    /// The network that ONNX Runtime has optimized is an entry of the cache.
+    Network,
+    /// A network of nodes that hold what the provider has compiled is an entry of the cache.
+    Context,
+    /// The provider looks after a folder, which an option names and another one may have to switch on.
+    Folder { option: &'static str, switch: Option<&'static str> },
 }
 
 /// A provider's option.
@@ -97,7 +110,7 @@ pub const EPS: &[Ep] = &[
         device_memory: false,
         needs: "nothing else",
         options: &[],
-        cache: None,
+        kept: Kept::Network,
         attach: |_| Ok(()),
     },
     Ep {
@@ -119,7 +132,7 @@ pub const EPS: &[Ep] = &[
             option("fuse_conv_bias", Flag, "0"),
             option("sdpa_kernel", Integer, "0"),
         ],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.cuda(),
     },
     Ep {
@@ -146,7 +159,7 @@ pub const EPS: &[Ep] = &[
             option("trt_auxiliary_streams", Integer, "-1"),
             option("trt_layer_norm_fp32_fallback", Flag, "0"),
         ],
-        cache: Some("trt_engine_cache_path"),
+        kept: Kept::Folder { option: "trt_engine_cache_path", switch: Some("trt_engine_cache_enable") },
         attach: |to| to.tensorrt(),
     },
     Ep {
@@ -168,7 +181,7 @@ pub const EPS: &[Ep] = &[
             option("enable_qdq_optimizer", Truth, "false"),
             option("disable_dynamic_shapes", Truth, "false"),
         ],
-        cache: Some("cache_dir"),
+        kept: Kept::Folder { option: "cache_dir", switch: None },
         attach: |to| to.pairs(to.api().SessionOptionsAppendExecutionProvider_OpenVINO_V2),
     },
     Ep {
@@ -196,7 +209,7 @@ pub const EPS: &[Ep] = &[
             option("profiling_level", Choice(&["off", "basic", "detailed"]), "off"),
             option("profiling_file_path", Text, ""),
         ],
-        cache: None,
+        kept: Kept::Context,
         attach: |to| to.named(c"QNN"),
     },
     Ep {
@@ -207,7 +220,7 @@ pub const EPS: &[Ep] = &[
         device_memory: false,
         needs: "a library that is built with --use_xnnpack, as those for Android and iOS are",
         options: &[option("intra_op_num_threads", Integer, "")],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.named(c"XNNPACK"),
     },
     Ep {
@@ -226,7 +239,7 @@ pub const EPS: &[Ep] = &[
             option("AllowLowPrecisionAccumulationOnGPU", Flag, "0"),
             option("ModelCacheDirectory", Text, ""),
         ],
-        cache: Some("ModelCacheDirectory"),
+        kept: Kept::Folder { option: "ModelCacheDirectory", switch: None },
         attach: |to| to.named(c"CoreML"),
     },
     Ep {
@@ -242,7 +255,7 @@ pub const EPS: &[Ep] = &[
             option("cpu_disabled", Flag, "0"),
             option("cpu_only", Flag, "0"),
         ],
-        cache: None,
+        kept: Kept::Not,
         // The bits of NNAPIFlags in nnapi_provider_factory.h.
         attach: |to| to.flags("Nnapi", &["use_fp16", "use_nchw", "cpu_disabled", "cpu_only"]),
     },
@@ -254,7 +267,7 @@ pub const EPS: &[Ep] = &[
         device_memory: false,
         needs: "a 64-bit ARM CPU, and a library that is built with --use_acl",
         options: &[option("enable_fast_math", Flag, "0")],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.flags("ACL", &["enable_fast_math"]),
     },
     Ep {
@@ -265,7 +278,7 @@ pub const EPS: &[Ep] = &[
         device_memory: false,
         needs: "an ARM CPU, and a library that is built with --use_armnn",
         options: &[option("use_arena", Flag, "0")],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.flags("ArmNN", &["use_arena"]),
     },
     Ep {
@@ -276,7 +289,7 @@ pub const EPS: &[Ep] = &[
         device_memory: true,
         needs: "Windows with DirectX 12, and the library of PyPI's wheel onnxruntime-directml",
         options: &[DEVICE],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.number("DML", "device_id"),
     },
     Ep {
@@ -293,7 +306,7 @@ pub const EPS: &[Ep] = &[
             option("migraphx_int8_enable", Flag, "0"),
             option("migraphx_exhaustive_tune", Flag, "0"),
         ],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.migraphx(),
     },
     Ep {
@@ -315,7 +328,7 @@ pub const EPS: &[Ep] = &[
             ),
             option("ep.webgpuexecutionprovider.forceCpuNodeNames", Text, ""),
         ],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.named(c"WebGPU"),
     },
     Ep {
@@ -343,7 +356,7 @@ pub const EPS: &[Ep] = &[
             ),
             option("op_select_impl_mode", Choice(&["high_precision", "high_performance"]), "high_precision"),
         ],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.cann(),
     },
     Ep {
@@ -354,7 +367,7 @@ pub const EPS: &[Ep] = &[
         device_memory: false,
         needs: "a Rockchip NPU, and a library that is built with --use_rknpu",
         options: &[],
-        cache: None,
+        kept: Kept::Not,
         attach: |to| to.plain("RKNPU"),
     },
     Ep {
@@ -369,7 +382,7 @@ pub const EPS: &[Ep] = &[
             option("cache_dir", Text, ""),
             option("cache_key", Text, ""),
         ],
-        cache: Some("cache_dir"),
+        kept: Kept::Folder { option: "cache_dir", switch: None },
         attach: |to| to.pairs(to.api().SessionOptionsAppendExecutionProvider_VitisAI),
     },
 ];

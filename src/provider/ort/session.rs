@@ -1,26 +1,24 @@
 //! A network in a session of ONNX Runtime, which reads and writes our memory: a step allocates nothing here.
 
 use super::Choice;
-use super::api::{OrtError, Owned, check, system_path, text};
+use super::api::{OrtError, Owned, check};
 use super::library::Library;
-use crate::onnx::{Declared, Dimension, Header};
+use super::open::Opened;
+use crate::onnx::{Declared, Header};
 use crate::provider::external::{Element, Port, Ports, Runtime};
-use crate::provider::{Assigned, Fallback, NetworkError, OnnxFile, Opening, ProviderError};
+use crate::provider::{Assigned, ProviderError};
 use ort_sys::{
-    GraphOptimizationLevel, ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtIoBinding,
-    OrtMemType, OrtMemoryInfo, OrtSession, OrtSessionOptions, OrtTensorTypeAndShapeInfo, OrtTypeInfo,
-    OrtValue,
+    ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtIoBinding, OrtMemType,
+    OrtMemoryInfo, OrtSession, OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue,
 };
-use std::boxed::Box;
-use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, ptr};
 
 /// Fields are dropped in this order.
 #[derive(Debug)]
-struct Session {
+pub(super) struct Session {
     /// One for each condition.
     bindings: Vec<Binding>,
     session: Owned<OrtSession>,
@@ -42,163 +40,31 @@ struct Binding {
     outputs: Vec<Owned<OrtValue>>,
 }
 
-/// Opens a network, and says what its outputs are.
-pub(in crate::provider) fn open(
-    choice: &Choice,
-    file: OnnxFile<'_>,
-    header: &Header,
-    inputs: &[Port],
-    opening: &Opening<'_>,
-) -> Result<(Box<dyn Runtime>, Vec<Port>), NetworkError> {
-    let refused =
-        |error: OrtError| ProviderError::Refused { provider: choice.name(), problem: error.to_string() };
-    let library = Library::find(choice.library.as_deref())?;
-    let options = options(library.api, opening.settings.threads, header, inputs).map_err(refused)?;
-    choice.attach(&library, &options, &[])?;
-    let session = create(&library, file, &options).map_err(refused)?;
-    let assignment = assignment(library.api, &session, choice.ep.full_name).map_err(refused)?;
-    if choice.strict {
-        check_fallback(choice, &assignment)?;
-    }
-    let names = |declared: &[Declared]| -> Result<Vec<CString>, ProviderError> {
-        let name = |own: &Declared| CString::new(own.name.as_str()).map_err(|error| refused(error.into()));
-        declared.iter().map(name).collect()
-    };
-    let mut session = Session {
-        bindings: Vec::new(),
-        session,
-        memory: host_memory(library.api).map_err(refused)?,
-        inputs: names(&header.inputs)?,
-        outputs: names(&header.outputs)?,
-        library,
-        assignment,
-        name: choice.name(),
-        device_memory: choice.ep.device_memory,
-    };
-    let outputs = session.describe(header, inputs).map_err(refused)?;
-    Ok((Box::new(session), outputs))
-}
-
-/// So many threads, all optimizations, and the shapes that are known here. Threads spin while the network runs, as they do
-/// by default, but not on into what follows it.
-fn options(
-    api: &'static OrtApi,
-    threads: usize,
-    header: &Header,
-    inputs: &[Port],
-) -> Result<Owned<OrtSessionOptions>, OrtError> {
-    // SAFETY: `out` is writable.
-    let options =
-        Owned::new(api, api.ReleaseSessionOptions, |out| unsafe { (api.CreateSessionOptions)(out) })?;
-    let threads = i32::try_from(threads).map_err(|error| OrtError(error.to_string()))?;
-    // SAFETY: the options are alive.
-    unsafe {
-        check(api, (api.SetIntraOpNumThreads)(options.ptr, threads))?;
-        check(api, (api.SetInterOpNumThreads)(options.ptr, 1))?;
-        let all = GraphOptimizationLevel::ORT_ENABLE_ALL;
-        check(api, (api.SetSessionGraphOptimizationLevel)(options.ptr, all))?;
-    }
-    configure(api, &options, c"session.force_spinning_stop", c"1")?;
-    configure(api, &options, c"session.record_ep_graph_assignment_info", c"1")?;
-    for (name, size) in symbols(header, inputs) {
-        let size = i64::try_from(size).map_err(|error| OrtError(error.to_string()))?;
-        let name = CString::new(name)?;
-        // SAFETY: the options are alive, the string ends in a zero.
-        check(api, unsafe { (api.AddFreeDimensionOverrideByName)(options.ptr, name.as_ptr(), size) })?;
-    }
-    Ok(options)
-}
-
-/// Sets one of the keys of onnxruntime_session_options_config_keys.h.
-fn configure(
-    api: &OrtApi,
-    options: &Owned<OrtSessionOptions>,
-    key: &CStr,
-    value: &CStr,
-) -> Result<(), OrtError> {
-    // SAFETY: the options are alive, strings end in a zero.
-    check(api, unsafe { (api.AddSessionConfigEntry)(options.ptr, key.as_ptr(), value.as_ptr()) })
-}
-
-/// Sizes of the dimensions that have a name, where one name has one size.
-fn symbols<'a>(header: &'a Header, inputs: &[Port]) -> impl Iterator<Item = (&'a str, usize)> {
-    let mut sizes: HashMap<&str, Option<usize>> = HashMap::new();
-    for (declared, port) in header.inputs.iter().zip(inputs) {
-        for (dim, &size) in declared.dims.iter().zip(&port.shape) {
-            if let Dimension::Symbol(name) = dim
-                && !name.is_empty()
-            {
-                let known = sizes.entry(name).or_insert(Some(size));
-                *known = known.filter(|&known| known == size);
-            }
-        }
-    }
-    sizes.into_iter().filter_map(|(name, size)| Some((name, size?)))
-}
-
-fn create(
-    library: &Library,
-    file: OnnxFile<'_>,
-    options: &Owned<OrtSessionOptions>,
-) -> Result<Owned<OrtSession>, OrtError> {
-    let api = library.api;
-    Owned::new(api, api.ReleaseSession, |out| match file.bytes {
-        // SAFETY: environment and options are alive, the bytes are read during the call.
-        Some(bytes) => unsafe {
-            let data = bytes.as_ptr().cast();
-            (api.CreateSessionFromArray)(library.env(), data, bytes.len(), options.ptr, out)
-        },
-        None => {
-            let path = system_path(file.path);
-            // SAFETY: as above, and the path ends in a zero.
-            unsafe { (api.CreateSession)(library.env(), path.as_ptr(), options.ptr, out) }
-        }
-    })
-}
-
-/// Which provider takes which node, where it is the one of this name that is to take them all.
-fn assignment(
-    api: &'static OrtApi,
-    session: &Owned<OrtSession>,
-    wanted: &str,
-) -> Result<Vec<Assigned>, OrtError> {
-    let (mut graphs, mut count) = (ptr::null(), 0);
-    // SAFETY: the session is alive, both are writable.
-    let status =
-        unsafe { (api.Session_GetEpGraphAssignmentInfo)(session.ptr, &raw mut graphs, &raw mut count) };
-    check(api, status)?;
-    let mut assignment = Vec::new();
-    for i in 0..count {
-        let (mut to, mut nodes, mut count) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: the library gives so many pointers to what lives as long as the session.
-        let graph = unsafe { *graphs.add(i) };
-        // SAFETY: as above; what is written to is writable.
-        let to = unsafe {
-            check(api, (api.EpAssignedSubgraph_GetEpName)(graph, &raw mut to))?;
-            check(api, (api.EpAssignedSubgraph_GetNodes)(graph, &raw mut nodes, &raw mut count))?;
-            text(to)
+impl Session {
+    /// A network that was opened, and what its outputs are.
+    pub(super) fn new(
+        opened: Opened,
+        choice: &Choice,
+        header: &Header,
+        inputs: &[Port],
+    ) -> Result<(Session, Vec<Port>), OrtError> {
+        let Opened { session, library, assignment } = opened;
+        let names = |declared: &[Declared]| -> Result<Vec<CString>, OrtError> {
+            declared.iter().map(|own| Ok(CString::new(own.name.as_str())?)).collect()
         };
-        for j in 0..count {
-            let (mut name, mut operator) = (ptr::null(), ptr::null());
-            // SAFETY: as above.
-            let (name, operator) = unsafe {
-                let node = *nodes.add(j);
-                check(api, (api.EpAssignedNode_GetName)(node, &raw mut name))?;
-                check(api, (api.EpAssignedNode_GetOperatorType)(node, &raw mut operator))?;
-                (text(name), text(operator))
-            };
-            assignment.push(Assigned { is_taken: to == wanted, to: to.clone(), operator, node: name });
-        }
-    }
-    Ok(assignment)
-}
-
-/// That every node runs on the provider. ONNX Runtime has an option for that (`session.disable_cpu_ep_fallback`), whose
-/// error does not say which nodes do not.
-fn check_fallback(choice: &Choice, assignment: &[Assigned]) -> Result<(), ProviderError> {
-    match Fallback::of(&choice.name(), assignment) {
-        Some(fallback) => Err(ProviderError::Fallback(fallback)),
-        None => Ok(()),
+        let mut session = Session {
+            bindings: Vec::new(),
+            session,
+            memory: host_memory(library.api)?,
+            inputs: names(&header.inputs)?,
+            outputs: names(&header.outputs)?,
+            library,
+            assignment,
+            name: choice.name(),
+            device_memory: choice.ep.device_memory,
+        };
+        let outputs = session.describe(header, inputs)?;
+        Ok((session, outputs))
     }
 }
 

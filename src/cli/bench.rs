@@ -162,7 +162,6 @@ impl Bench {
         Ok(Settings { unstaged: self.no_stages, ..self.running.settings()? })
     }
 
-    /// Those of the provider that is measured; tract has one.
     fn threads(&self) -> usize {
         self.running.threads.map_or_else(machine::cores, usize::from)
     }
@@ -305,7 +304,7 @@ impl Bench {
             kernels: own.kernels.clone(),
             instruction_set: own.isa,
             precision: own.precision,
-            threads: self.threads(),
+            threads: if own.provider == "tract" { 1 } else { self.threads() },
             steps: own.evaluations,
             runs: own.steps.len() / own.evaluations,
             open_ms: round(own.open.as_secs_f64() * 1e3),

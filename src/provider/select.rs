@@ -135,7 +135,8 @@ impl Provider {
         }
     }
 
-    /// Opens a network whose inputs have these shapes, and says what its outputs are.
+    /// Opens a network whose inputs have these shapes in a general runtime, which the engine is none, and says what its
+    /// outputs are.
     pub(super) fn runtime(
         &self,
         file: OnnxFile<'_>,
@@ -148,7 +149,7 @@ impl Provider {
         Ok(match self {
             #[cfg(feature = "ort")]
             Provider::Ort(choice) => super::ort::open(choice, file, header, inputs, opening)?,
-            _ => Tract::open(file, header, inputs)?,
+            Provider::Cpu | Provider::Tract => Tract::open(file, header, inputs)?,
         })
     }
 }

@@ -105,7 +105,7 @@ fn steps_allocate_nothing() {
 
 /// What ONNX Runtime allocates itself is no allocation of this program's.
 fn on_onnx_runtime(provider: Provider) {
-    let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits"));
+    let manifest = Manifest::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits"));
     let manifest = manifest.expect("the manifest");
     let network = manifest.network_path();
     let settings = Settings { threads: 1, ..Settings::default() };

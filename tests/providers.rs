@@ -40,7 +40,7 @@ fn providers() -> Vec<Provider> {
 }
 
 fn digits(provider: &Provider) -> Session {
-    let manifest = Manifest::read(&path("models/digits")).expect("a manifest");
+    let manifest = Manifest::read(path("models/digits")).expect("a manifest");
     let network = manifest.network_path();
     let file = OnnxFile { path: &network, bytes: None };
     Session::on(provider, manifest.clone(), file, ALONE, None).unwrap_or_else(|error| panic!("{error}"))
@@ -299,7 +299,7 @@ fn the_optimized_network_is_kept() {
 /// A provider that draws other samples is refused by the precision that is left to us, and by that alone.
 #[test]
 fn samples_have_to_be_the_engines_with_auto() {
-    let manifest = Manifest::read(&path("models/digits")).expect("a manifest");
+    let manifest = Manifest::read(path("models/digits")).expect("a manifest");
     let settings = Settings { precision: fewstep::provider::Precision::Auto, ..ALONE };
     let network = manifest.network_path();
     let file = OnnxFile { path: &network, bytes: None };

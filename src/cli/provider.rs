@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::assignment;
-use fewstep::provider::ort::{Choice, EPS, Ep, names};
+use fewstep::provider::ort::{Choice, EPS, Ep, EpOption, names};
 use fewstep::provider::{Cpu, Fallback, Network, Provider, ProviderError};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -112,8 +112,8 @@ pub fn note_fallback(network: &Network) {
 pub struct Row {
     name: String,
     full_name: &'static str,
-    /// `built in`, `plugin`, or both.
-    home: &'static str,
+    /// Whether it may be in a library of its own.
+    plugin: bool,
     devices: &'static [&'static str],
     needs: &'static str,
     options: Vec<OptionRow>,
@@ -146,7 +146,7 @@ impl Row {
             Choice { ep, library: args.ort_lib.clone(), plugin, options: Vec::new(), strict: false }.probe()
         };
         let probed = probe(plugin);
-        let option = |option: &fewstep::provider::ort::EpOption| OptionRow {
+        let option = |option: &EpOption| OptionRow {
             name: option.name,
             r#type: option.kind.text(),
             default: option.default,
@@ -158,7 +158,7 @@ impl Row {
         Row {
             name: format!("ort:{}", ep.name),
             full_name: ep.full_name,
-            home: ep.home.name(),
+            plugin: ep.plugin,
             devices: ep.devices,
             needs: ep.needs,
             options: ep.options.iter().map(option).collect(),
@@ -172,7 +172,12 @@ impl Row {
             (Some(version), _) => format!("usable here, ONNX Runtime {version}"),
             (None, missing) => missing.clone().unwrap_or_default(),
         };
-        vec![self.name.clone(), self.home.into(), self.devices.join(", "), here]
+        vec![
+            self.name.clone(),
+            if self.plugin { "built in or plugin" } else { "built in" }.into(),
+            self.devices.join(", "),
+            here,
+        ]
     }
 }
 

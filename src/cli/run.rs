@@ -45,7 +45,7 @@ pub enum RunError {
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     #[error("{}: {source}", path.display())]
-    Network { path: PathBuf, source: NetworkError },
+    Network { path: PathBuf, source: Box<NetworkError> },
     #[error("--input {0} is given twice; give it once")]
     Twice(String),
     #[error("{}: the network has no input {name}; its inputs are {known}", path.display())]
@@ -83,7 +83,7 @@ impl Run {
             source.onnx()?;
         }
         let begin = Instant::now();
-        let wrap = |error| RunError::Network { path: source.path().into(), source: error };
+        let wrap = |error| RunError::Network { path: source.path().into(), source: Box::new(error) };
         let read = || self.inputs.iter().map(|(_, path)| npy::read(path)).collect::<Result<Vec<_>, _>>();
         let (mut network, arrays) = match source.plan() {
             Some(file) => {

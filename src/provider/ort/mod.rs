@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `registry.rs` | one row for each execution provider |
+//! | `options.rs` | their options, and how these are checked |
 //! | `library.rs` | where the library is, and what is in it |
 //! | `attach.rs` | how a provider gets into the options of a session |
 //! | `open.rs` | from a network to a session, by way of the cache |
@@ -15,11 +16,13 @@ mod attach;
 mod kept;
 mod library;
 mod open;
+mod options;
 mod registry;
 mod session;
 
 pub(super) use open::open;
-pub use registry::{EPS, Ep, EpOption, Home, Kind, names};
+pub use options::{EpOption, Kind};
+pub use registry::{EPS, Ep, names};
 
 use super::ProviderError;
 use api::{OrtError, Owned};

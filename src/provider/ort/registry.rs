@@ -5,9 +5,11 @@
 
 use super::api::OrtError;
 use super::attach::Attachment;
+use super::options::Kind::{Choice, Flag, Integer, Text, Truth};
+use super::options::{EpOption, Kind, option};
 use crate::provider::ProviderError;
 use std::format;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec::Vec;
 
 /// An execution provider.
@@ -16,8 +18,8 @@ pub struct Ep {
     pub name: &'static str,
     /// As ONNX Runtime calls it.
     pub full_name: &'static str,
-    /// Whether it comes inside of ONNX Runtime's library, or as a library of its own, or both.
-    pub home: Home,
+    /// Whether it may be in a library of its own, and not in ONNX Runtime's.
+    pub plugin: bool,
     /// The kinds of devices that it drives.
     pub devices: &'static [&'static str],
     /// Whether inputs and outputs lie in memory that the CPU does not see.
@@ -36,27 +38,6 @@ impl std::fmt::Debug for Ep {
     }
 }
 
-/// Where a provider's code is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Home {
-    /// In ONNX Runtime's library, or a part of it that it loads by itself.
-    BuiltIn,
-    /// In a library that is registered with ONNX Runtime.
-    Plugin,
-    /// There are both.
-    Either,
-}
-
-impl Home {
-    pub fn name(self) -> &'static str {
-        match self {
-            Home::BuiltIn => "built in",
-            Home::Plugin => "plugin",
-            Home::Either => "built in or plugin",
-        }
-    }
-}
-
 /// How what is made of a network outlasts the process.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kept {
@@ -70,33 +51,6 @@ pub(super) enum Kept {
     Folder { option: &'static str, switch: Option<&'static str> },
 }
 
-/// A provider's option.
-#[derive(Clone, Copy, Debug)]
-pub struct EpOption {
-    pub name: &'static str,
-    pub kind: Kind,
-    /// What it is if nothing is given; empty where the provider decides.
-    pub default: &'static str,
-}
-
-/// What an option's value is.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// `0` or `1`.
-    Flag,
-    /// `true` or `false`.
-    Truth,
-    Integer,
-    Text,
-    Choice(&'static [&'static str]),
-}
-
-const fn option(name: &'static str, kind: Kind, default: &'static str) -> EpOption {
-    EpOption { name, kind, default }
-}
-
-use Kind::{Choice, Flag, Integer, Text, Truth};
-
 const EXTENSIONS: Kind = Choice(&["kNextPowerOfTwo", "kSameAsRequested"]);
 const DEVICE: EpOption = option("device_id", Integer, "0");
 
@@ -105,7 +59,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "cpu",
         full_name: "CPUExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["CPU"],
         device_memory: false,
         needs: "nothing else",
@@ -116,7 +70,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "cuda",
         full_name: "CUDAExecutionProvider",
-        home: Home::Either,
+        plugin: true,
         devices: &["GPU"],
         device_memory: true,
         needs: "an NVIDIA GPU, CUDA and cuDNN, and the library of PyPI's wheel onnxruntime-gpu",
@@ -138,7 +92,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "tensorrt",
         full_name: "TensorrtExecutionProvider",
-        home: Home::Either,
+        plugin: true,
         devices: &["GPU"],
         device_memory: true,
         needs: "an NVIDIA GPU, CUDA, cuDNN and TensorRT, and the library of PyPI's wheel onnxruntime-gpu",
@@ -165,7 +119,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "openvino",
         full_name: "OpenVINOExecutionProvider",
-        home: Home::Either,
+        plugin: true,
         devices: &["CPU", "GPU", "NPU"],
         device_memory: false,
         needs: "OpenVINO, and the library of PyPI's wheel onnxruntime-openvino, which has both",
@@ -187,7 +141,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "qnn",
         full_name: "QNNExecutionProvider",
-        home: Home::Either,
+        plugin: true,
         devices: &["NPU", "GPU", "CPU"],
         device_memory: false,
         needs: "Qualcomm's libraries, and --ep-lib with the plugin of PyPI's wheel onnxruntime-qnn, which has both",
@@ -215,7 +169,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "xnnpack",
         full_name: "XnnpackExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["CPU"],
         device_memory: false,
         needs: "a library that is built with --use_xnnpack, as those for Android and iOS are",
@@ -226,7 +180,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "coreml",
         full_name: "CoreMLExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["CPU", "GPU", "NPU"],
         device_memory: false,
         needs: "macOS or iOS",
@@ -245,7 +199,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "nnapi",
         full_name: "NnapiExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["CPU", "GPU", "NPU"],
         device_memory: false,
         needs: "Android 8.1 or later, and a library that is built with --use_nnapi",
@@ -262,7 +216,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "acl",
         full_name: "ACLExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["CPU"],
         device_memory: false,
         needs: "a 64-bit ARM CPU, and a library that is built with --use_acl",
@@ -273,7 +227,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "armnn",
         full_name: "ArmNNExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["CPU", "GPU"],
         device_memory: false,
         needs: "an ARM CPU, and a library that is built with --use_armnn",
@@ -284,7 +238,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "directml",
         full_name: "DmlExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["GPU", "NPU"],
         device_memory: true,
         needs: "Windows with DirectX 12, and the library of PyPI's wheel onnxruntime-directml",
@@ -295,7 +249,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "migraphx",
         full_name: "MIGraphXExecutionProvider",
-        home: Home::Either,
+        plugin: true,
         devices: &["GPU"],
         device_memory: true,
         needs: "an AMD GPU and ROCm, and a library that is built with --use_migraphx",
@@ -312,7 +266,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "webgpu",
         full_name: "WebGpuExecutionProvider",
-        home: Home::Either,
+        plugin: true,
         devices: &["GPU"],
         device_memory: true,
         needs: "a GPU with Vulkan, Metal or DirectX 12, and a library that is built with --use_webgpu",
@@ -334,7 +288,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "cann",
         full_name: "CANNExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["NPU"],
         device_memory: true,
         needs: "a Huawei Ascend NPU and CANN, and the library of PyPI's wheel onnxruntime-cann",
@@ -362,7 +316,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "rknpu",
         full_name: "RknpuExecutionProvider",
-        home: Home::BuiltIn,
+        plugin: false,
         devices: &["NPU"],
         device_memory: false,
         needs: "a Rockchip NPU, and a library that is built with --use_rknpu",
@@ -373,7 +327,7 @@ pub const EPS: &[Ep] = &[
     Ep {
         name: "vitis",
         full_name: "VitisAIExecutionProvider",
-        home: Home::Either,
+        plugin: true,
         devices: &["NPU"],
         device_memory: false,
         needs: "an AMD NPU or adaptive SoC with Vitis AI, and a library that is built with --use_vitisai",
@@ -413,60 +367,6 @@ impl Ep {
         let unknown = || ProviderError::Unknown { name: format!("ort:{name}"), known: known() };
         EPS.iter().find(|ep| ep.name == name).ok_or_else(unknown)
     }
-
-    /// That options are known, and their values what they have to be.
-    ///
-    /// # Errors
-    /// With the first that is not.
-    pub fn check(&self, options: &[(String, String)]) -> Result<(), ProviderError> {
-        let provider = || format!("ort:{}", self.name);
-        for (name, value) in options {
-            let known = || {
-                let names =
-                    self.options.iter().map(|option| format!("{} ({})", option.name, option.kind.text()));
-                if self.options.is_empty() { "none".into() } else { names.collect::<Vec<_>>().join(", ") }
-            };
-            let Some(option) = self.options.iter().find(|option| option.name == name) else {
-                return Err(ProviderError::UnknownOption {
-                    provider: provider(),
-                    option: name.clone(),
-                    known: known(),
-                });
-            };
-            if !option.kind.takes(value) {
-                return Err(ProviderError::OptionValue {
-                    provider: provider(),
-                    option: name.clone(),
-                    value: value.clone(),
-                    wanted: option.kind.text(),
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Kind {
-    fn takes(self, value: &str) -> bool {
-        match self {
-            Kind::Flag => matches!(value, "0" | "1"),
-            Kind::Truth => matches!(value, "true" | "false"),
-            Kind::Integer => value.parse::<i64>().is_ok(),
-            Kind::Text => !value.is_empty(),
-            Kind::Choice(known) => known.contains(&value),
-        }
-    }
-
-    /// For people.
-    pub fn text(self) -> String {
-        match self {
-            Kind::Flag => "0 or 1".to_string(),
-            Kind::Truth => "true or false".to_string(),
-            Kind::Integer => "a whole number".to_string(),
-            Kind::Text => "a text".to_string(),
-            Kind::Choice(known) => known.join(" | "),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -482,30 +382,10 @@ mod tests {
                 assert!(ep.options[..at].iter().all(|other| other.name != option.name), "{}", option.name);
                 assert!(option.default.is_empty() || option.kind.takes(option.default), "{}", option.name);
             }
-            let folder =
-                |name: &&str| ep.options.iter().any(|o| o.name == *name && matches!(o.kind, Kind::Text));
-            assert!(ep.cache.iter().all(folder), "{}", ep.name);
+            let has = |name: &str| ep.options.iter().any(|option| option.name == name);
+            if let Kept::Folder { option, switch } = ep.kept {
+                assert!(has(option) && switch.is_none_or(has), "{}", ep.name);
+            }
         }
-    }
-
-    #[test]
-    fn options_are_checked() {
-        let qnn = Ep::named("qnn").expect("a row");
-        let given = |key: &str, value: &str| std::vec![(key.to_string(), value.to_string())];
-        for (key, value) in [("soc_model", "43"), ("backend_type", "htp"), ("enable_htp_fp16_precision", "1")]
-        {
-            qnn.check(&given(key, value)).unwrap_or_else(|error| panic!("{error}"));
-        }
-        let problem = |key, value| qnn.check(&given(key, value)).expect_err("an error").to_string();
-        assert!(
-            problem("soc", "43")
-                .starts_with("ort:qnn has no option `soc`; its options are backend_path (a text), ")
-        );
-        assert_eq!(problem("soc_model", "x"), "ort:qnn: option soc_model is a whole number, and not `x`");
-        assert_eq!(
-            problem("backend_type", "npu"),
-            "ort:qnn: option backend_type is cpu | gpu | htp | saver | ir, and not `npu`"
-        );
-        assert!(Ep::named("npu").expect_err("an error").to_string().contains("there are ort:cpu, ort:cuda"));
     }
 }

@@ -296,9 +296,9 @@ fn the_optimized_network_is_kept() {
     assert!(fs::metadata(entry).expect("an entry").len() > 1_000_000);
 }
 
-/// A provider that draws other samples is refused by the precision that is left to us, and by that alone.
+/// The precision that is left to us compares with the engine; what it refuses is tested where that is.
 #[test]
-fn samples_have_to_be_the_engines_with_auto() {
+fn auto_takes_a_provider_that_draws_the_same() {
     let manifest = Manifest::read(path("models/digits")).expect("a manifest");
     let settings = Settings { precision: fewstep::provider::Precision::Auto, ..ALONE };
     let network = manifest.network_path();

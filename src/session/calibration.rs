@@ -154,6 +154,27 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::Model;
+    use crate::provider::Settings;
+
+    /// What another class looks like is further off than a provider may be.
+    #[test]
+    fn other_samples_are_refused() {
+        let own = Manifest::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits"));
+        let own = own.expect("a manifest");
+        let other = own.text.replace("default = 0", "default = 5");
+        let other = Manifest::parse(&other, own.network_path()).expect("a manifest");
+        let session = |manifest: &Manifest| {
+            let model = Model::read(&own.network_path()).expect("a network");
+            Session::new(manifest.clone(), model, Settings::default()).expect("a session")
+        };
+        session(&own).check_against(session(&own)).expect("the same samples");
+        let refused = session(&own).check_against(session(&other));
+        assert!(
+            matches!(refused, Err(SessionError::Unlike { decibel, .. }) if decibel < 30.0),
+            "{refused:?}"
+        );
+    }
 
     #[test]
     fn changes_are_relative_to_the_range() {

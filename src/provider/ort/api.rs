@@ -1,10 +1,12 @@
 //! ONNX Runtime's C API: objects that it owns, and its errors.
 
-use ort_sys::{OrtApi, OrtStatusPtr};
-use std::ffi::{CStr, CString, NulError, c_char};
+use ort_sys::{OrtApi, OrtLoggingLevel, OrtStatusPtr};
+use std::ffi::{CStr, CString, NulError, c_char, c_void};
+use std::format;
 use std::path::Path;
 use std::ptr;
 use std::string::{String, ToString};
+use std::sync::Mutex;
 use std::vec::Vec;
 
 /// What ONNX Runtime says that went wrong.
@@ -66,7 +68,35 @@ pub(super) fn check(api: &OrtApi, status: OrtStatusPtr) -> Result<(), OrtError> 
     let problem = unsafe { text((api.GetErrorMessage)(status.0)) };
     // SAFETY: as above; it is not used again.
     unsafe { (api.ReleaseStatus)(status.0) };
-    Err(OrtError(problem))
+    let logged = LOGGED.lock().map(|mut logged| std::mem::take(&mut *logged)).unwrap_or_default();
+    if logged.is_empty() || problem.contains(&logged) {
+        return Err(OrtError(problem));
+    }
+    Err(OrtError(format!("{problem} ({logged})")))
+}
+
+/// The last error in the library's log since one was returned: of what goes wrong in a provider, the status that comes back
+/// may say no more than that something did.
+static LOGGED: Mutex<String> = Mutex::new(String::new());
+
+/// Takes the place of the library's own log, which writes to standard error.
+///
+/// # Safety
+/// The message ends in a zero and lives during the call.
+pub(super) unsafe extern "system" fn log(
+    _: *mut c_void,
+    level: OrtLoggingLevel,
+    _: *const c_char,
+    _: *const c_char,
+    _: *const c_char,
+    message: *const c_char,
+) {
+    if matches!(level, OrtLoggingLevel::ORT_LOGGING_LEVEL_ERROR | OrtLoggingLevel::ORT_LOGGING_LEVEL_FATAL)
+        && let Ok(mut logged) = LOGGED.lock()
+    {
+        // SAFETY: the caller's contract.
+        *logged = unsafe { text(message) };
+    }
 }
 
 /// # Safety

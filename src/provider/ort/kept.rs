@@ -11,7 +11,7 @@ use crate::onnx::external_files;
 use crate::provider::external::Port;
 use crate::provider::{OnnxFile, Opening};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, io};
@@ -92,14 +92,10 @@ pub(super) fn folder(
         return Ok(Vec::new());
     };
     let folder = cache.folder.join(format!("{}-{}", choice.ep.name, library.version));
-    if make(&folder).is_err() {
+    if fs::create_dir_all(&folder).is_err() {
         return Ok(Vec::new());
     }
     let path = folder.to_str().ok_or_else(|| OrtError(format!("{} is no text", folder.display())))?;
     let switch = switch.map(|switch| (switch.to_string(), "1".to_string()));
     Ok([(option.to_string(), path.to_string())].into_iter().chain(switch).collect())
-}
-
-fn make(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)
 }

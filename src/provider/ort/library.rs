@@ -4,7 +4,7 @@
 //! them would serve for less: what it loads it keeps in one global place and aborts where it finds none, and its runs
 //! allocate.
 
-use super::api::{OrtError, Owned, check, system_path, text};
+use super::api::{OrtError, Owned, check, log, system_path, text};
 use crate::provider::ProviderError;
 use libloading::Library as Loaded;
 use ort_sys::{ORT_API_VERSION, OrtApi, OrtApiBase, OrtEnv, OrtEpDevice, OrtLoggingLevel};
@@ -97,10 +97,9 @@ impl Library {
         let api = unsafe { (base.GetApi)(ORT_API_VERSION).as_ref() };
         let api = api.ok_or_else(|| format!("version {version} is too old"))?;
         let environment = Owned::new(api, api.ReleaseEnv, |out| {
-            // What goes wrong comes back as a status, with the same text.
-            let level = OrtLoggingLevel::ORT_LOGGING_LEVEL_FATAL;
-            // SAFETY: the name ends in a zero, `out` is writable.
-            unsafe { (api.CreateEnv)(level, c"fewstep".as_ptr(), out) }
+            let level = OrtLoggingLevel::ORT_LOGGING_LEVEL_ERROR;
+            // SAFETY: the name ends in a zero, `out` is writable, the logger needs nothing else.
+            unsafe { (api.CreateEnvWithCustomLogger)(log, ptr::null_mut(), level, c"fewstep".as_ptr(), out) }
         });
         let environment = Arc::new(Environment(environment.map_err(|error| error.to_string())?));
         Ok(Library { api, path: path.into(), version, loaded, environment })

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches ONNX Runtime for the tests, and its OpenVINO and QNN providers, from PyPI into target/onnxruntime: 210 MB, 800
+# Fetches ONNX Runtime for the tests, and its OpenVINO and QNN providers, from PyPI into target/onnxruntime: 210 MB, 570
 # unpacked. Needs Python's pip, version 3.11 or later for QNN.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ fetch() {
     local folder=target/onnxruntime/$name
     [ -e "$folder/.whole" ] && return
     rm -rf "$folder"
-    python3 -m pip install --quiet --no-deps --target "$folder" "$wheel"
+    python3 -m pip install --quiet --root-user-action ignore --no-deps --target "$folder" "$wheel"
     touch "$folder/.whole"
 }
 

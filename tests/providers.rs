@@ -318,6 +318,32 @@ fn nodes_are_inspected() {
     assert_eq!(report["inputs"][0]["role"], "state");
 }
 
+/// OpenVINO computes no determinants. `determinant.onnx`, made with `onnx.helper`, is twice that of `x * x`.
+#[test]
+fn falling_back_is_never_silent() {
+    let library = path("target/onnxruntime/openvino/onnxruntime/capi");
+    if !library.is_dir() {
+        eprintln!("not run: tests/onnxruntime.sh has not fetched OpenVINO");
+        return;
+    }
+    let folder = folder();
+    let network = path("tests/onnxruntime/determinant.onnx");
+    let on = format!("{} --provider ort:openvino --ort-lib {}", network.display(), library.display());
+    let report = fewstep(&folder, &format!("inspect --json {on}"));
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let fallen = report["fallback"].as_array().expect("nodes");
+    assert!(
+        fallen.iter().any(|node| node["node"] == "det" && node["to"] == "CPUExecutionProvider"),
+        "{report}"
+    );
+
+    let noted = fewstep(&folder, &format!("bench --runs 1 {on}"));
+    let expected =
+        format!("{} of the network's 3 nodes run on the CPU and not on ort:openvino", fallen.len());
+    assert!(noted.contains(&format!("fewstep: note: {expected}")), "{noted}");
+    assert_refused(&format!("inspect --strict {on}"), &[&expected, "1 Det", "leave out --strict"]);
+}
+
 #[test]
 fn samples_are_verified() {
     let folder = folder();

@@ -164,3 +164,37 @@ fn known() -> String {
     known.extend([" ", &super::ort::names()]);
     known
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_fall_back_are_counted_by_operator() {
+        let node = |operator: &str, is_taken| Assigned {
+            to: if is_taken { "QNNExecutionProvider" } else { "CPUExecutionProvider" }.into(),
+            operator: operator.into(),
+            node: String::new(),
+            is_taken,
+        };
+        let nodes = ["Gather", "Conv", "Clip", "Gather"].map(|operator| node(operator, operator == "Conv"));
+        let fallback = Fallback::of("ort:qnn", &nodes).map(|fallback| fallback.to_string());
+        let expected = "3 of the network's 4 nodes run on the CPU and not on ort:qnn: 1 Clip, 2 Gather";
+        assert_eq!(fallback.as_deref(), Some(expected));
+        assert_eq!(Fallback::of("ort:qnn", &nodes[1..2]), None);
+    }
+
+    #[test]
+    fn providers_are_named_as_they_are_read() {
+        for name in ["cpu", "tract"] {
+            assert_eq!(Provider::named(name).map(|provider| provider.name()).ok().as_deref(), Some(name));
+        }
+        #[cfg(feature = "ort")]
+        for (name, full) in [("ort", "ort:cpu"), ("ort:openvino", "ort:openvino")] {
+            assert_eq!(Provider::named(name).map(|provider| provider.name()).ok().as_deref(), Some(full));
+        }
+        for wrong in ["", "gpu", "cpu:0", "ort:", "ORT"] {
+            assert!(matches!(Provider::named(wrong), Err(ProviderError::Unknown { .. })), "{wrong}");
+        }
+    }
+}

@@ -127,7 +127,9 @@ impl Library {
         if !self.devices(name)?.is_empty() {
             return Ok(());
         }
-        let (name, path) = (CString::new(name)?, system_path(path));
+        // ONNX Runtime would look for a relative path beside itself.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let (name, path) = (CString::new(name)?, system_path(&path));
         // SAFETY: the environment is alive, strings end in a zero.
         let status =
             unsafe { (self.api.RegisterExecutionProviderLibrary)(self.env(), name.as_ptr(), path.as_ptr()) };

@@ -35,7 +35,10 @@ pub(in crate::provider) fn open(
     let refused =
         |error: OrtError| ProviderError::Refused { provider: choice.name(), problem: error.to_string() };
     let library = Library::find(choice.library.as_deref())?;
-    let extra = folder(choice, &library, opening.cache).map_err(refused)?;
+    let mut extra = folder(choice, &library, opening.cache).map_err(refused)?;
+    if let (threads @ 1.., Some(option)) = (opening.settings.threads, choice.ep.threads()) {
+        extra.push((option.to_string(), threads.to_string()));
+    }
     let sizes = symbols(header, inputs).collect();
     let attempt = Attempt { choice, library: &library, threads: opening.settings.threads, sizes, extra };
     let entry = Entry::of(choice, &library, file, inputs, opening);

@@ -31,7 +31,15 @@ pub(super) const fn option(name: &'static str, kind: Kind, default: &'static str
     EpOption { name, kind, default }
 }
 
+/// How the providers that have threads of their own call the option for their number.
+const THREADS: [&str; 2] = ["num_of_threads", "intra_op_num_threads"];
+
 impl Ep {
+    /// The option that says how many threads the provider has, if it has its own.
+    pub(super) fn threads(&self) -> Option<&'static str> {
+        self.options.iter().map(|option| option.name).find(|name| THREADS.contains(name))
+    }
+
     /// That options are known, and their values what they have to be.
     ///
     /// # Errors

@@ -121,6 +121,9 @@ pub struct Row {
     version: Option<String>,
     /// What is missing, `null` if nothing is.
     missing: Option<String>,
+    /// The same, for a line in a table.
+    #[serde(skip)]
+    here: String,
 }
 
 #[derive(Serialize)]
@@ -151,6 +154,14 @@ impl Row {
             r#type: option.kind.text(),
             default: option.default,
         };
+        let here = match &probed {
+            Ok(version) => format!("usable here, ONNX Runtime {version}"),
+            Err(ProviderError::NoLibrary { .. } | ProviderError::Library { .. }) => {
+                format!("needs ONNX Runtime, and {}", ep.needs)
+            }
+            Err(ProviderError::NotBuiltIn { .. }) => format!("not in this library; needs {}", ep.needs),
+            Err(error) => error.to_string(),
+        };
         let (version, missing) = match probed {
             Ok(version) => (Some(version), None),
             Err(error) => (None, Some(error.to_string())),
@@ -164,19 +175,16 @@ impl Row {
             options: ep.options.iter().map(option).collect(),
             version,
             missing,
+            here,
         }
     }
 
     pub fn cells(&self) -> Vec<String> {
-        let here = match (&self.version, &self.missing) {
-            (Some(version), _) => format!("usable here, ONNX Runtime {version}"),
-            (None, missing) => missing.clone().unwrap_or_default(),
-        };
         vec![
             self.name.clone(),
             if self.plugin { "built in or plugin" } else { "built in" }.into(),
             self.devices.join(", "),
-            here,
+            self.here.clone(),
         ]
     }
 }

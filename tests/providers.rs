@@ -135,6 +135,27 @@ fn half_precision_and_open_shapes_go_in_and_out() {
     }
 }
 
+/// `slice.onnx`, made with `onnx.helper`, is `x` from row `k` on, and declares no shape for that.
+#[test]
+fn an_evaluation_shows_a_shape_that_hangs_on_values() {
+    let Some(library) = onnxruntime::library() else { return };
+    let network = path("tests/onnxruntime/slice.onnx");
+    let shapes = Shapes::from([("x".to_string(), vec![2, 3])]);
+    let provider = Provider::Ort(Choice { library: Some(library), ..Choice::default() });
+    let opening = Opening { shapes: &shapes, settings: ALONE, conditions: &[], cache: None };
+    let file = OnnxFile { path: &network, bytes: None };
+    let mut network = Network::on(&provider, file, &opening).expect("a network");
+    assert_eq!(network.outputs().map(|(_, fact)| fact.shape).collect::<Vec<_>>(), [vec![2, 3]]);
+    network.io().expect("inputs").input_f32(0).expect("x").fill(7.0);
+    network.run().expect("an evaluation");
+    assert_eq!(network.io().expect("outputs").output_f32(0).expect("y"), [7.0; 6]);
+
+    // Now the output has another shape.
+    network.io().expect("inputs").input_i64(1).expect("k").fill(1);
+    let refused = network.run().expect_err("an error").to_string();
+    assert!(refused.starts_with("ort:cpu does not run this network: "), "{refused}");
+}
+
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }

@@ -52,7 +52,7 @@ pub enum VerifyError {
     #[error("sample {index} of {provider}: {source}")]
     Session { index: u32, provider: String, source: Box<SessionError> },
     #[error(
-        "samples of {provider} are off by {psnr:.1} dB, and have to keep to {bound} dB; do not use it for this model"
+        "samples of {provider} have a PSNR of {psnr:.1} dB, and have to keep to {bound} dB; do not use it for this model"
     )]
     Off { provider: String, psnr: f64, bound: f64 },
     #[error(transparent)]

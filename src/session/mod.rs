@@ -99,8 +99,8 @@ pub enum SessionError {
     HostInPlan { operator: String },
     #[cfg(feature = "compile")]
     #[error(
-        "samples of {provider} are off by {decibel:.1} dB from the engine's in f32, and may be by 40; use another provider \
-         for this model, or other options of it"
+        "samples of {provider} have a PSNR of {decibel:.1} dB against the engine's in f32, and have to keep to 40; use another \
+         provider for this model, or other options of it"
     )]
     Unlike { provider: String, decibel: f64 },
     #[error("stopped after step {step}")]

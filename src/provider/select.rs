@@ -88,11 +88,9 @@ pub enum ProviderError {
     NoLibrary { tried: String },
     #[error("{origin} {}: {problem}; name the library of ONNX Runtime {least} or later", path.display())]
     Library { origin: &'static str, path: PathBuf, problem: String, least: &'static str },
-    #[error(
-        "ort:{provider} is not in {}, which has {has}; it needs {needs}", library.display()
-    )]
+    #[error("ort:{provider} is not in {}, which has {has}; it needs {needs}", library.display())]
     NotBuiltIn { provider: &'static str, library: PathBuf, has: String, needs: &'static str },
-    #[error("--ep-lib {}: {problem}", path.display())]
+    #[error("--ep-lib {}: {problem}; name the library of the provider's own", path.display())]
     Plugin { path: PathBuf, problem: String },
     #[error("{provider} has no option `{option}`; its options are {known}")]
     UnknownOption { provider: String, option: String, known: String },
@@ -100,7 +98,7 @@ pub enum ProviderError {
     OptionValue { provider: String, option: String, value: String, wanted: String },
     #[error("{provider} can not be used here: {problem}; it needs {needs}")]
     Unusable { provider: String, problem: String, needs: &'static str },
-    #[error("{provider} does not run this network: {problem}")]
+    #[error("{provider} does not run this network: {problem}; use another provider for it")]
     Refused { provider: String, problem: String },
     #[error("{0}; leave out --strict to allow it")]
     Fallback(Fallback),

@@ -135,7 +135,8 @@ fn stages(path: &Path, manifest: &Manifest) -> Result<(f64, f64), Failure> {
     let steps = Some(4);
     let (mut staged, mut whole) =
         (session(path, manifest, steps, false)?, session(path, manifest, steps, true)?);
-    let parameters = |stage: Stage| staged.network().plan().cost(stage).parameters as f64;
+    let parameters =
+        |stage: Stage| staged.network().cpu().expect("the engine").plan().cost(stage).parameters as f64;
     let [time, condition, both, ..] = Stage::ALL.map(parameters);
     let share = (time + condition + both) / Stage::ALL.map(parameters).iter().sum::<f64>();
     let mut out = vec![0.0; staged.elements()];

@@ -5,7 +5,7 @@
 use fewstep::kernels::cpu;
 use fewstep::onnx::{Model, Shapes};
 use fewstep::plan::{Constants, Recipe, lower};
-use fewstep::provider::{Network, Settings};
+use fewstep::provider::{Cpu, Settings};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -47,7 +47,7 @@ fn main() {
     for row in cpu::ROWS.iter().filter(|row| row.isa.supported()) {
         for threads in [1, 2] {
             let settings = Settings { threads, isa: Some(row.isa), ..Settings::default() };
-            let mut network = Network::compile(optimized.clone(), settings).expect("a network");
+            let mut network = Cpu::compile(optimized.clone(), settings).expect("a network");
             let mut engine = network.engine().expect("an engine");
             engine.input_f32(0).expect("noisy").fill(1.0);
             engine.input_f32(1).expect("sigma").fill(80.0);

@@ -117,13 +117,10 @@ const ROWS: &[Row] = &[
     row("sample --init square.npy --mask twos.npy", &["the mask has a value 2"]),
     row("sample --between 1,2 -n 1", &["two samples at least"]),
     // What is to come
-    row("sample --provider ort", &["ort is not there yet", "cpu"]),
-    row("sample --provider ort:cuda", &["ort:cuda is not there yet"]),
     row("sample --provider tpu", &["no provider `tpu`", "cpu"]),
     row("compile digits -o digits.fsp --target cray", &["--target cray", "native", "x86-avx2"]),
     row("compile digits -o digits.fsp --shape x=1x1x28x28", &["--shape", "fewstep.toml"]),
     row("compile digits -o none/digits.fsp", &["none", "create it first"]),
-    row("verify digits", &["`verify` is not there yet"]),
     Row { isa: "z80", ..row("sample", &["FEWSTEP_ISA=z80", "known are portable"]) },
     Row { isa: FOREIGN, ..row("sample", &["this CPU lacks", FOREIGN, "portable"]) },
     Row { isa: FOREIGN, ..row("inspect digits", &["this CPU lacks", FOREIGN]) },

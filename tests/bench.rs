@@ -119,20 +119,21 @@ fn onnx_runtime_computes_the_same() {
     }
     let half = networks.join("mlp_fp16/mlp_fp16.onnx").display().to_string();
     let report = bench(&folder, &format!("{half} --shape x=2x6 --runs 4 --against ort"));
-    assert!(report["peer"]["max_relative_l2"].is_null() && number(&report["peer"]["ratio"]) > 0.0);
+    // The peer computes in half precision.
+    assert!(number(&report["peer"]["max_relative_l2"]) < 1e-2 && number(&report["peer"]["ratio"]) > 0.0);
 }
 
 #[test]
 fn onnx_runtime_has_to_be_there() {
-    for (library, expected) in [("", "set ORT_DYLIB_PATH"), ("/not/here.so", "ORT_DYLIB_PATH=/not/here.so: ")]
-    {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
-        command.args(["bench", "digits", "--runs", "1", "--against", "ort"]).env("ORT_DYLIB_PATH", library);
-        let output = command.output().expect("a run");
-        let printed = String::from_utf8(output.stderr).expect("text");
-        assert!(output.status.code() == Some(1) && printed.contains(expected), "{printed}");
-        assert_eq!(printed.lines().count(), 1);
-    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
+    command.args(["bench", "digits", "--runs", "1", "--against", "ort"]).env_remove("FEWSTEP_ORT_LIB");
+    let output = command.env("ORT_DYLIB_PATH", "/not/here.so").output().expect("a run");
+    let printed = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        output.status.code() == Some(1) && printed.contains("ORT_DYLIB_PATH /not/here.so: "),
+        "{printed}"
+    );
+    assert_eq!(printed.lines().count(), 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 use common::{Fixture, fixtures, graph, read, rows, write};
 use fewstep::graph::Tensor;
 use fewstep::plan::Depth;
-use fewstep::provider::{Network, Precision, Settings};
+use fewstep::provider::{Cpu, Precision, Settings};
 use fewstep::sampler::TorchCpu;
 use fewstep::session::Session;
 
@@ -29,7 +29,7 @@ fn networks_stay_close() {
         for row in rows() {
             let settings =
                 Settings { threads: 1, isa: Some(row.isa), precision: Precision::F16, ..Settings::default() };
-            let mut network = Network::compile(graph.clone(), settings).expect("a network");
+            let mut network = Cpu::compile(graph.clone(), settings).expect("a network");
             write(&mut network.engine().expect("an engine"), &inputs).expect("the inputs");
             assert_eq!((network.precision(), network.calibrating()), ("f32", Some(Precision::F16)));
             network.run().expect("an evaluation");
@@ -88,7 +88,7 @@ fn auto_is_half_precision_where_that_is_arithmetic() {
 fn weights_are_half_as_large() {
     let size = |precision| {
         let (session, _) = digits(Settings { threads: 1, precision, ..Settings::default() });
-        session.network().plan().weights().len()
+        session.network().cpu().expect("the engine").plan().weights().len()
     };
     let (single, half) = (size(Precision::F32), size(Precision::F16));
     assert!((half as f64) < 0.8 * single as f64, "{half} of {single} bytes");

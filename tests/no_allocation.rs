@@ -1,8 +1,11 @@
 //! The step loop allocates nothing: 100 samples under an allocator that counts.
 
+mod onnxruntime;
+
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::Model;
-use fewstep::provider::{Precision, Settings};
+use fewstep::provider::ort::Choice;
+use fewstep::provider::{OnnxFile, Precision, Provider, Settings};
 use fewstep::sampler::TorchCpu;
 use fewstep::session::{Control, Flow, Progress, Run, Session};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -74,6 +77,10 @@ fn steps_allocate_nothing() {
         assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of a guided sample, {control:?}");
     }
 
+    if let Some(library) = onnxruntime::library() {
+        on_onnx_runtime(Provider::Ort(Choice { library: Some(library), ..Choice::default() }));
+    }
+
     // With threads, handing the loop to the pool may allocate now and then; a step may not.
     let mut session_pooled = session(2, 4, Precision::F32);
     let mut pooled = vec![0.0; session_pooled.elements()];
@@ -93,5 +100,27 @@ fn steps_allocate_nothing() {
                 "allocations within the step loop on two threads, seed {seed}"
             );
         }
+    }
+}
+
+/// What ONNX Runtime allocates itself is no allocation of this program's.
+fn on_onnx_runtime(provider: Provider) {
+    let manifest = Manifest::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits"));
+    let manifest = manifest.expect("the manifest");
+    let network = manifest.network_path();
+    let settings = Settings { threads: 1, ..Settings::default() };
+    let file = OnnxFile { path: &network, bytes: None };
+    let mut session = Session::on(&provider, manifest, file, settings, None).expect("a session");
+    let guided = Request { guidance: Some(2.0), steps: Some(2), ..Request::default() };
+    for request in [Request { steps: Some(2), ..Request::default() }, guided] {
+        session.prepare(&request).expect("two steps");
+        session.set_negative("label", &[0.0]).expect("a class");
+        let mut out = vec![0.0; session.elements()];
+        let before = ALLOCATIONS.load(SeqCst);
+        for seed in 0..100 {
+            session.set_condition("label", &[(seed % 10) as f64]).expect("a class");
+            session.sample_from(&mut TorchCpu::new(seed), &mut out).expect("a sample");
+        }
+        assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 samples on ONNX Runtime");
     }
 }

@@ -213,7 +213,7 @@ fn guidance_is_between_what_the_values_give_alone() {
     assert_eq!(draw(&mut session), conditional);
     // A weaker network takes the place of the negative value.
     let weak = network(0.5, None);
-    let shapes = input_shapes(session.manifest(), &weak).expect("shapes");
+    let shapes = input_shapes(session.manifest(), &weak.inputs).expect("shapes");
     session.set_guide(Network::new(weak, &shapes, ALONE).expect("a network")).expect("a guide");
     session.prepare(&request(Some(2.5))).expect("a request");
     let guided = draw(&mut session);

@@ -278,12 +278,12 @@ fn guidance_shares_what_does_not_depend_on_the_condition() {
     let settings = Settings { threads: 1, max_memory: Some(0), ..Settings::default() };
     let session = digits(GUIDED, settings);
     assert!(!session.is_paired());
-    let plan = session.network().plan();
+    let plan = session.network().cpu().expect("the engine").plan();
     assert!(!plan.stage(Stage::State).is_empty() && !plan.stage(Stage::StateCondition).is_empty());
     // Guided in pairs or in turns, a sample is the same but for roundings.
     let (mut turns, mut pairs) =
         (digits(GUIDED, settings), digits(GUIDED, Settings { threads: 1, ..Settings::default() }));
-    assert!(pairs.is_paired() && pairs.network().plan().is_paired());
+    assert!(pairs.is_paired() && pairs.network().is_paired());
     for (a, b) in drawn(&mut turns, true).iter().flatten().zip(drawn(&mut pairs, true).iter().flatten()) {
         assert!((a - b).abs() < 1e-4, "{a} {b}");
     }

@@ -5,15 +5,18 @@ use super::bench_report::{self, Distribution, Report, round};
 use super::first_step::{self, Input};
 use super::machine::{self, Machine};
 use super::output::{self, OutputError};
-use super::peer::{self, Peer, PeerError};
+use super::provider::{ArgumentError, kernels, note_fallback};
 use super::shapes::{self, ShapeError};
 use super::{IsaError, PrintError, Running, allocations, columns, models, print};
+use clap::ValueEnum;
 use fewstep::cache::CacheError;
 use fewstep::engine::EngineError;
+use fewstep::kernels::DType;
 use fewstep::manifest::{Manifest, Request, RequestError};
 use fewstep::memory::Memory;
-use fewstep::onnx::{Declared, Model, OnnxError};
-use fewstep::provider::{Network, NetworkError, Settings};
+use fewstep::onnx::OnnxError;
+use fewstep::plan::Fact;
+use fewstep::provider::{Cpu, Network, NetworkError, Opening, Provider, Settings};
 use fewstep::sampler::{Noise, TorchCpu};
 use fewstep::session::{Flow, Progress, Run, Session, SessionError};
 use std::path::PathBuf;
@@ -25,6 +28,34 @@ const RUNS: [usize; 2] = [5, 200];
 /// Untimed runs, in which caches fill and threads settle.
 const WARM_UP: usize = 3;
 
+/// Another runtime, in the same process on the same inputs.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Peer {
+    /// ONNX Runtime's CPU provider
+    Ort,
+    /// tract, as it is part of this program
+    Tract,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Ort => "onnxruntime",
+            Peer::Tract => "tract",
+        }
+    }
+
+    /// What a reader of its time has to know.
+    fn note(self) -> Option<&'static str> {
+        match self {
+            Peer::Ort => None,
+            Peer::Tract => {
+                Some("tract runs on one thread, and this program's copy is compiled with opt-level 1")
+            }
+        }
+    }
+}
+
 /// Measure a model: samples if it has a manifest, evaluations of the network if not.
 ///
 /// docs/bench.md says how everything is measured.
@@ -34,7 +65,7 @@ pub struct Bench {
     model: PathBuf,
     /// Measure one evaluation of the network against another runtime, in turns
     #[arg(long, value_enum)]
-    against: Option<peer::Kind>,
+    against: Option<Peer>,
     /// Write one object; times are in milliseconds, sizes in bytes
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -59,6 +90,8 @@ pub struct Bench {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
     #[error("{}: --steps needs a fewstep.toml that says how this network is sampled; leave it out", .0.display())]
     Steps(PathBuf),
     #[error("{}: --shape is for networks without a fewstep.toml; leave it out, or name an .onnx file elsewhere", .0.display())]
@@ -84,8 +117,6 @@ pub enum BenchError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
-    Peer(#[from] PeerError),
-    #[error(transparent)]
     Output(#[from] OutputError),
     #[error(transparent)]
     Print(#[from] PrintError),
@@ -102,7 +133,7 @@ impl Bench {
             None => self.evaluations(&source)?,
         };
         let comparison = match self.against {
-            Some(kind) => Some(self.compare(&source, kind)?),
+            Some(peer) => Some(self.compare(&source, peer)?),
             None => None,
         };
         let report = self.report(&source, &own, comparison.as_ref());
@@ -148,7 +179,10 @@ impl Bench {
         }
         let wrap = |error| BenchError::Session { path: source.path().into(), source: Box::new(error) };
         let begin = Instant::now();
-        let mut session = source.session(manifest, self.settings()?, self.running.cache()?.as_ref())?;
+        let provider = self.running.provider()?;
+        let cache = self.running.cache()?;
+        let mut session = source.session(manifest, &provider, self.settings()?, cache.as_ref())?;
+        note_fallback(session.network());
         session.prepare(&self.request()).map_err(wrap)?;
         let open = begin.elapsed();
         for (name, condition) in manifest.conditions() {
@@ -180,14 +214,18 @@ impl Bench {
             return Err(BenchError::Steps(source.path().into()));
         }
         let begin = Instant::now();
+        let provider = self.running.provider()?;
         let mut network = match source.plan() {
-            Some(file) => Network::open(file, self.settings()?).map_err(|error| wrap(source, error))?,
-            None => self.network(source, source.read()?)?,
+            Some(file) if matches!(provider, Provider::Cpu) => {
+                Network::open(file, self.settings()?).map_err(|error| wrap(source, error))?
+            }
+            _ => self.network(source, &provider, self.settings()?)?,
         };
+        note_fallback(&network);
         let open = begin.elapsed();
         let inputs = first_step::inputs(&network, None, &self.request())?;
         first_step::prepare(&mut network, &inputs).map_err(|error| wrap(source, error))?;
-        let mut evaluate = || timed(|| first_step::evaluate(&mut network));
+        let mut evaluate = || evaluated(source, &mut network);
         let first = evaluate()?;
         (2..WARM_UP).try_for_each(|_| evaluate().map(drop))?;
         let runs = self.runs(Duration::from_secs_f64(evaluate()? / 1e3));
@@ -200,49 +238,61 @@ impl Bench {
         Ok(Measured { steps, allocated, ..Measured::of(&network, open, first, 1) })
     }
 
-    fn network(&self, source: &models::Source, model: Model) -> Result<Network, BenchError> {
-        let shapes = shapes::of(source, &model, &self.shapes)?;
-        Network::new(model, &shapes, self.settings()?).map_err(|error| wrap(source, error))
+    fn network(
+        &self,
+        source: &models::Source,
+        provider: &Provider,
+        settings: Settings,
+    ) -> Result<Network, BenchError> {
+        let file = source.onnx()?;
+        let opened = match provider {
+            Provider::Cpu => {
+                let model = source.read()?;
+                let shapes = shapes::of(source, &model.inputs, &self.shapes)?;
+                Network::new(model, &shapes, settings)
+            }
+            _ => {
+                let shapes = &shapes::of(source, &file.header()?.inputs, &self.shapes)?;
+                let cache = self.running.cache()?;
+                let opening = Opening { shapes, settings, conditions: &[], cache: cache.as_ref() };
+                Network::on(provider, file, &opening)
+            }
+        };
+        opened.map_err(|error| wrap(source, error))
     }
 
     /// One evaluation of the network here and there, in turns, so that the clock's moods meet both.
-    fn compare(&self, source: &models::Source, kind: peer::Kind) -> Result<Comparison, BenchError> {
-        source.check_network("compared with a peer")?;
-        let model = source.read()?;
-        let declared = model.inputs.clone();
-        let mut network = self.network(source, model)?;
+    fn compare(&self, source: &models::Source, peer: Peer) -> Result<Comparison, BenchError> {
+        let mut network = self.network(source, &self.running.provider()?, self.settings()?)?;
         let inputs = first_step::inputs(&network, source.manifest.as_ref(), &self.request())?;
         first_step::prepare(&mut network, &inputs).map_err(|error| wrap(source, error))?;
-        let mut peer = self.open(source, kind, &network, &inputs, &declared)?;
+        let mut other = self.peer(source, peer, &inputs)?;
         for _ in 0..WARM_UP {
-            first_step::evaluate(&mut network)?;
-            peer.run()?;
+            evaluated(source, &mut network)?;
+            evaluated(source, &mut other)?;
         }
-        let error = relative_error(&mut network, &*peer)?;
-        let one = timed(|| first_step::evaluate(&mut network))? + timed(|| peer.run())?;
+        let error = relative_error(&mut network, &mut other)?;
+        let one = evaluated(source, &mut network)? + evaluated(source, &mut other)?;
         let runs = self.runs(Duration::from_secs_f64(one / 1e3));
         let (mut ours, mut theirs) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
         for _ in 0..runs {
-            ours.push(timed(|| first_step::evaluate(&mut network))?);
-            theirs.push(timed(|| peer.run())?);
+            ours.push(evaluated(source, &mut network)?);
+            theirs.push(evaluated(source, &mut other)?);
         }
-        let (version, threads, note) = (peer.version().to_string(), peer.threads(), peer.note());
-        Ok(Comparison { name: peer.name(), version, threads, note, ours, theirs, error })
+        let (version, threads) = (other.version().to_string(), self.threads());
+        let threads = if matches!(peer, Peer::Tract) { 1 } else { threads };
+        Ok(Comparison { name: peer.name(), version, threads, note: peer.note(), ours, theirs, error })
     }
 
-    fn open(
-        &self,
-        source: &models::Source,
-        kind: peer::Kind,
-        network: &Network,
-        inputs: &[Input],
-        declared: &[Declared],
-    ) -> Result<Box<dyn Peer>, PeerError> {
-        let of = |input: &Input| declared.iter().find(|declared| declared.name == input.name).cloned();
-        let declared: Vec<_> = inputs.iter().filter_map(of).collect();
-        let outputs: Vec<_> = network.outputs().map(|(name, _)| name.to_string()).collect();
-        let threads = self.threads();
-        peer::open(kind, &peer::Request { source, declared: &declared, inputs, outputs: &outputs, threads })
+    fn peer(&self, source: &models::Source, peer: Peer, inputs: &[Input]) -> Result<Network, BenchError> {
+        let provider = match peer {
+            Peer::Ort => self.running.provider.ort(),
+            Peer::Tract => Provider::Tract,
+        };
+        let settings = Settings { threads: self.threads(), ..Settings::default() };
+        let mut network = self.network(source, &provider, settings)?;
+        first_step::write(&mut network, inputs)?;
+        Ok(network)
     }
 
     fn report(&self, source: &models::Source, own: &Measured, comparison: Option<&Comparison>) -> Report {
@@ -250,10 +300,11 @@ impl Bench {
             version: env!("CARGO_PKG_VERSION"),
             machine: Machine::measured(),
             model: source.name.clone(),
-            provider: "cpu",
+            provider: own.provider.clone(),
+            kernels: own.kernels.clone(),
             instruction_set: own.isa,
             precision: own.precision,
-            threads: self.threads(),
+            threads: if own.provider == "tract" { 1 } else { self.threads() },
             steps: own.evaluations,
             runs: own.steps.len() / own.evaluations,
             open_ms: round(own.open.as_secs_f64() * 1e3),
@@ -281,14 +332,24 @@ fn timed<E>(work: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
+/// Milliseconds that an evaluation takes.
+fn evaluated(source: &models::Source, network: &mut Network) -> Result<f64, BenchError> {
+    timed(|| first_step::evaluate(network)).map_err(|error| wrap(source, error))
+}
+
 /// The largest, over all f32 outputs, of the distance between ours and the peer's, relative to the peer's norm; `None`
-/// if no output of the peer's is f32.
-fn relative_error(network: &mut Network, peer: &dyn Peer) -> Result<Option<f64>, BenchError> {
-    let mut engine = network.engine()?;
+/// if no output is f32.
+fn relative_error(network: &mut Network, peer: &mut Network) -> Result<Option<f64>, BenchError> {
+    let names: Vec<String> = network.outputs().map(|(name, _)| name.to_string()).collect();
+    let index = |(at, (name, fact)): (usize, (&str, Fact))| {
+        let own = names.iter().position(|own| own == name)?;
+        (fact.dtype == DType::F32).then_some((own, at))
+    };
+    let pairs: Vec<_> = peer.outputs().enumerate().filter_map(index).collect();
+    let (mut ours, mut theirs) = (network.io()?, peer.io()?);
     let mut worst: Option<f64> = None;
-    for (index, theirs) in peer.outputs()?.iter().enumerate() {
-        let Some(theirs) = theirs else { continue };
-        let error = first_step::distance(theirs, engine.output_f32(index)?);
+    for (own, at) in pairs {
+        let error = first_step::distance(theirs.output_f32(at)?, ours.output_f32(own)?);
         // Not `max`, which would forget a NaN.
         worst = worst.filter(|&worst| error <= worst || worst.is_nan()).or(Some(error));
     }
@@ -357,17 +418,20 @@ struct Measured {
     allocated: usize,
     /// Of one sample.
     evaluations: usize,
-    isa: &'static str,
+    provider: String,
+    kernels: String,
+    /// The engine's; a general runtime does not tell, and neither of its memory.
+    isa: Option<&'static str>,
     precision: &'static str,
-    arena_bytes: usize,
-    weights_bytes: usize,
+    arena_bytes: Option<usize>,
+    weights_bytes: Option<usize>,
     memory: Option<Memory>,
 }
 
 impl Measured {
     /// Nothing timed yet but opening and the first run.
     fn of(network: &Network, open: Duration, first: f64, evaluations: usize) -> Measured {
-        let plan = network.plan();
+        let plan = network.cpu().map(Cpu::plan);
         Measured {
             open,
             first,
@@ -375,10 +439,12 @@ impl Measured {
             steps: Vec::new(),
             allocated: 0,
             evaluations,
-            isa: plan.isa().name(),
+            provider: network.provider().to_string(),
+            kernels: kernels(network),
+            isa: plan.map(|plan| plan.isa().name()),
             precision: network.precision(),
-            arena_bytes: plan.arena_bytes(),
-            weights_bytes: plan.weights().len(),
+            arena_bytes: plan.map(|plan| plan.arena_bytes()),
+            weights_bytes: plan.map(|plan| plan.weights().len()),
             memory: Memory::now(),
         }
     }

@@ -11,8 +11,12 @@ pub struct Report {
     pub version: &'static str,
     pub machine: Machine,
     pub model: String,
-    pub provider: &'static str,
-    pub instruction_set: &'static str,
+    pub provider: String,
+    /// The instruction set, or the runtime and its version.
+    #[serde(skip)]
+    pub kernels: String,
+    /// `null` but for the engine, as the sizes of arena and weights.
+    pub instruction_set: Option<&'static str>,
     pub precision: &'static str,
     pub threads: usize,
     pub steps: usize,
@@ -23,8 +27,8 @@ pub struct Report {
     /// `null` without a manifest.
     pub sample_ms: Option<Distribution>,
     pub allocations_per_step: f64,
-    pub arena_bytes: usize,
-    pub weights_bytes: usize,
+    pub arena_bytes: Option<usize>,
+    pub weights_bytes: Option<usize>,
     /// `null` where the system does not tell.
     pub rss_bytes: Option<u64>,
     /// `null` where the system does not tell.
@@ -89,7 +93,7 @@ impl Report {
             row(&["model", &self.model]),
             row(&["machine", &format!("{cpu}, {}", count(*cores, "core"))]),
             row(&["a core's peak", &format!("{peak_gflops:.1} GFLOP/s, reads {read_gb_per_s:.1} GB/s")]),
-            row(&["kernels", &format!("{}, {}", self.instruction_set, self.precision)]),
+            row(&["kernels", &format!("{}, {}", self.kernels, self.precision)]),
             row(&["threads", &self.threads.to_string()]),
             row(&["opening", &format!("{:.1} ms", self.open_ms)]),
         ];
@@ -104,8 +108,10 @@ impl Report {
             row(&["step", &self.step_ms.text()]),
             row(&["timed", &count(self.runs, "run")]),
             row(&["allocations", &format!("{} a step", self.allocations_per_step)]),
-            row(&["arena", &bytes(self.arena_bytes as u64)]),
-            row(&["weights", &bytes(self.weights_bytes as u64)]),
+        ]);
+        let own = [("arena", self.arena_bytes), ("weights", self.weights_bytes)];
+        rows.extend(own.into_iter().filter_map(|(name, own)| Some(row(&[name, &bytes(own? as u64)]))));
+        rows.extend([
             row(&["resident", &self.rss_bytes.map_or_else(unknown, bytes)]),
             row(&["private dirty", &self.private_dirty_bytes.map_or_else(unknown, bytes)]),
         ]);

@@ -137,7 +137,7 @@ impl Compile {
         let mut package = Package::default();
         package.in_pieces = self.low_memory;
         for shapes in variants(&self.shapes) {
-            let shapes = shapes::of(source, model, &shapes)?;
+            let shapes = shapes::of(source, &model.inputs, &shapes)?;
             let graph: Graph = model.clone().into_graph(&shapes)?.optimized();
             for &precision in &self.precision {
                 let half = self.calibrated(source, &graph, target, precision)?;

@@ -15,7 +15,6 @@ use fewstep::sampler::{self, Noise, Table, TorchCpu};
 /// A network's input and what it holds.
 pub struct Input {
     pub name: String,
-    pub shape: Vec<usize>,
     pub data: Data,
 }
 
@@ -41,7 +40,7 @@ pub fn inputs(
             DType::I64 => Data::I64(values.into_iter().map(|value| value.round_ties_even() as i64).collect()),
             DType::Bool => Data::Bool(values.into_iter().map(|value| value != 0.0).collect()),
         };
-        Ok(Input { name: name.into(), shape: fact.shape, data })
+        Ok(Input { name: name.into(), data })
     };
     network.inputs().map(input).collect()
 }
@@ -79,18 +78,20 @@ fn noise(len: usize) -> Vec<f32> {
     values
 }
 
-/// Writes the inputs, which are in the network's order.
+/// Writes the inputs by their names.
 ///
 /// # Errors
-/// If the network has others.
-fn write(network: &mut Network, inputs: &[Input]) -> Result<(), EngineError> {
-    let mut engine = network.engine()?;
-    for (index, input) in inputs.iter().enumerate() {
+/// If the network has them in other types.
+pub fn write(network: &mut Network, inputs: &[Input]) -> Result<(), EngineError> {
+    let names: Vec<String> = network.inputs().map(|(name, _)| name.to_string()).collect();
+    let mut io = network.io()?;
+    for (index, name) in names.iter().enumerate() {
+        let Some(input) = inputs.iter().find(|input| input.name == *name) else { continue };
         match &input.data {
-            Data::F32(values) => engine.input_f32(index)?.copy_from_slice(values),
-            Data::I64(values) => engine.input_i64(index)?.copy_from_slice(values),
+            Data::F32(values) => io.input_f32(index)?.copy_from_slice(values),
+            Data::I64(values) => io.input_i64(index)?.copy_from_slice(values),
             Data::Bool(values) => {
-                let bytes = engine.input_bool(index)?.iter_mut().zip(values);
+                let bytes = io.input_bool(index)?.iter_mut().zip(values);
                 bytes.for_each(|(byte, value)| *byte = u8::from(*value));
             }
         }
@@ -152,10 +153,10 @@ fn found(network: &mut Network) -> Result<Option<(Depth, Network)>, NetworkError
 /// All f32 outputs.
 fn outputs(network: &mut Network) -> Result<Vec<f32>, EngineError> {
     let floats: Vec<bool> = network.outputs().map(|(_, fact)| fact.dtype == DType::F32).collect();
-    let mut engine = network.engine()?;
+    let mut io = network.io()?;
     let mut all = Vec::new();
     for (index, _) in floats.iter().enumerate().filter(|(_, float)| **float) {
-        all.extend_from_slice(engine.output_f32(index)?);
+        all.extend_from_slice(io.output_f32(index)?);
     }
     Ok(all)
 }
@@ -174,8 +175,8 @@ pub fn distance(wanted: &[f32], found: &[f32]) -> f64 {
 /// Evaluates the network once: one hand-over to its pool, as a session's step.
 ///
 /// # Errors
-/// If an operator of the host fails.
-pub fn evaluate(network: &mut Network) -> Result<(), EngineError> {
+/// As [`Network::run`].
+pub fn evaluate(network: &mut Network) -> Result<(), NetworkError> {
     match network.pool() {
         Some(pool) => pool.install(|| network.run()),
         None => network.run(),

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::inspect_plan::FileReport;
+use super::inspect_provider::ProviderReport;
 use super::profile::Profile;
+use super::provider::{ArgumentError, ProviderArgs};
 use super::shapes::{self, ShapeError};
 use super::stages::{self, StageReport};
 use super::{
@@ -15,7 +17,7 @@ use fewstep::manifest::{Manifest, Request, RequestError, Role};
 use fewstep::onnx::OnnxError;
 use fewstep::ops::Op;
 use fewstep::plan::{self, CompiledPlan, Placed};
-use fewstep::provider::{Network, NetworkError};
+use fewstep::provider::{Network, NetworkError, Opening, Provider, ProviderError, Settings};
 use fewstep::session::bind;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,10 +41,14 @@ pub struct Inspect {
     /// An input's shape, where the file leaves it open [default: the manifest's, with a batch of one]
     #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
     shapes: Vec<shapes::Given>,
+    #[command(flatten)]
+    provider: ProviderArgs,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
     #[error(transparent)]
     Isa(#[from] IsaError),
     #[error(transparent)]
@@ -66,7 +72,11 @@ pub enum InspectError {
 impl Inspect {
     pub fn run(&self) -> Result<(), InspectError> {
         let settings = settings(Some(1), self.precision)?;
+        let provider = self.provider.provider()?;
         let source = models::find(&self.model)?;
+        if !matches!(provider, Provider::Cpu) {
+            return self.on(&provider, &source, settings);
+        }
         if let Some(file) = source.plan() {
             let report = FileReport::of(&source, file);
             let printed = if self.json { print_json(&report) } else { print(&report.text()) };
@@ -75,7 +85,7 @@ impl Inspect {
         let begin = Instant::now();
         let model = source.read()?;
         let producer = model.producer.clone();
-        let shapes = shapes::of(&source, &model, &self.shapes)?;
+        let shapes = shapes::of(&source, &model.inputs, &self.shapes)?;
         let wrap = |error| InspectError::Import { path: source.path().into(), source: error };
         let imported = model.into_graph(&shapes).map_err(wrap)?;
         let import_ms = milliseconds(begin.elapsed());
@@ -95,9 +105,10 @@ impl Inspect {
             let inputs = first_step::inputs(&network, manifest, &Request::default())?;
             first_step::prepare(&mut network, &inputs).map_err(wrap)?;
         }
-        let profile = self.profile.then(|| Profile::measured(&mut network)).transpose()?;
-        let plan = network.plan();
-        let compiled = network.compiled();
+        // As it was compiled here, it is the engine's.
+        let Some(cpu) = network.cpu_mut() else { return Ok(()) };
+        let profile = self.profile.then(|| Profile::measured(cpu)).transpose()?;
+        let (plan, compiled) = (cpu.plan(), cpu.compiled());
         let report = Report {
             name: source.name.clone(),
             path: source.path().display().to_string(),
@@ -107,7 +118,7 @@ impl Inspect {
             sampling: manifest.map(Sampling::of),
             parameters: imported.parameters(),
             flop: imported.flops(),
-            precision: network.precision(),
+            precision: cpu.precision(),
             products: plan.products(),
             halves: plan.halves(),
             islands: compiled.map(CompiledPlan::islands).unwrap_or_default().iter().map(Island::of).collect(),
@@ -130,6 +141,32 @@ impl Inspect {
             print(&report.text())?
         }
         Ok(())
+    }
+}
+
+impl Inspect {
+    /// As a provider has it, which is not the engine.
+    fn on(
+        &self,
+        provider: &Provider,
+        source: &models::Source,
+        settings: Settings,
+    ) -> Result<(), InspectError> {
+        if self.profile {
+            let what = "a profile of instructions";
+            return Err(
+                ArgumentError::from(ProviderError::EngineOnly { what, provider: provider.name() }).into()
+            );
+        }
+        let file = source.onnx()?;
+        let begin = Instant::now();
+        let shapes = &shapes::of(source, &file.header()?.inputs, &self.shapes)?;
+        let opening = Opening { shapes, settings, conditions: &[], cache: None };
+        let wrap = |error| InspectError::Network { path: source.path().into(), source: Box::new(error) };
+        let network = Network::on(provider, file, &opening).map_err(wrap)?;
+        let report = ProviderReport::of(source, &network, begin.elapsed());
+        let printed = if self.json { print_json(&report) } else { print(&report.text()) };
+        Ok(printed?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `fewstep list`: what this program has.
 #![forbid(unsafe_code)]
 
+use super::provider::{self, ProviderLibraries};
 use super::{PrintError, columns, count, models, print, print_json};
 use clap::ValueEnum;
 use fewstep::kernels::{Isa, cpu};
@@ -15,6 +16,8 @@ pub struct List {
     /// Print an array of objects with `name`
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    libraries: ProviderLibraries,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -42,7 +45,7 @@ impl List {
         match self.what {
             What::Models => self.show(&embedded()?),
             What::Samplers => self.show(&samplers()),
-            What::Providers => self.show(&providers()),
+            What::Providers => self.show(&providers(&self.libraries)),
             What::Targets => self.show(&targets()),
         }
     }
@@ -136,20 +139,42 @@ impl Row for Sampler {
 }
 
 #[derive(Serialize)]
-struct Provider {
-    name: &'static str,
-    /// Those that this CPU has, best first.
-    instruction_sets: Vec<&'static str>,
+#[serde(untagged)]
+enum Provider {
+    /// Part of this program.
+    Own {
+        name: &'static str,
+        summary: &'static str,
+        /// Those that this CPU has, best first.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        instruction_sets: Vec<&'static str>,
+    },
+    Ort(Box<provider::Row>),
 }
 
-fn providers() -> Vec<Provider> {
+fn providers(libraries: &ProviderLibraries) -> Vec<Provider> {
     let instruction_sets = cpu::ROWS.iter().map(|row| row.isa).filter(|isa| isa.supported()).map(Isa::name);
-    vec![Provider { name: "cpu", instruction_sets: instruction_sets.collect() }]
+    let instruction_sets = instruction_sets.collect();
+    let own = [
+        Provider::Own { name: "cpu", summary: "this program's own engine", instruction_sets },
+        Provider::Own { name: "tract", summary: "a reference in Rust alone", instruction_sets: Vec::new() },
+    ];
+    let rows = provider::Row::all(libraries).into_iter().map(|row| Provider::Ort(Box::new(row)));
+    own.into_iter().chain(rows).collect()
 }
 
 impl Row for Provider {
     fn cells(&self) -> Vec<String> {
-        vec![self.name.into(), self.instruction_sets.join(", ")]
+        match self {
+            Provider::Own { name, summary, instruction_sets } => {
+                let here = match &instruction_sets[..] {
+                    [] => summary.to_string(),
+                    sets => format!("{summary}: {}", sets.join(", ")),
+                };
+                vec![(*name).into(), "built in".into(), "CPU".into(), here]
+            }
+            Provider::Ort(row) => row.cells(),
+        }
     }
 }
 

@@ -8,29 +8,30 @@ mod compile;
 mod first_step;
 mod inspect;
 mod inspect_plan;
+mod inspect_provider;
 mod list;
 mod machine;
 mod models;
 mod npy;
-mod onnxruntime;
 mod output;
-mod peer;
 mod picture;
 mod profile;
 mod progress;
+mod provider;
 mod reference;
 mod run;
 mod sample;
 mod sample_file;
 mod shapes;
 mod stages;
+mod verify;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use fewstep::cache::{Cache, CacheError};
 use fewstep::kernels::{Isa, cpu::UnknownIsa};
-use fewstep::provider::{self, Settings};
+use fewstep::provider::{self as providers, Provider, Settings};
+use provider::{ArgumentError, ProviderArgs};
 use std::env;
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ file, or an .fsp plan. A folder that is called like an embedded model is ./NAME.
 
 Exit codes: 0 success, 1 an error, with one line on stderr, 2 wrong usage.
 FEWSTEP_ISA=NAME chooses the instruction set (see `fewstep list targets`), which is the best that the CPU has otherwise.
+FEWSTEP_ORT_LIB=PATH is ONNX Runtime's library, for --provider ort, if --ort-lib does not name it.
 FEWSTEP_CACHE=FOLDER is where models are kept that were compiled, or `off`; FEWSTEP_CACHE_LIMIT=4G is how much of them.";
 
 #[derive(Subcommand, Debug)]
@@ -58,15 +60,7 @@ enum Command {
     Bench(bench::Bench),
     List(list::List),
     Compile(compile::Compile),
-    /// Compare the engine with a reference, layer by layer (not there yet)
-    Verify(Later),
-}
-
-/// The arguments of a command that does not exist yet.
-#[derive(clap::Args, Debug)]
-struct Later {
-    #[arg(hide = true, num_args = 0.., allow_hyphen_values = true)]
-    _arguments: Vec<OsString>,
+    Verify(verify::Verify),
 }
 
 impl Args {
@@ -78,7 +72,7 @@ impl Args {
             Command::Bench(bench) => Ok(bench.run()?),
             Command::List(list) => Ok(list.run()?),
             Command::Compile(compile) => Ok(compile.run()?),
-            Command::Verify(_) => Err(Error::Later { command: "verify" }),
+            Command::Verify(verify) => Ok(verify.run()?),
         }
     }
 }
@@ -98,8 +92,8 @@ pub enum Error {
     List(#[from] list::ListError),
     #[error(transparent)]
     Compile(#[from] compile::CompileError),
-    #[error("`{command}` is not there yet; there are sample, run, compile, inspect, bench and list")]
-    Later { command: &'static str },
+    #[error(transparent)]
+    Verify(#[from] verify::VerifyError),
 }
 
 /// Standard output does not take what is written.
@@ -171,12 +165,12 @@ enum Precision {
     F16,
 }
 
-impl From<Precision> for provider::Precision {
-    fn from(precision: Precision) -> provider::Precision {
+impl From<Precision> for providers::Precision {
+    fn from(precision: Precision) -> providers::Precision {
         match precision {
-            Precision::Auto => provider::Precision::Auto,
-            Precision::F32 => provider::Precision::F32,
-            Precision::F16 => provider::Precision::F16,
+            Precision::Auto => providers::Precision::Auto,
+            Precision::F32 => providers::Precision::F32,
+            Precision::F16 => providers::Precision::F16,
         }
     }
 }
@@ -199,12 +193,18 @@ struct Running {
     /// Compile the model here and now, and leave the cache of compiled models alone
     #[arg(long)]
     no_cache: bool,
+    #[command(flatten)]
+    provider: ProviderArgs,
 }
 
 impl Running {
     /// Where compiled models are kept.
     fn cache(&self) -> Result<Option<Cache>, CacheError> {
         if self.no_cache { Ok(None) } else { Cache::user() }
+    }
+
+    fn provider(&self) -> Result<Provider, ArgumentError> {
+        self.provider.provider()
     }
 
     fn settings(&self) -> Result<Settings, IsaError> {

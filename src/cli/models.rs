@@ -5,7 +5,7 @@ use fewstep::cache::Cache;
 use fewstep::manifest::{FILE_NAME, METADATA_KEY, Manifest, ManifestError};
 use fewstep::onnx::{Model, OnnxError};
 use fewstep::plan::{OpenError, Plan, PlanFile};
-use fewstep::provider::Settings;
+use fewstep::provider::{OnnxFile, Provider, Settings};
 use fewstep::session::{Session, SessionError};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,8 @@ enum Network {
 pub enum SourceError {
     #[error(transparent)]
     Network(#[from] OnnxError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
     #[error("{}: {source}", path.display())]
     Session { path: PathBuf, source: Box<SessionError> },
 }
@@ -177,7 +179,16 @@ impl Source {
         }
     }
 
-    /// A session on the network, sampled as a manifest says. A network out of a file goes by way of the cache, if there is
+    /// The network, for a runtime that reads it itself.
+    ///
+    /// # Errors
+    /// If it is a plan file.
+    pub fn onnx(&self) -> Result<OnnxFile<'_>, ModelError> {
+        self.check_network("given to this provider")?;
+        Ok(OnnxFile { path: self.path(), bytes: self.embedded() })
+    }
+
+    /// A session on the network, sampled as a manifest says. What is compiled of it goes by way of the cache, if there is
     /// one.
     ///
     /// # Errors
@@ -185,10 +196,14 @@ impl Source {
     pub fn session(
         &self,
         manifest: &Manifest,
+        provider: &Provider,
         settings: Settings,
         cache: Option<&Cache>,
     ) -> Result<Session, SourceError> {
         let opened = match &self.network {
+            _ if !matches!(provider, Provider::Cpu) => {
+                Session::on(provider, manifest.clone(), self.onnx()?, settings, cache)
+            }
             Network::Plan(file) => Session::with_plan(manifest.clone(), file, settings),
             Network::File(path) if cache.is_some() => {
                 Session::open_network(manifest.clone(), path, settings, cache)

@@ -4,7 +4,7 @@
 use super::{columns, machine, row};
 use fewstep::engine::EngineError;
 use fewstep::plan::{Geometry, Instruction, Matrix, Plan, ViewId};
-use fewstep::provider::Network;
+use fewstep::provider::Cpu;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ impl Profile {
     ///
     /// # Errors
     /// If the network does not run.
-    pub fn measured(network: &mut Network) -> Result<Profile, EngineError> {
+    pub fn measured(network: &mut Cpu) -> Result<Profile, EngineError> {
         let (runs, times) = times(network)?;
         let plan = network.plan();
         let (peak_gflops, half_peak_gflops) = (machine::peak_gflops(), machine::half_peak_gflops());
@@ -97,7 +97,7 @@ impl Profile {
 }
 
 /// How often the network was evaluated, and the least time of each instruction, in seconds.
-fn times(network: &mut Network) -> Result<(usize, Vec<f64>), EngineError> {
+fn times(network: &mut Cpu) -> Result<(usize, Vec<f64>), EngineError> {
     let mut engine = network.engine()?;
     engine.run()?;
     let mut least = vec![f64::INFINITY; engine.plan().len()];

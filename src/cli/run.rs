@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::npy::{self, Array, Elements, NpyError};
+use super::provider::{ArgumentError, kernels, note_fallback};
 use super::{IsaError, PrintError, Running, assignment, file_stem, first_step, models, print, time};
-use fewstep::engine::{Engine, EngineError};
+use fewstep::cache::CacheError;
+use fewstep::engine::EngineError;
 use fewstep::graph::Fact;
 use fewstep::kernels::DType;
 use fewstep::onnx::{Model, OnnxError, Shapes};
-use fewstep::provider::{Network, NetworkError};
+use fewstep::provider::{Io, Network, NetworkError, Opening, Provider};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,13 +35,17 @@ pub struct Run {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    #[error(transparent)]
     Isa(#[from] IsaError),
     #[error(transparent)]
     Model(#[from] models::ModelError),
     #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
     Onnx(#[from] OnnxError),
     #[error("{}: {source}", path.display())]
-    Network { path: PathBuf, source: NetworkError },
+    Network { path: PathBuf, source: Box<NetworkError> },
     #[error("--input {0} is given twice; give it once")]
     Twice(String),
     #[error("{}: the network has no input {name}; its inputs are {known}", path.display())]
@@ -71,10 +77,13 @@ fn numpy(dtype: DType) -> &'static str {
 
 impl Run {
     pub fn run(&self) -> Result<(), RunError> {
-        let settings = self.running.settings()?;
+        let (provider, settings) = (self.running.provider()?, self.running.settings()?);
         let source = models::find(&self.model)?;
+        if !matches!(provider, Provider::Cpu) {
+            source.onnx()?;
+        }
         let begin = Instant::now();
-        let wrap = |error| RunError::Network { path: source.path().into(), source: error };
+        let wrap = |error| RunError::Network { path: source.path().into(), source: Box::new(error) };
         let read = || self.inputs.iter().map(|(_, path)| npy::read(path)).collect::<Result<Vec<_>, _>>();
         let (mut network, arrays) = match source.plan() {
             Some(file) => {
@@ -90,7 +99,15 @@ impl Run {
                 let named = self.inputs.iter().zip(&arrays);
                 let shapes = named.map(|((name, _), array)| (name.clone(), array.shape.clone())).collect();
                 self.check_shapes(&model, &shapes)?;
-                (Network::new(model, &shapes, settings).map_err(wrap)?, arrays)
+                let network = match provider {
+                    Provider::Cpu => Network::new(model, &shapes, settings),
+                    provider => {
+                        let (shapes, conditions, cache) = (&shapes, &[][..], self.running.cache()?);
+                        let opening = Opening { shapes, settings, conditions, cache: cache.as_ref() };
+                        Network::on(&provider, source.onnx()?, &opening)
+                    }
+                };
+                (network.map_err(wrap)?, arrays)
             }
         };
         self.fill(&mut network, arrays)?;
@@ -98,12 +115,13 @@ impl Run {
         let opened = begin.elapsed();
 
         let begin = Instant::now();
-        network.engine()?.run()?;
+        first_step::evaluate(&mut network).map_err(wrap)?;
         let ran = begin.elapsed();
         let written = write(&mut network, &self.output)?;
-        let isa = network.plan().isa();
+        note_fallback(&network);
+        let kernels = kernels(&network);
         print(&format!(
-            "{written}{}: {} an evaluation on {isa}, opened in {}\n",
+            "{written}{}: {} an evaluation on {kernels}, opened in {}\n",
             source.name,
             time(ran),
             time(opened)
@@ -146,7 +164,7 @@ impl Run {
     /// Puts the arrays, in the order of the arguments, into the network's inputs.
     fn fill(&self, network: &mut Network, mut arrays: Vec<Array>) -> Result<(), RunError> {
         let inputs: Vec<(String, Fact)> = network.inputs().map(|(name, fact)| (name.into(), fact)).collect();
-        let mut engine = network.engine()?;
+        let mut io = network.io()?;
         for (index, (input, wanted)) in inputs.into_iter().enumerate() {
             let Some(given) = self.inputs.iter().position(|(name, _)| *name == input) else { continue };
             let Array { shape, data } = &mut arrays[given];
@@ -155,10 +173,10 @@ impl Run {
                 return Err(RunError::Type { path: self.path(&input), input, found, wanted });
             }
             match data {
-                Elements::F32(values) => engine.input_f32(index)?.copy_from_slice(values),
-                Elements::I64(values) => engine.input_i64(index)?.copy_from_slice(values),
+                Elements::F32(values) => io.input_f32(index)?.copy_from_slice(values),
+                Elements::I64(values) => io.input_i64(index)?.copy_from_slice(values),
                 Elements::Bool(values) => {
-                    let truth = engine.input_bool(index)?.iter_mut().zip(values);
+                    let truth = io.input_bool(index)?.iter_mut().zip(values);
                     truth.for_each(|(byte, value)| *byte = u8::from(*value));
                 }
             }
@@ -180,9 +198,9 @@ fn write(network: &mut Network, folder: &Path) -> Result<String, RunError> {
     fs::create_dir_all(folder).map_err(failed)?;
     // On the same file system, so that finished files can move; deleted with what is left in it on every return.
     let temporary = tempfile::Builder::new().prefix(".fewstep-").tempdir_in(folder).map_err(failed)?;
-    let mut engine = network.engine()?;
+    let mut io = network.io()?;
     for (index, ((_, fact), file)) in outputs.iter().zip(&files).enumerate() {
-        write_output(&mut engine, index, fact, &temporary.path().join(file))?;
+        write_output(&mut io, index, fact, &temporary.path().join(file))?;
     }
     for (moved, file) in files.iter().enumerate() {
         if let Err(error) = fs::rename(temporary.path().join(file), folder.join(file)) {
@@ -197,12 +215,12 @@ fn write(network: &mut Network, folder: &Path) -> Result<String, RunError> {
     Ok(outputs.iter().zip(&files).map(line).collect())
 }
 
-fn write_output(engine: &mut Engine, index: usize, fact: &Fact, path: &Path) -> Result<(), RunError> {
+fn write_output(io: &mut Io, index: usize, fact: &Fact, path: &Path) -> Result<(), RunError> {
     match fact.dtype {
-        DType::F32 => npy::write_f32(path, &fact.shape, engine.output_f32(index)?)?,
-        DType::I64 => npy::write_i64(path, &fact.shape, engine.output_i64(index)?)?,
+        DType::F32 => npy::write_f32(path, &fact.shape, io.output_f32(index)?)?,
+        DType::I64 => npy::write_i64(path, &fact.shape, io.output_i64(index)?)?,
         DType::Bool => {
-            let values: Vec<bool> = engine.output_bool(index)?.iter().map(|&byte| byte != 0).collect();
+            let values: Vec<bool> = io.output_bool(index)?.iter().map(|&byte| byte != 0).collect();
             npy::write_bool(path, &fact.shape, &values)?;
         }
     }

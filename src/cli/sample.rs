@@ -4,6 +4,7 @@
 use super::choice::{Choice, SchedulerError};
 use super::npy::{self, Array, Elements, NpyError};
 use super::progress::Progress;
+use super::provider::{ArgumentError, computed, note_fallback};
 use super::reference::{ReferenceArgs, ReferenceError};
 use super::sample_file::{FileError, SampleFile};
 use super::{IsaError, PrintError, Running, assignment, count, models, print, time};
@@ -57,9 +58,6 @@ pub struct Sample {
     between: Option<[u64; 2]>,
     #[command(flatten)]
     running: Running,
-    /// What evaluates the network: cpu
-    #[arg(long, value_name = "cpu|ort[:EP]", default_value = "cpu")]
-    provider: String,
     /// A picture, or the samples as numbers, height maps in metres [default: NAME.png, NAME.npy if they are no pictures]
     #[arg(short = 'o', long, value_name = "FILE.png|.npy")]
     output: Option<PathBuf>,
@@ -67,10 +65,8 @@ pub struct Sample {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {
-    #[error("--provider {0} is not there yet; there is cpu")]
-    LaterProvider(String),
-    #[error("there is no provider `{0}`; there is cpu")]
-    Provider(String),
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
     #[error(transparent)]
     Isa(#[from] IsaError),
     #[error(transparent)]
@@ -116,7 +112,7 @@ pub enum SampleError {
 
 impl Sample {
     pub fn run(&self) -> Result<(), SampleError> {
-        self.check_available()?;
+        let provider = self.running.provider()?;
         let source = models::find(&self.model)?;
         let own = source.manifest.as_ref().ok_or_else(|| SampleError::NoManifest(source.path().into()))?;
         let manifest = &self.choice.manifest(own)?;
@@ -131,7 +127,8 @@ impl Sample {
 
         let begin = Instant::now();
         let mut session =
-            source.session(manifest, self.running.settings()?, self.running.cache()?.as_ref())?;
+            source.session(manifest, &provider, self.running.settings()?, self.running.cache()?.as_ref())?;
+        note_fallback(session.network());
         let wrap = |error| SampleError::Open { path: source.path().into(), source: Box::new(error) };
         self.prepare(&mut session).map_err(wrap)?;
         if let Some(reference) = reference {
@@ -152,7 +149,7 @@ impl Sample {
             count(order.count, "sample"),
             manifest.model.name,
             count(session.steps(), "step"),
-            session.network().precision(),
+            computed(session.network()),
             time(sampled.div_f64(order.count as f64)),
             time(opened),
         ))?;
@@ -168,14 +165,6 @@ impl Sample {
             session.set_negative(name, values)?;
         }
         Ok(())
-    }
-
-    fn check_available(&self) -> Result<(), SampleError> {
-        match self.provider.split(':').next() {
-            _ if self.provider == "cpu" => Ok(()),
-            Some("ort") => Err(SampleError::LaterProvider(self.provider.clone())),
-            _ => Err(SampleError::Provider(self.provider.clone())),
-        }
     }
 }
 
@@ -339,15 +328,15 @@ fn read_noise(path: &Path, shape: &[usize]) -> Result<(Vec<f32>, usize), SampleE
 }
 
 /// A condition that goes through its range, one value a sample.
-struct Classes {
-    name: String,
+pub struct Classes {
+    pub name: String,
     first: i64,
     count: usize,
 }
 
 impl Classes {
     /// The first whole-number condition with a range that is not given.
-    fn of(manifest: &Manifest, given: &[(String, Vec<f64>)]) -> Option<Classes> {
+    pub fn of(manifest: &Manifest, given: &[(String, Vec<f64>)]) -> Option<Classes> {
         let classes = |(name, condition): (&str, &Condition)| {
             let [low, high] = condition.range.filter(|_| condition.integer && condition.elements() == 1)?;
             let (first, last) = (low.ceil() as i64, high.floor() as i64);
@@ -359,7 +348,7 @@ impl Classes {
         manifest.conditions().filter(open).find_map(classes)
     }
 
-    fn value(&self, sample: usize) -> i64 {
+    pub fn value(&self, sample: usize) -> i64 {
         self.first + (sample % self.count) as i64
     }
 }

@@ -3,7 +3,7 @@
 
 use super::assignment;
 use super::models::Source;
-use fewstep::onnx::{Dimension, Model, OnnxError, Shapes};
+use fewstep::onnx::{Declared, Dimension, OnnxError, Shapes, concrete_shapes};
 use fewstep::session::{SessionError, input_shapes};
 use std::path::PathBuf;
 
@@ -35,16 +35,16 @@ pub fn parse(text: &str) -> Result<Given, String> {
 }
 
 /// Shapes that fix every input of the network.
-pub fn of(source: &Source, model: &Model, given: &[Given]) -> Result<Shapes, ShapeError> {
+pub fn of(source: &Source, inputs: &[Declared], given: &[Given]) -> Result<Shapes, ShapeError> {
     let path = || source.path().to_path_buf();
-    let own = source.manifest.as_ref().map(|manifest| input_shapes(manifest, model)).transpose();
+    let own = source.manifest.as_ref().map(|manifest| input_shapes(manifest, inputs)).transpose();
     let own = own.map_err(|error| ShapeError::Manifest { path: path(), source: Box::new(error) })?;
     let mut shapes = own.unwrap_or_default();
     shapes.extend(given.iter().cloned());
-    match model.input_shapes(&shapes) {
+    match concrete_shapes(inputs, &shapes) {
         Ok(_) => Ok(shapes),
         Err(OnnxError::MissingShape { input, axis, symbol }) => {
-            let example = example(model, &input);
+            let example = example(inputs, &input);
             Err(ShapeError::Open { path: path(), input, axis, symbol, example })
         }
         Err(error) => Err(ShapeError::Wrong { path: path(), source: Box::new(error) }),
@@ -52,8 +52,8 @@ pub fn of(source: &Source, model: &Model, given: &[Given]) -> Result<Shapes, Sha
 }
 
 /// A shape that would do for an input.
-fn example(model: &Model, input: &str) -> String {
-    let dims = model.inputs.iter().filter(|declared| declared.name == input).flat_map(|input| &input.dims);
+fn example(inputs: &[Declared], input: &str) -> String {
+    let dims = inputs.iter().filter(|declared| declared.name == input).flat_map(|input| &input.dims);
     let size = |dim: &Dimension| match dim {
         Dimension::Fixed(size) => size.to_string(),
         Dimension::Symbol(_) => "1".into(),

@@ -88,6 +88,56 @@ pub fn external_files(bytes: &[u8]) -> Result<BTreeSet<String>, prost::DecodeErr
     Ok(entries.filter(|entry| entry.key == "location").map(|entry| entry.value).collect())
 }
 
+/// What a file declares, for those who leave its nodes and weights to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Those that no weight fills.
+    pub inputs: Vec<Declared>,
+    pub outputs: Vec<Declared>,
+}
+
+impl Header {
+    /// Parses the bytes of a file named `path`, for errors. Weights are passed over.
+    ///
+    /// # Errors
+    /// If they are not those of a model.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Header, OnnxError> {
+        let not_onnx = |problem: String| OnnxError::NotOnnx { path: path.to_path_buf(), problem };
+        let file = File::decode(bytes).map_err(|e| not_onnx(e.to_string()))?;
+        let graph = file.graph.ok_or_else(|| not_onnx("it has no graph".to_string()))?;
+        if graph.outputs.is_empty() {
+            return Err(not_onnx("it computes nothing".to_string()));
+        }
+        let known = |info: &&pb::ValueInfoProto| !graph.initializers.iter().any(|own| own.name == info.name);
+        let inputs = graph.inputs.iter().filter(known).map(Declared::of).collect();
+        Ok(Header { inputs, outputs: graph.outputs.iter().map(Declared::of).collect() })
+    }
+}
+
+/// What a [`Header`] is decoded from: `ModelProto`, `GraphProto` and `TensorProto` of onnx.proto, without the fields that
+/// are passed over.
+#[derive(Clone, PartialEq, prost::Message)]
+struct File {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<Interface>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Interface {
+    #[prost(message, repeated, tag = "5")]
+    initializers: Vec<Name>,
+    #[prost(message, repeated, tag = "11")]
+    inputs: Vec<pb::ValueInfoProto>,
+    #[prost(message, repeated, tag = "12")]
+    outputs: Vec<pb::ValueInfoProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Name {
+    #[prost(string, tag = "8")]
+    name: String,
+}
+
 impl Model {
     /// Reads a file, and the external data beside it.
     ///
@@ -145,56 +195,64 @@ impl Model {
     /// If there is no such input.
     pub fn fix_input(&mut self, name: &str, value: Tensor) -> Result<(), OnnxError> {
         let Some(at) = self.inputs.iter().position(|i| i.name == name) else {
-            return Err(self.unknown_input(name));
+            return Err(unknown_input(&self.inputs, name));
         };
         self.inputs.remove(at);
         self.initializers.push((name.to_string(), value));
         Ok(())
     }
 
-    fn unknown_input(&self, input: &str) -> OnnxError {
-        let known: Vec<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
-        OnnxError::UnknownInput { input: input.to_string(), known: known.join(", ") }
-    }
-
-    /// The inputs' concrete shapes: as given, as declared, or by a symbol that another input's shape fixes.
+    /// The inputs' concrete shapes, as [`concrete_shapes`] finds them.
     ///
     /// # Errors
-    /// If a given shape does not fit, or one stays open.
+    /// As [`concrete_shapes`].
     pub fn input_shapes(&self, given: &Shapes) -> Result<Vec<Vec<usize>>, OnnxError> {
-        if let Some(input) = given.keys().find(|name| !self.inputs.iter().any(|i| i.name == **name)) {
-            return Err(self.unknown_input(input));
-        }
-        let mut symbols: HashMap<&str, usize> = HashMap::new();
-        for input in &self.inputs {
-            let Some(shape) = given.get(&input.name) else { continue };
-            let mut fits = shape.len() == input.dims.len();
-            for (dim, &size) in input.dims.iter().zip(shape) {
-                match dim {
-                    Dimension::Fixed(fixed) => fits &= *fixed == size,
-                    // Exports give one name to dimensions that differ: what the caller says counts.
-                    Dimension::Symbol(name) if !name.is_empty() => _ = symbols.entry(name).or_insert(size),
-                    Dimension::Symbol(_) => {}
-                }
-            }
-            if !fits {
-                let (input, declared) = (input.name.clone(), input.shape());
-                return Err(OnnxError::WrongShape { input, given: shape.clone(), declared });
-            }
-        }
-        let concrete = |input: &Declared| {
-            if let Some(shape) = given.get(&input.name) {
-                return Ok(shape.clone());
-            }
-            let size = |(axis, dim): (usize, &Dimension)| match dim {
-                Dimension::Fixed(size) => Ok(*size),
-                Dimension::Symbol(name) => symbols.get(name.as_str()).copied().ok_or_else(|| {
-                    let symbol = dim.to_string();
-                    OnnxError::MissingShape { input: input.name.clone(), axis, symbol }
-                }),
-            };
-            input.dims.iter().enumerate().map(size).collect()
-        };
-        self.inputs.iter().map(concrete).collect()
+        concrete_shapes(&self.inputs, given)
     }
+}
+
+fn unknown_input(inputs: &[Declared], input: &str) -> OnnxError {
+    let known: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+    OnnxError::UnknownInput { input: input.to_string(), known: known.join(", ") }
+}
+
+/// The inputs' concrete shapes: as given, as declared, or by a symbol that another input's shape fixes.
+///
+/// # Errors
+/// If a given shape does not fit, or one stays open.
+pub fn concrete_shapes(inputs: &[Declared], given: &Shapes) -> Result<Vec<Vec<usize>>, OnnxError> {
+    if let Some(input) = given.keys().find(|name| !inputs.iter().any(|i| i.name == **name)) {
+        return Err(unknown_input(inputs, input));
+    }
+    let mut symbols: HashMap<&str, usize> = HashMap::new();
+    for input in inputs {
+        let Some(shape) = given.get(&input.name) else { continue };
+        let mut fits = shape.len() == input.dims.len();
+        for (dim, &size) in input.dims.iter().zip(shape) {
+            match dim {
+                Dimension::Fixed(fixed) => fits &= *fixed == size,
+                // Exports give one name to dimensions that differ: what the caller says counts.
+                Dimension::Symbol(name) if !name.is_empty() => _ = symbols.entry(name).or_insert(size),
+                Dimension::Symbol(_) => {}
+            }
+        }
+        if !fits {
+            let (input, declared) = (input.name.clone(), input.shape());
+            return Err(OnnxError::WrongShape { input, given: shape.clone(), declared });
+        }
+    }
+    let concrete = |input: &Declared| {
+        if let Some(shape) = given.get(&input.name) {
+            return Ok(shape.clone());
+        }
+        let size = |(axis, dim): (usize, &Dimension)| match dim {
+            Dimension::Fixed(size) => Ok(*size),
+            Dimension::Symbol(name) => symbols.get(name.as_str()).copied().ok_or_else(|| {
+                let symbol = dim.to_string();
+                OnnxError::MissingShape { input: input.name.clone(), axis, symbol }
+            }),
+        };
+        input.dims.iter().enumerate().map(size).collect()
+    };
+    inputs.iter().map(concrete).collect()
 }

@@ -11,7 +11,7 @@ mod load;
 mod tensors;
 mod tract;
 
-pub use load::{Declared, Dimension, Model, external_files};
+pub use load::{Declared, Dimension, Header, Model, concrete_shapes, external_files};
 
 use crate::ops::OpError;
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Networks that are compiled where they run, and put into half precision by what they see.
 
 use super::cpu::{Program, threads};
-use super::{Network, NetworkError, Precision, Settings};
+use super::{Cpu, NetworkError, Precision, Settings};
 use crate::engine::{Engine, EngineError};
 use crate::graph::Graph;
 use crate::kernels::cpu;
@@ -21,21 +21,21 @@ pub(super) struct Calibration {
     peaks: Vec<f32>,
 }
 
-impl Network {
+impl Cpu {
     /// Compiles a model for inputs of the given shapes.
     ///
     /// # Errors
     /// If the model has no plan for them, or the settings ask for what the machine lacks.
-    pub fn new(model: Model, shapes: &Shapes, settings: Settings) -> Result<Network, NetworkError> {
-        Network::compile(model.into_graph(shapes)?.optimized(), settings)
+    pub fn new(model: Model, shapes: &Shapes, settings: Settings) -> Result<Cpu, NetworkError> {
+        Cpu::compile(model.into_graph(shapes)?.optimized(), settings)
     }
 
     /// Compiles a graph. The network runs in f32, and unless that is the precision asked for, watches the values of what
-    /// it evaluates until [`Network::settle`]: see [`Network::halved`].
+    /// it evaluates until [`Cpu::settle`]: see [`Cpu::halved`].
     ///
     /// # Errors
-    /// As [`Network::new`].
-    pub fn compile(graph: Graph, settings: Settings) -> Result<Network, NetworkError> {
+    /// As [`Cpu::new`].
+    pub fn compile(graph: Graph, settings: Settings) -> Result<Cpu, NetworkError> {
         let kernels = match settings.isa {
             Some(isa) => cpu::find(isa).ok_or(NetworkError::Unsupported { isa })?,
             None => cpu::best(),
@@ -51,12 +51,12 @@ impl Network {
         let watching =
             || Calibration { precision, graph, frugal, ranges: Ranges::default(), peaks: Vec::new() };
         let calibration = half.then(watching);
-        let mut network = Network::of(Program::Compiled(Box::new(plan)), Slots::ONE, threads(settings)?)?;
+        let mut network = Cpu::of(Program::Compiled(Box::new(plan)), Slots::ONE, threads(settings)?)?;
         (network.calibration, network.unstaged) = (calibration, settings.unstaged);
         Ok(network)
     }
 
-    /// The precision that was asked for, while the network watches values to be [halved](Network::halved) later.
+    /// The precision that was asked for, while the network watches values to be [halved](Cpu::halved) later.
     pub fn calibrating(&self) -> Option<Precision> {
         self.calibration.as_ref().map(|calibration| calibration.precision)
     }
@@ -78,16 +78,16 @@ impl Network {
     }
 
     /// This network with products in half precision, by the ranges of the values that evaluations have shown; `None` if it
-    /// is not [calibrating](Network::calibrating). Its inputs hold what they do here.
+    /// is not [calibrating](Cpu::calibrating). Its inputs hold what they do here.
     ///
     /// # Errors
     /// If the system does not give the memory.
-    pub fn halved(&mut self, depth: Depth) -> Result<Option<Network>, NetworkError> {
+    pub fn halved(&mut self, depth: Depth) -> Result<Option<Cpu>, NetworkError> {
         let Some(Calibration { graph, ranges, frugal, .. }) = &self.calibration else { return Ok(None) };
         let recipe =
             Recipe { half: Some((ranges, depth)), frugal: *frugal, ..Recipe::new(self.plan().isa()) };
         let plan = lower(graph, recipe, Constants::default())?;
-        let mut halved = Network::of(Program::Compiled(Box::new(plan)), self.slots, self.pool.clone())?;
+        let mut halved = Cpu::of(Program::Compiled(Box::new(plan)), self.slots, self.pool.clone())?;
         halved.unstaged = self.unstaged;
         let (inputs, present) = (self.plan().inputs().len(), self.condition);
         for condition in (0..self.slots.conditions).filter(|&c| c != present).chain([present]) {

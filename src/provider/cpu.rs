@@ -1,5 +1,6 @@
 //! The project's own engine: a plan, its memory, and threads.
 
+use super::NetworkError;
 #[cfg(feature = "compile")]
 use super::compile::Calibration;
 use super::pager::Pager;
@@ -7,14 +8,11 @@ use crate::engine::{Engine, EngineError, Pool};
 use crate::kernels::Isa;
 use crate::mapping::Scratch;
 #[cfg(feature = "compile")]
-use crate::onnx::OnnxError;
-#[cfg(feature = "compile")]
-use crate::plan::{CompiledPlan, LowerError};
-use crate::plan::{Fact, OpenError, Plan, PlanFile, Port, Slots};
+use crate::plan::CompiledPlan;
+use crate::plan::{Fact, Plan, PlanFile, Port, Slots};
 #[cfg(feature = "compile")]
 use std::boxed::Box;
 use std::format;
-use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -49,41 +47,9 @@ pub struct Settings {
     pub unstaged: bool,
 }
 
-/// Why a network does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    #[cfg(feature = "compile")]
-    #[error(transparent)]
-    Onnx(#[from] OnnxError),
-    #[cfg(feature = "compile")]
-    #[error("{0}; give smaller shapes, or report the model")]
-    Lower(#[from] LowerError),
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error("the file has no plan for this CPU and these settings, only {found}; compile the model for them")]
-    NoPlan { found: String },
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    #[error("this CPU lacks the instruction set {isa} (it has {})", supported())]
-    Unsupported { isa: Isa },
-    #[error("the network does not run in {given} bytes of memory, but in {least}; allow as much")]
-    Budget { given: usize, least: usize },
-    #[error(
-        "the network's working memory needs {bytes} bytes, which the system does not give; use smaller shapes"
-    )]
-    Memory { bytes: usize },
-    #[error("the system gives no threads: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
-}
-
-fn supported() -> String {
-    let names: Vec<&str> = Isa::ALL.iter().filter(|isa| isa.supported()).map(|isa| isa.name()).collect();
-    names.join(", ")
-}
-
-/// A network at concrete shapes, ready to be evaluated again and again.
+/// A network in the project's own engine, at the shapes that its plan is made for.
 #[derive(Debug)]
-pub struct Network {
+pub struct Cpu {
     pub(super) program: Program,
     memory: Scratch,
     /// Weights that may stay in memory; `None` for all.
@@ -137,13 +103,13 @@ pub(super) fn threads(settings: Settings) -> Result<Option<Arc<Pool>>, NetworkEr
     Ok(if threads > 1 { Some(Arc::new(Pool::new(threads)?)) } else { None })
 }
 
-impl Network {
+impl Cpu {
     /// The network of a plan file: of its plans, the first that this CPU can run and the settings allow. A plan in half
     /// precision is taken where f32 is asked for only if there is no other.
     ///
     /// # Errors
     /// If there is none, or the system does not give the memory.
-    pub fn open(file: &PlanFile, settings: Settings) -> Result<Network, NetworkError> {
+    pub fn open(file: &PlanFile, settings: Settings) -> Result<Cpu, NetworkError> {
         let fits = |plan: &Plan<'_>| match settings.isa {
             Some(isa) => plan.isa() == isa && isa.supported(),
             None => plan.isa().supported(),
@@ -164,19 +130,15 @@ impl Network {
             file.prefault()?;
         }
         let program = Program::File { file: file.clone(), index };
-        let mut network = Network::of(program, Slots::ONE, threads(settings)?)?;
+        let mut network = Cpu::of(program, Slots::ONE, threads(settings)?)?;
         (network.unstaged, network.max_memory) = (settings.unstaged, settings.max_memory);
         network.budget()?;
         Ok(network)
     }
 
-    pub(super) fn of(
-        program: Program,
-        slots: Slots,
-        pool: Option<Arc<Pool>>,
-    ) -> Result<Network, NetworkError> {
+    pub(super) fn of(program: Program, slots: Slots, pool: Option<Arc<Pool>>) -> Result<Cpu, NetworkError> {
         let memory = scratch(program.plan().memory_bytes(slots))?;
-        Ok(Network {
+        Ok(Cpu {
             program,
             memory,
             pager: None,
@@ -233,7 +195,7 @@ impl Network {
     /// Drops what stages have computed for times that will not come again.
     ///
     /// # Errors
-    /// As [`Network::engine`].
+    /// As [`Cpu::engine`].
     pub fn forget_times(&mut self) -> Result<(), EngineError> {
         self.engine()?.forget_times();
         Ok(())
@@ -271,7 +233,7 @@ impl Network {
         result
     }
 
-    /// As [`Network::run`], for another condition than the last evaluation was for, in the same state at the same times.
+    /// As [`Cpu::run`], for another condition than the last evaluation was for, in the same state at the same times.
     ///
     /// # Errors
     /// As [`Engine::run`].
@@ -321,8 +283,8 @@ impl Network {
 
     /// The same network on another's threads.
     #[must_use]
-    pub fn with_pool(self, pool: Option<Arc<Pool>>) -> Network {
-        Network { pool, ..self }
+    pub fn with_pool(self, pool: Option<Arc<Pool>>) -> Cpu {
+        Cpu { pool, ..self }
     }
 
     /// The engine on this network's memory: write its inputs, run it, read its outputs. Inputs keep their contents.

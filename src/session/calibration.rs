@@ -7,7 +7,7 @@ use crate::manifest::Manifest;
 use crate::plan::Depth;
 use crate::provider::{Network, Precision};
 use crate::sampler::{Noise, TorchCpu};
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 /// How much half precision may change a sample, relative to the range of its values: root mean square (54 dB), and any
@@ -15,13 +15,16 @@ use std::vec::Vec;
 const MEAN: f64 = 2e-3;
 const MOST: f64 = 5e-3;
 
+/// How much a provider may change a sample, as a root mean square: 40 dB.
+const WORST: f64 = 1e-2;
+
 /// Samples that are drawn to watch values, and again to compare.
 const SAMPLES: u64 = 4;
 
 impl Session {
     /// Puts the network into half precision, as far as samples stay the same, if that is what was asked for.
     pub(super) fn calibrate(&mut self) -> Result<(), SessionError> {
-        let isa = self.evaluator.network.plan().isa();
+        let Some(isa) = self.network().cpu().map(|cpu| cpu.plan().isa()) else { return Ok(()) };
         if let Some((_, Some(halved))) = self.depth(isa)? {
             self.evaluator.network = halved;
         }
@@ -51,6 +54,27 @@ impl Session {
         stand_ins.iter().for_each(|name| self.evaluator.forget(name));
         self.prepare(&Default::default())?;
         Ok(found)
+    }
+
+    /// That samples are those of another session, as far as a provider may be off.
+    pub(super) fn check_against(&mut self, mut reference: Session) -> Result<(), SessionError> {
+        let (wanted, found) = (reference.tried()?, self.tried()?);
+        let changes = wanted.iter().zip(&found).map(|(wanted, found)| Change::of(wanted, found).mean);
+        let worst = changes.fold(0.0, f64::max);
+        if worst > WORST {
+            let provider = self.network().provider().to_string();
+            return Err(SessionError::Unlike { provider, decibel: -20.0 * libm::log10(worst) });
+        }
+        Ok(())
+    }
+
+    /// Trials of a session as it is before anything is asked of it.
+    fn tried(&mut self) -> Result<Vec<Vec<f32>>, SessionError> {
+        let stand_ins = self.evaluator.stand_in(&self.manifest)?;
+        let samples = self.watch()?;
+        stand_ins.iter().for_each(|name| self.evaluator.forget(name));
+        self.prepare(&Default::default())?;
+        Ok(samples)
     }
 
     /// Draws the samples whose values the network watches.
@@ -130,6 +154,27 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::Model;
+    use crate::provider::Settings;
+
+    /// What another class looks like is further off than a provider may be.
+    #[test]
+    fn other_samples_are_refused() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits/fewstep.toml");
+        let text = std::fs::read_to_string(&file).expect("a text");
+        let parse = |text: &str| Manifest::parse(text, &file).expect("a manifest");
+        let (own, other) = (parse(&text), parse(&text.replace("default = 0", "default = 5")));
+        let session = |manifest: &Manifest| {
+            let model = Model::read(&own.network_path()).expect("a network");
+            Session::new(manifest.clone(), model, Settings::default()).expect("a session")
+        };
+        session(&own).check_against(session(&own)).expect("the same samples");
+        let refused = session(&own).check_against(session(&other));
+        assert!(
+            matches!(refused, Err(SessionError::Unlike { decibel, .. }) if decibel < 30.0),
+            "{refused:?}"
+        );
+    }
 
     #[test]
     fn changes_are_relative_to_the_range() {

@@ -4,12 +4,13 @@ use super::guidance::Evaluator;
 use super::ports::Moment;
 use super::shapes::{bind, input_shapes, paired_shapes};
 use super::{Session, SessionError};
+use crate::cache::Cache;
 use crate::graph::Graph;
 use crate::kernels::{Isa, cpu};
 use crate::manifest::{Manifest, Request};
 use crate::onnx::{Model, Shapes};
 use crate::plan::{CompiledPlan, Constants, Depth, Kept, Package, Ranges, Recipe, lower};
-use crate::provider::{Network, NetworkError, Precision, Settings};
+use crate::provider::{Cpu, Network, NetworkError, OnnxFile, Opening, Precision, Provider, Settings};
 use crate::sampler::Interval;
 use std::vec::Vec;
 
@@ -24,11 +25,47 @@ impl Session {
         let mut session = Session::of(manifest, network)?;
         if let Some(path) = session.manifest.guide_path() {
             let model = Model::read(&path).map_err(NetworkError::from)?;
-            let shapes = input_shapes(&session.manifest, &model)?;
+            let shapes = input_shapes(&session.manifest, &model.inputs)?;
             let settings = Settings { threads: 1, precision: Precision::F32, ..settings };
             session.set_guide(Network::new(model, &shapes, settings)?)?;
         }
         session.calibrate()?;
+        Ok(session)
+    }
+
+    /// A session on a provider, which reads the network itself, and so does that of the one that guides, if the manifest
+    /// names one. What the provider compiles is kept in a cache, if there is one.
+    ///
+    /// With [`Precision::Auto`], it has to draw the samples that the engine draws in f32, to 40 dB.
+    ///
+    /// # Errors
+    /// As [`Session::open`]; or if the provider is not here, does not take the network, or draws other samples.
+    pub fn on(
+        provider: &Provider,
+        manifest: Manifest,
+        file: OnnxFile<'_>,
+        settings: Settings,
+        cache: Option<&Cache>,
+    ) -> Result<Session, SessionError> {
+        if matches!(provider, Provider::Cpu) {
+            return Session::new(manifest, file.read().map_err(NetworkError::from)?, settings);
+        }
+        let conditions: Vec<&str> = manifest.conditions().map(|(name, _)| name).collect();
+        let open = |file: OnnxFile<'_>| -> Result<Network, SessionError> {
+            let header = file.header().map_err(NetworkError::from)?;
+            let shapes = &input_shapes(&manifest, &header.inputs)?;
+            Ok(Network::on(provider, file, &Opening { shapes, settings, conditions: &conditions, cache })?)
+        };
+        let network = open(file)?;
+        let guide = manifest.guide_path();
+        let guide = guide.map(|path| open(OnnxFile { path: &path, bytes: None })).transpose()?;
+        let mut session = Session::of(manifest, network)?;
+        guide.map_or(Ok(()), |guide| session.set_guide(guide))?;
+        if settings.precision == Precision::Auto {
+            let settings = Settings { precision: Precision::F32, ..settings };
+            let model = file.read().map_err(NetworkError::from)?;
+            session.check_against(Session::new(session.manifest.clone(), model, settings)?)?;
+        }
         Ok(session)
     }
 }
@@ -114,7 +151,8 @@ impl Baked {
     /// Whether a plan, for another computer perhaps, finds everything where it is in the slots.
     fn fits(&self, plan: &CompiledPlan) -> bool {
         let kept = Kept::Time;
-        let (own, plan) = (self.network.plan(), plan.plan());
+        let Some(own) = self.network.cpu().map(Cpu::plan) else { return false };
+        let plan = plan.plan();
         let views = plan.kept_views(kept);
         own.slot_bytes(kept) == plan.slot_bytes(kept) && views.is_subset(&own.kept_views(kept))
     }
@@ -126,11 +164,11 @@ impl Session {
         let steps = self.table.rows.len();
         let Evaluator { network, ports, .. } = &mut self.evaluator;
         for (step, row) in self.table.rows.iter().enumerate() {
-            let mut engine = network.engine()?;
-            ports.write_times(&mut engine, Moment { row, step, steps, weights: &[] })?;
-            engine.run_times(&mut |_, _| ())?;
+            ports.write_times(&mut network.io()?, Moment { row, step, steps, weights: &[] })?;
+            network.cpu_mut().map_or(Ok(()), |cpu| cpu.engine()?.run_times(&mut |_, _| ()))?;
         }
-        Ok(network.engine()?.times().unwrap_or_default().to_vec())
+        let Some(cpu) = network.cpu_mut() else { return Ok(Vec::new()) };
+        Ok(cpu.engine()?.times().unwrap_or_default().to_vec())
     }
 }
 
@@ -148,7 +186,7 @@ fn graph(manifest: &Manifest, model: Model, settings: Settings) -> Result<Graph,
     let build = |model: Model, shapes: &Shapes| -> Result<Graph, SessionError> {
         Ok(bind(model.into_graph(shapes).map_err(NetworkError::from)?, manifest))
     };
-    let shapes = input_shapes(manifest, &model)?;
+    let shapes = input_shapes(manifest, &model.inputs)?;
     let again = (!pairs.is_empty()).then(|| model.clone());
     let single = build(model, &shapes)?;
     let single = if guided.is_some() { single.branching() } else { single };

@@ -126,10 +126,10 @@ impl Steer for Gradient {
             Weight::Variance if alpha > 0.0 => self.scale * sigma * sigma / alpha,
             Weight::Variance => return Ok(()),
         };
-        let mut engine = self.network.engine()?;
+        let mut io = self.network.io()?;
         for (index, values) in [(self.state, at.state), (self.clean, &*clean)] {
             let Some(index) = index else { continue };
-            let input = engine.input_f32(index)?;
+            let input = io.input_f32(index)?;
             let (found, expected) = (input.len(), values.len());
             if found != expected {
                 return Err(sampler::Error::Length { name: "the gradient's network", found, expected }.into());
@@ -137,10 +137,11 @@ impl Steer for Gradient {
             input.copy_from_slice(values);
         }
         if let Some(index) = self.time {
-            write_input(&mut engine, index, |_| at.row.inputs.t)?;
+            write_input(&mut io, index, |_| at.row.inputs.t)?;
         }
-        engine.run()?;
-        let gradient = engine.output_f32(0)?;
+        self.network.run()?;
+        let mut io = self.network.io()?;
+        let gradient = io.output_f32(0)?;
         let (found, expected) = (gradient.len(), clean.len());
         if found != expected {
             return Err(sampler::Error::Length { name: "the gradient", found, expected }.into());

@@ -59,7 +59,7 @@ impl Values {
 
 impl Evaluator {
     pub(super) fn new(manifest: &Manifest, network: Network) -> Result<Evaluator, SessionError> {
-        let paired = network.plan().is_paired();
+        let paired = network.is_paired();
         let ports = Ports::of(manifest, &network)?;
         let elements = network.inputs().nth(ports.state).map_or(0, |(_, fact)| fact.len());
         let elements = if paired { elements / 2 } else { elements };
@@ -225,22 +225,22 @@ impl Evaluator {
             // The present condition last, so that it stays the present one.
             for negative in (0..conditions).rev() {
                 self.network.select_condition(negative)?;
-                let mut engine = self.network.engine()?;
+                let mut io = self.network.io()?;
                 if let Some(values) = own.plain(negative > 0)
-                    && let Ok(input) = engine.input_f32(index)
+                    && let Ok(input) = io.input_f32(index)
                     && input.len() == values.len()
                 {
                     input.iter_mut().zip(values).for_each(|(x, &value)| *x = value as f32);
                     continue;
                 }
                 let at = |i: usize| own.fill(negative > 0 || i >= own.elements, i % own.elements);
-                write_input(&mut engine, index, at)?;
+                write_input(&mut io, index, at)?;
             }
         }
         if let Some((guide, ports)) = &mut self.guide
             && let Some(index) = ports.condition(&own.name)
         {
-            write_input(&mut guide.engine()?, index, |i| own.fill(false, i))?;
+            write_input(&mut guide.io()?, index, |i| own.fill(false, i))?;
         }
         Ok(())
     }
@@ -254,12 +254,12 @@ fn feed(
     state: &[f32],
     prior: &[f32],
 ) -> Result<(), SessionError> {
-    let mut engine = network.engine()?;
-    for input in engine.input_f32(ports.state)?.chunks_exact_mut(state.len()) {
+    let mut io = network.io()?;
+    for input in io.input_f32(ports.state)?.chunks_exact_mut(state.len()) {
         sampler::feed(at.row, state, input)?;
         input.iter_mut().zip(prior).for_each(|(input, prior)| *input += prior);
     }
-    Ok(ports.write_times(&mut engine, at)?)
+    Ok(ports.write_times(&mut io, at)?)
 }
 
 /// Reads what an evaluation gave, for as many samples as there are outputs.
@@ -269,9 +269,9 @@ fn read(
     at: Moment<'_>,
     outputs: &mut [&mut Vec<f32>],
 ) -> Result<(), SessionError> {
-    let mut engine = network.engine()?;
+    let mut io = network.io()?;
     let elements = outputs.first().map_or(0, |output| output.len());
-    let found = engine.output_f32(ports.output)?;
+    let found = io.output_f32(ports.output)?;
     for (output, found) in outputs.iter_mut().zip(found.chunks_exact(elements * ports.stacked)) {
         match at.weights {
             [] => output.copy_from_slice(found),

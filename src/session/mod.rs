@@ -97,6 +97,12 @@ pub enum SessionError {
         "operator {operator} has no native kernel, so a plan file can not hold it; sample the model itself"
     )]
     HostInPlan { operator: String },
+    #[cfg(feature = "compile")]
+    #[error(
+        "samples of {provider} have a PSNR of {decibel:.1} dB against the engine's in f32, and have to keep to 40; use another \
+         provider for this model, or other options of it"
+    )]
+    Unlike { provider: String, decibel: f64 },
     #[error("stopped after step {step}")]
     Cancelled { step: usize },
 }

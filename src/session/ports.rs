@@ -1,11 +1,11 @@
 //! Which input of a network is what.
 
 use super::SessionError;
-use crate::engine::{Engine, EngineError};
+use crate::engine::EngineError;
 use crate::kernels::DType;
 use crate::manifest::{Manifest, Role};
 use crate::plan::Fact;
-use crate::provider::Network;
+use crate::provider::{Io, Network};
 use crate::sampler::Row;
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -102,7 +102,7 @@ impl Ports {
         self.conditions.iter().find(|(_, own)| own == name).map(|&(index, _)| index)
     }
 
-    pub(super) fn write_times(&self, engine: &mut Engine<'_>, at: Moment<'_>) -> Result<(), EngineError> {
+    pub(super) fn write_times(&self, io: &mut Io<'_>, at: Moment<'_>) -> Result<(), EngineError> {
         for &(index, kind) in &self.times {
             let value = match kind {
                 TimeKind::Time => at.row.inputs.t,
@@ -111,7 +111,7 @@ impl Ports {
                 TimeKind::Step => at.step as f64,
                 TimeKind::Steps => at.steps as f64,
             };
-            write_input(engine, index, |_| value)?;
+            write_input(io, index, |_| value)?;
         }
         Ok(())
     }
@@ -119,22 +119,20 @@ impl Ports {
 
 /// Fills an input of any type; integers are rounded.
 pub(super) fn write_input(
-    engine: &mut Engine<'_>,
+    io: &mut Io<'_>,
     index: usize,
     value: impl Fn(usize) -> f64,
 ) -> Result<(), EngineError> {
-    let plan = engine.plan();
-    let dtype = plan.inputs().nth(index).and_then(|port| plan.view_at(port.view)).map(|view| view.dtype);
-    match dtype {
+    match io.input_type(index) {
         Some(DType::I64) => {
-            let input = engine.input_i64(index)?.iter_mut().enumerate();
+            let input = io.input_i64(index)?.iter_mut().enumerate();
             input.for_each(|(i, x)| *x = libm::rint(value(i)) as i64);
         }
         Some(DType::Bool) => {
-            let input = engine.input_bool(index)?.iter_mut().enumerate();
+            let input = io.input_bool(index)?.iter_mut().enumerate();
             input.for_each(|(i, x)| *x = u8::from(value(i) != 0.0));
         }
-        _ => engine.input_f32(index)?.iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as f32),
+        _ => io.input_f32(index)?.iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as f32),
     }
     Ok(())
 }

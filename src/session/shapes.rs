@@ -6,16 +6,16 @@ use crate::manifest::{Manifest, Role};
 use crate::onnx::{Declared, Dimension, Model, Shapes};
 use std::vec::Vec;
 
-/// Concrete input shapes for one sample at a time: what the manifest says, with a batch of one.
+/// Concrete input shapes for one sample at a time: what the manifest says, with a batch of one. `inputs` are the network's.
 ///
 /// # Errors
 /// If the manifest and the network do not fit each other.
-pub fn input_shapes(manifest: &Manifest, model: &Model) -> Result<Shapes, SessionError> {
-    let known = || model.inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ");
+pub fn input_shapes(manifest: &Manifest, inputs: &[Declared]) -> Result<Shapes, SessionError> {
+    let known = || inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut shapes = Shapes::new();
     for input in &manifest.inputs {
         let name = || input.name.clone();
-        let declared = model.inputs.iter().find(|i| i.name == input.name);
+        let declared = inputs.iter().find(|i| i.name == input.name);
         let declared = declared.ok_or_else(|| SessionError::NoInput { input: name(), known: known() })?;
         let own = own_shape(&input.role);
         let lead = lead(declared, own).ok_or_else(|| SessionError::Shape {
@@ -25,7 +25,7 @@ pub fn input_shapes(manifest: &Manifest, model: &Model) -> Result<Shapes, Sessio
         })?;
         shapes.insert(name(), [&std::vec![1; lead][..], own].concat());
     }
-    match model.inputs.iter().find(|i| !shapes.contains_key(&i.name)) {
+    match inputs.iter().find(|i| !shapes.contains_key(&i.name)) {
         Some(input) => Err(SessionError::NoRole { input: input.name.clone() }),
         None => Ok(shapes),
     }
@@ -51,7 +51,7 @@ pub fn bind(graph: Graph, manifest: &Manifest) -> Graph {
 /// The shapes for two samples at a time: the state and the conditions lead with a 2, and times that have a batch with
 /// `times`. `None` if the network does not leave the batch open.
 pub(super) fn paired_shapes(manifest: &Manifest, model: &Model, times: usize) -> Option<Shapes> {
-    let mut shapes = input_shapes(manifest, model).ok()?;
+    let mut shapes = input_shapes(manifest, &model.inputs).ok()?;
     for input in &manifest.inputs {
         let declared = model.inputs.iter().find(|i| i.name == input.name)?;
         let shape = shapes.get_mut(&input.name)?;

@@ -1,0 +1,441 @@
+//! Networks in general runtimes, which read ONNX themselves: the memory of inputs and outputs, and what a runtime has to
+//! do with it.
+
+use super::{Assigned, NetworkError, Opening, Precision, Provider, ProviderError};
+use crate::engine::EngineError;
+use crate::kernels::DType;
+use crate::mapping::{self, Bytes, Scratch};
+use crate::onnx::{Declared, Header, Model, OnnxError, concrete_shapes};
+use crate::plan::Fact;
+use half::f16;
+use std::boxed::Box;
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+use std::string::String;
+use std::vec::Vec;
+
+/// An ONNX network, where a runtime finds it that reads it itself.
+#[derive(Clone, Copy, Debug)]
+pub struct OnnxFile<'a> {
+    /// External data are beside it.
+    pub path: &'a Path,
+    /// Its contents, if the path is only a name.
+    pub bytes: Option<&'a [u8]>,
+}
+
+impl OnnxFile<'_> {
+    /// # Errors
+    /// As [`Model::read`].
+    pub fn read(&self) -> Result<Model, OnnxError> {
+        match self.bytes {
+            Some(bytes) => Model::parse(bytes, self.path, None),
+            None => Model::read(self.path),
+        }
+    }
+
+    /// What the file declares, without its nodes and weights.
+    ///
+    /// # Errors
+    /// If the file can not be read, or is not ONNX.
+    pub fn header(&self) -> Result<Header, OnnxError> {
+        Header::parse(&self.contents()?, self.path)
+    }
+
+    /// # Errors
+    /// If the file can not be read.
+    pub(super) fn contents(&self) -> Result<impl Deref<Target = [u8]>, OnnxError> {
+        let wrap = |source| OnnxError::Read { path: self.path.into(), source };
+        Ok(match self.bytes {
+            Some(bytes) => Contents::Given(bytes),
+            None => Contents::Mapped(mapping::map(self.path).map_err(wrap)?),
+        })
+    }
+}
+
+enum Contents<'a> {
+    Given(&'a [u8]),
+    Mapped(Bytes),
+}
+
+impl Deref for Contents<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Contents::Given(bytes) => bytes,
+            Contents::Mapped(bytes) => bytes,
+        }
+    }
+}
+
+/// The element types that a network's inputs and outputs may have there. Here they are f32, i64 or bool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    F32,
+    F16,
+    F64,
+    I64,
+    I32,
+    Bool,
+}
+
+impl Element {
+    /// ONNX's `TensorProto.DataType`; `None` for the types that no sampler fills.
+    pub(super) fn of(onnx_type: i32) -> Option<Element> {
+        Some(match onnx_type {
+            1 => Element::F32,
+            6 => Element::I32,
+            7 => Element::I64,
+            9 => Element::Bool,
+            10 => Element::F16,
+            11 => Element::F64,
+            _ => return None,
+        })
+    }
+
+    fn size(self) -> usize {
+        match self {
+            Element::Bool => 1,
+            Element::F16 => 2,
+            Element::F32 | Element::I32 => 4,
+            Element::F64 | Element::I64 => 8,
+        }
+    }
+
+    /// What the values are here.
+    fn dtype(self) -> DType {
+        match self {
+            Element::F32 | Element::F16 | Element::F64 => DType::F32,
+            Element::I64 | Element::I32 => DType::I64,
+            Element::Bool => DType::Bool,
+        }
+    }
+
+    /// Whether the values are here what they are there.
+    fn is_plain(self) -> bool {
+        matches!(self, Element::F32 | Element::I64 | Element::Bool)
+    }
+}
+
+/// An input or output: what it is, and where its elements are.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) element: Element,
+    /// Whether every condition has elements of its own.
+    conditional: bool,
+    /// The elements here, once or once a condition.
+    values: Vec<Scratch>,
+    /// The elements as the network has them, where they are of another type there.
+    converted: Vec<Scratch>,
+}
+
+impl Port {
+    pub(super) fn new(name: String, shape: Vec<usize>, element: Element) -> Port {
+        Port { name, shape, element, conditional: false, values: Vec::new(), converted: Vec::new() }
+    }
+
+    fn fact(&self) -> Fact {
+        Fact::new(self.element.dtype(), &self.shape)
+    }
+
+    fn reserve(&mut self, conditions: usize) -> Result<(), NetworkError> {
+        let count = if self.conditional { conditions } else { 1 };
+        let len: usize = self.shape.iter().product();
+        let scratch = |size: usize| {
+            let bytes = len * size;
+            let make = |_| Scratch::new(bytes).map_err(|_| NetworkError::Memory { bytes });
+            (0..count).map(make).collect::<Result<Vec<_>, _>>()
+        };
+        self.values = scratch(self.element.dtype().size())?;
+        self.converted = if self.element.is_plain() { Vec::new() } else { scratch(self.element.size())? };
+        Ok(())
+    }
+
+    /// The elements as the network has them, for a condition.
+    pub(super) fn bytes(&mut self, condition: usize) -> &mut [u8] {
+        let all = if self.element.is_plain() { &mut self.values } else { &mut self.converted };
+        let at = if self.conditional { condition } else { 0 };
+        all.get_mut(at).map(|scratch| &mut scratch[..]).unwrap_or_default()
+    }
+
+    /// The elements here and there, if they are of other types there.
+    fn pair(&mut self, condition: usize) -> Option<(&mut [u8], &mut [u8])> {
+        let at = if self.conditional { condition } else { 0 };
+        Some((self.values.get_mut(at)?, self.converted.get_mut(at)?))
+    }
+
+    /// To the network's type.
+    fn send(&mut self, condition: usize) {
+        let element = self.element;
+        let Some((here, there)) = self.pair(condition) else { return };
+        match element {
+            Element::F16 => {
+                convert(cast::<f32>(here), cast_mut::<u16>(there), |x| f16::from_f32(x).to_bits())
+            }
+            Element::F64 => convert(cast::<f32>(here), cast_mut::<f64>(there), f64::from),
+            Element::I32 => convert(cast::<i64>(here), cast_mut::<i32>(there), |x| {
+                x.clamp(i32::MIN.into(), i32::MAX.into()) as i32
+            }),
+            Element::F32 | Element::I64 | Element::Bool => {}
+        }
+    }
+
+    /// From the network's type.
+    fn receive(&mut self, condition: usize) {
+        let element = self.element;
+        let Some((here, there)) = self.pair(condition) else { return };
+        match element {
+            Element::F16 => {
+                convert(cast::<u16>(there), cast_mut::<f32>(here), |x| f16::from_bits(x).to_f32())
+            }
+            Element::F64 => convert(cast::<f64>(there), cast_mut::<f32>(here), |x| x as f32),
+            Element::I32 => convert(cast::<i32>(there), cast_mut::<i64>(here), i64::from),
+            Element::F32 | Element::I64 | Element::Bool => {}
+        }
+    }
+}
+
+fn convert<A: Copy, B>(from: &[A], to: &mut [B], value: impl Fn(A) -> B) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to = value(from));
+}
+
+/// Types of which every pattern of bits is a value.
+pub(super) trait Plain: Copy {
+    const DTYPE: Option<DType>;
+}
+
+impl Plain for f32 {
+    const DTYPE: Option<DType> = Some(DType::F32);
+}
+impl Plain for i64 {
+    const DTYPE: Option<DType> = Some(DType::I64);
+}
+impl Plain for u8 {
+    const DTYPE: Option<DType> = Some(DType::Bool);
+}
+impl Plain for u16 {
+    const DTYPE: Option<DType> = None;
+}
+impl Plain for i32 {
+    const DTYPE: Option<DType> = None;
+}
+impl Plain for f64 {
+    const DTYPE: Option<DType> = None;
+}
+
+/// Memory as elements of a type. It begins at a page, so that nothing is left out at its beginning.
+fn cast<T: Plain>(bytes: &[u8]) -> &[T] {
+    // SAFETY: every pattern of bits is a value of a plain type.
+    unsafe { bytes.align_to::<T>().1 }
+}
+
+fn cast_mut<T: Plain>(bytes: &mut [u8]) -> &mut [T] {
+    // SAFETY: as above, both ways.
+    unsafe { bytes.align_to_mut::<T>().1 }
+}
+
+/// All inputs and outputs of a network.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) inputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
+    pub(super) conditions: usize,
+    /// The present one.
+    pub(super) condition: usize,
+}
+
+impl Ports {
+    pub(super) fn reserve(&mut self, conditions: usize) -> Result<(), NetworkError> {
+        self.inputs.iter_mut().chain(&mut self.outputs).try_for_each(|port| port.reserve(conditions))?;
+        (self.conditions, self.condition) = (conditions, 0);
+        Ok(())
+    }
+}
+
+/// A general runtime with a network in it.
+pub(super) trait Runtime: fmt::Debug + Send {
+    /// As `--provider` names it.
+    fn provider(&self) -> &str;
+    fn version(&self) -> &str;
+    /// Where the nodes run, if the runtime says so.
+    fn assignment(&self) -> &[Assigned];
+    /// Takes notice of where the elements are. They stay there until the next call.
+    fn bind(&mut self, ports: &mut Ports) -> Result<(), ProviderError>;
+    /// Evaluates the network for the present condition.
+    fn run(&mut self, ports: &mut Ports) -> Result<(), ProviderError>;
+}
+
+/// A network in a general runtime.
+#[derive(Debug)]
+pub(super) struct External {
+    /// Dropped before the memory that it knows of.
+    runtime: Box<dyn Runtime>,
+    ports: Ports,
+}
+
+impl External {
+    pub(super) fn open(
+        provider: &Provider,
+        file: super::OnnxFile<'_>,
+        opening: &Opening<'_>,
+    ) -> Result<External, NetworkError> {
+        check(provider, opening)?;
+        let header = file.header()?;
+        let shapes = concrete_shapes(&header.inputs, opening.shapes)?;
+        let input = |(declared, shape): (&Declared, Vec<usize>)| {
+            let onnx_type = declared.onnx_type;
+            let wrong = || ProviderError::Type { input: declared.name.clone(), onnx_type };
+            let element = Element::of(onnx_type).ok_or_else(wrong)?;
+            let conditional = opening.conditions.contains(&&declared.name[..]);
+            Ok(Port { conditional, ..Port::new(declared.name.clone(), shape, element) })
+        };
+        let inputs =
+            header.inputs.iter().zip(shapes).map(input).collect::<Result<Vec<_>, ProviderError>>()?;
+        let (runtime, outputs) = provider.runtime(file, &header, &inputs, opening)?;
+        let ports = Ports { inputs, outputs, conditions: 0, condition: 0 };
+        let mut external = External { runtime, ports };
+        external.reserve(1)?;
+        Ok(external)
+    }
+
+    pub(super) fn provider(&self) -> &str {
+        self.runtime.provider()
+    }
+
+    pub(super) fn version(&self) -> &str {
+        self.runtime.version()
+    }
+
+    pub(super) fn assignment(&self) -> &[Assigned] {
+        self.runtime.assignment()
+    }
+
+    pub(super) fn inputs(&self) -> impl Iterator<Item = (&str, Fact)> {
+        self.ports.inputs.iter().map(|port| (&port.name[..], port.fact()))
+    }
+
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (&str, Fact)> {
+        self.ports.outputs.iter().map(|port| (&port.name[..], port.fact()))
+    }
+
+    pub(super) fn conditions(&self) -> usize {
+        self.ports.conditions
+    }
+
+    pub(super) fn reserve(&mut self, conditions: usize) -> Result<bool, NetworkError> {
+        if conditions == self.ports.conditions {
+            return Ok(false);
+        }
+        self.ports.reserve(conditions)?;
+        self.runtime.bind(&mut self.ports)?;
+        Ok(true)
+    }
+
+    pub(super) fn select_condition(&mut self, condition: usize) -> Result<(), EngineError> {
+        if condition >= self.ports.conditions {
+            return Err(EngineError::NoPort { kind: "condition", index: condition });
+        }
+        self.ports.condition = condition;
+        Ok(())
+    }
+
+    pub(super) fn input<T: Plain>(&mut self, index: usize) -> Result<&mut [T], EngineError> {
+        values(&mut self.ports.inputs, "input", index, self.ports.condition)
+    }
+
+    pub(super) fn output<T: Plain>(&mut self, index: usize) -> Result<&[T], EngineError> {
+        Ok(values(&mut self.ports.outputs, "output", index, self.ports.condition)?)
+    }
+
+    pub(super) fn run(&mut self) -> Result<(), ProviderError> {
+        let condition = self.ports.condition;
+        self.ports.inputs.iter_mut().for_each(|port| port.send(condition));
+        self.runtime.run(&mut self.ports)?;
+        self.ports.outputs.iter_mut().for_each(|port| port.receive(condition));
+        Ok(())
+    }
+}
+
+/// That nothing is asked for which the engine alone can do.
+fn check(provider: &Provider, opening: &Opening<'_>) -> Result<(), ProviderError> {
+    let settings = opening.settings;
+    let asked = [
+        ("half precision", settings.precision == Precision::F16),
+        ("a limit on memory", settings.max_memory.is_some()),
+        ("weights in memory beforehand", settings.prefault),
+        ("evaluations without stages", settings.unstaged),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        Some((what, _)) => Err(ProviderError::EngineOnly { what, provider: provider.name() }),
+        None => Ok(()),
+    }
+}
+
+fn values<'a, T: Plain>(
+    ports: &'a mut [Port],
+    kind: &'static str,
+    index: usize,
+    condition: usize,
+) -> Result<&'a mut [T], EngineError> {
+    let port = ports.get_mut(index).ok_or(EngineError::NoPort { kind, index })?;
+    let found = port.element.dtype();
+    match T::DTYPE {
+        Some(wanted) if wanted != found => Err(EngineError::PortType { kind, index, found, wanted }),
+        _ => {
+            let at = if port.conditional { condition } else { 0 };
+            Ok(cast_mut(port.values.get_mut(at).map(|scratch| &mut scratch[..]).unwrap_or_default()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(element: Element, len: usize) -> Port {
+        let mut port = Port::new("x".into(), std::vec![len], element);
+        port.reserve(1).expect("memory");
+        port
+    }
+
+    #[test]
+    fn types_are_converted_both_ways() {
+        for (element, tolerance) in [(Element::F16, 1e-3), (Element::F64, 0.0), (Element::F32, 0.0)] {
+            let values = [1.0f32, -0.333, 65504.0];
+            let mut ports = [port(element, 3)];
+            super::values::<f32>(&mut ports, "input", 0, 0).expect("f32").copy_from_slice(&values);
+            ports[0].send(0);
+            assert_eq!(ports[0].bytes(0).len(), 3 * element.size());
+            if !element.is_plain() {
+                super::values::<f32>(&mut ports, "input", 0, 0).expect("f32").fill(0.0);
+            }
+            ports[0].receive(0);
+            let found = super::values::<f32>(&mut ports, "input", 0, 0).expect("f32");
+            for (found, value) in found.iter().zip(values) {
+                assert!((*found - value).abs() <= tolerance * value.abs(), "{element:?}: {found}, {value}");
+            }
+        }
+        let mut whole = [port(Element::I32, 2)];
+        super::values::<i64>(&mut whole, "input", 0, 0).expect("i64").copy_from_slice(&[-7, i64::MAX]);
+        whole[0].send(0);
+        whole[0].receive(0);
+        let found = super::values::<i64>(&mut whole, "input", 0, 0).expect("i64");
+        assert_eq!(found, [-7, i32::MAX.into()]);
+    }
+
+    #[test]
+    fn elements_have_their_type() {
+        let mut ports = [port(Element::I64, 2)];
+        assert!(matches!(
+            super::values::<f32>(&mut ports, "input", 0, 0),
+            Err(EngineError::PortType { found: DType::I64, wanted: DType::F32, .. })
+        ));
+        assert!(matches!(
+            super::values::<f32>(&mut ports, "input", 1, 0),
+            Err(EngineError::NoPort { index: 1, .. })
+        ));
+    }
+}

@@ -1,0 +1,267 @@
+//! A network in a session of ONNX Runtime, which reads and writes our memory: a step allocates nothing here.
+
+use super::Choice;
+use super::api::{OrtError, Owned, check};
+use super::library::Library;
+use super::open::Opened;
+use crate::onnx::{Declared, Header};
+use crate::provider::external::{Element, Port, Ports, Runtime};
+use crate::provider::{Assigned, ProviderError};
+use ort_sys::{
+    ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtIoBinding, OrtMemType,
+    OrtMemoryInfo, OrtSession, OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue,
+};
+use std::ffi::CString;
+use std::string::{String, ToString};
+use std::vec::Vec;
+use std::{format, ptr};
+
+/// Fields are dropped in this order.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// One for each condition.
+    bindings: Vec<Binding>,
+    session: Owned<OrtSession>,
+    memory: Owned<OrtMemoryInfo>,
+    library: Library,
+    inputs: Vec<CString>,
+    outputs: Vec<CString>,
+    assignment: Vec<Assigned>,
+    name: String,
+    /// Whether inputs are copied to a device.
+    device_memory: bool,
+}
+
+/// Where a condition's inputs are read and its outputs written.
+#[derive(Debug)]
+struct Binding {
+    io: Owned<OrtIoBinding>,
+    inputs: Vec<Owned<OrtValue>>,
+    outputs: Vec<Owned<OrtValue>>,
+}
+
+impl Session {
+    /// A network that was opened, and what its outputs are.
+    pub(super) fn new(
+        opened: Opened,
+        choice: &Choice,
+        header: &Header,
+        inputs: &[Port],
+    ) -> Result<(Session, Vec<Port>), OrtError> {
+        let Opened { session, library, assignment } = opened;
+        let names = |declared: &[Declared]| -> Result<Vec<CString>, OrtError> {
+            declared.iter().map(|own| Ok(CString::new(own.name.as_str())?)).collect()
+        };
+        let mut session = Session {
+            bindings: Vec::new(),
+            session,
+            memory: host_memory(library.api)?,
+            inputs: names(&header.inputs)?,
+            outputs: names(&header.outputs)?,
+            library,
+            assignment,
+            name: choice.name(),
+            device_memory: choice.ep.device_memory,
+        };
+        let outputs = session.describe(header, inputs)?;
+        Ok((session, outputs))
+    }
+}
+
+fn host_memory(api: &'static OrtApi) -> Result<Owned<OrtMemoryInfo>, OrtError> {
+    Owned::new(api, api.ReleaseMemoryInfo, |out| {
+        let (device, kind) = (OrtAllocatorType::OrtDeviceAllocator, OrtMemType::OrtMemTypeDefault);
+        // SAFETY: `out` is writable.
+        unsafe { (api.CreateCpuMemoryInfo)(device, kind, out) }
+    })
+}
+
+impl Session {
+    fn api(&self) -> &'static OrtApi {
+        self.library.api
+    }
+
+    /// What the outputs are. Where the file and the library leave a shape open, an evaluation shows it.
+    fn describe(&mut self, header: &Header, inputs: &[Port]) -> Result<Vec<Port>, OrtError> {
+        let declared = |index: usize| {
+            let info: Owned<OrtTypeInfo> = Owned::new(self.api(), self.api().ReleaseTypeInfo, |out| {
+                // SAFETY: the session is alive, `out` is writable.
+                unsafe { (self.api().SessionGetOutputTypeInfo)(self.session.ptr, index, out) }
+            })?;
+            let mut tensor = ptr::null();
+            // SAFETY: the information is alive, and owns what is written.
+            check(self.api(), unsafe { (self.api().CastTypeInfoToTensorInfo)(info.ptr, &raw mut tensor) })?;
+            if tensor.is_null() {
+                return Err(OrtError(format!("output {} is no tensor", header.outputs[index].name)));
+            }
+            self.tensor(tensor)
+        };
+        let found = (0..header.outputs.len()).map(declared).collect::<Result<Vec<_>, _>>()?;
+        let open = |(_, shape): &(i32, Vec<i64>)| shape.iter().any(|&size| size < 0);
+        let found = if found.iter().any(open) { self.evaluated(inputs)? } else { found };
+        let port = |(declared, (onnx_type, shape)): (&Declared, (i32, Vec<i64>))| {
+            let wrong = || OrtError(format!("output {} has ONNX type {onnx_type}", declared.name));
+            let element = Element::of(onnx_type).ok_or_else(wrong)?;
+            let shape = shape.into_iter().map(|size| usize::try_from(size).unwrap_or(0)).collect();
+            Ok(Port::new(declared.name.clone(), shape, element))
+        };
+        header.outputs.iter().zip(found).map(port).collect()
+    }
+
+    /// ONNX type and shape of a tensor.
+    fn tensor(&self, info: *const OrtTensorTypeAndShapeInfo) -> Result<(i32, Vec<i64>), OrtError> {
+        let mut element = ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+        let mut rank = 0;
+        // SAFETY: the information is alive, what is written to is writable.
+        unsafe {
+            check(self.api(), (self.api().GetTensorElementType)(info, &raw mut element))?;
+            check(self.api(), (self.api().GetDimensionsCount)(info, &raw mut rank))?;
+        }
+        let mut shape = std::vec![0; rank];
+        // SAFETY: as above, and there is room for so many.
+        check(self.api(), unsafe { (self.api().GetDimensions)(info, shape.as_mut_ptr(), rank) })?;
+        // ONNX and ONNX Runtime number the types alike.
+        Ok((element as i32, shape))
+    }
+
+    /// Types and shapes of the outputs of an evaluation, of zeros.
+    fn evaluated(&mut self, inputs: &[Port]) -> Result<Vec<(i32, Vec<i64>)>, OrtError> {
+        let api = self.api();
+        let port = |port: &Port| Port::new(port.name.clone(), port.shape.clone(), port.element);
+        let mut ports = Ports {
+            inputs: inputs.iter().map(port).collect(),
+            outputs: Vec::new(),
+            conditions: 1,
+            condition: 0,
+        };
+        ports.reserve(1).map_err(|error| OrtError(error.to_string()))?;
+        let binding = self.binding(&mut ports, 0)?;
+        for name in &self.outputs {
+            // SAFETY: binding, string and information are alive.
+            let status = unsafe { (api.BindOutputToDevice)(binding.io.ptr, name.as_ptr(), self.memory.ptr) };
+            check(api, status)?;
+        }
+        // SAFETY: session and binding are alive; without options there are the default ones.
+        check(api, unsafe { (api.RunWithBinding)(self.session.ptr, ptr::null(), binding.io.ptr) })?;
+        let mut allocator = ptr::null_mut();
+        let (mut values, mut count) = (ptr::null_mut(), 0);
+        // SAFETY: the binding is alive, what is written to is writable; the default allocator is not released.
+        unsafe {
+            check(api, (api.GetAllocatorWithDefaultOptions)(&raw mut allocator))?;
+            let status =
+                (api.GetBoundOutputValues)(binding.io.ptr, allocator, &raw mut values, &raw mut count);
+            check(api, status)?;
+        }
+        // SAFETY: the library gives so many values, which are ours to release.
+        let own = |i| Owned::from(unsafe { *values.add(i) }, api.ReleaseValue);
+        let outputs: Vec<Owned<OrtValue>> = (0..count).map(own).collect();
+        // SAFETY: the array is of this allocator, and not used again.
+        check(api, unsafe { (api.AllocatorFree)(allocator, values.cast()) })?;
+        let shape = |value: &Owned<OrtValue>| {
+            let info: Owned<OrtTensorTypeAndShapeInfo> =
+                Owned::new(api, api.ReleaseTensorTypeAndShapeInfo, |out| {
+                    // SAFETY: the value is alive, `out` is writable.
+                    unsafe { (api.GetTensorTypeAndShape)(value.ptr, out) }
+                })?;
+            self.tensor(info.ptr)
+        };
+        outputs.iter().map(shape).collect()
+    }
+
+    /// Binds the memory of the ports for a condition.
+    fn binding(&self, ports: &mut Ports, condition: usize) -> Result<Binding, OrtError> {
+        let api = self.api();
+        // SAFETY: the session is alive, `out` is writable.
+        let create = |out: *mut *mut OrtIoBinding| unsafe { (api.CreateIoBinding)(self.session.ptr, out) };
+        let io = Owned::new(api, api.ReleaseIoBinding, create)?;
+        let values = |ports: &mut [Port]| {
+            ports.iter_mut().map(|port| self.value(port, condition)).collect::<Result<Vec<_>, _>>()
+        };
+        let (inputs, outputs) = (values(&mut ports.inputs)?, values(&mut ports.outputs)?);
+        let binding = Binding { io, inputs, outputs };
+        self.bind_inputs(&binding)?;
+        for (name, value) in self.outputs.iter().zip(&binding.outputs) {
+            // SAFETY: binding, string and value are alive.
+            check(api, unsafe { (api.BindOutput)(binding.io.ptr, name.as_ptr(), value.ptr) })?;
+        }
+        Ok(binding)
+    }
+
+    /// Where a device has memory of its own, binding an input copies it there.
+    fn bind_inputs(&self, binding: &Binding) -> Result<(), OrtError> {
+        self.inputs.iter().zip(&binding.inputs).try_for_each(|(name, value)| {
+            // SAFETY: binding, string and value are alive.
+            check(self.api(), unsafe { (self.api().BindInput)(binding.io.ptr, name.as_ptr(), value.ptr) })
+        })
+    }
+
+    /// A tensor on a port's memory.
+    fn value(&self, port: &mut Port, condition: usize) -> Result<Owned<OrtValue>, OrtError> {
+        let shape: Vec<i64> = port.shape.iter().map(|&size| size as i64).collect();
+        let element = element_type(port.element);
+        let bytes = port.bytes(condition);
+        Owned::new(self.api(), self.api().ReleaseValue, |out| {
+            // SAFETY: information and shape are alive; the memory has the elements of this shape, and stays where it is for
+            // as long as the value is bound.
+            unsafe {
+                (self.api().CreateTensorWithDataAsOrtValue)(
+                    self.memory.ptr,
+                    bytes.as_mut_ptr().cast(),
+                    bytes.len(),
+                    shape.as_ptr(),
+                    shape.len(),
+                    element,
+                    out,
+                )
+            }
+        })
+    }
+
+    fn refused(&self, error: &OrtError) -> ProviderError {
+        ProviderError::Refused { provider: self.name.clone(), problem: error.to_string() }
+    }
+}
+
+fn element_type(element: Element) -> ElementType {
+    match element {
+        Element::F32 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+        Element::F16 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+        Element::F64 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
+        Element::I64 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+        Element::I32 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+        Element::Bool => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
+    }
+}
+
+impl Runtime for Session {
+    fn provider(&self) -> &str {
+        &self.name
+    }
+
+    fn version(&self) -> &str {
+        &self.library.version
+    }
+
+    fn assignment(&self) -> &[Assigned] {
+        &self.assignment
+    }
+
+    fn bind(&mut self, ports: &mut Ports) -> Result<(), ProviderError> {
+        self.bindings.clear();
+        for condition in 0..ports.conditions {
+            let binding = self.binding(ports, condition).map_err(|error| self.refused(&error))?;
+            self.bindings.push(binding);
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, ports: &mut Ports) -> Result<(), ProviderError> {
+        let Some(binding) = self.bindings.get(ports.condition) else { return Ok(()) };
+        if self.device_memory {
+            self.bind_inputs(binding).map_err(|error| self.refused(&error))?;
+        }
+        // SAFETY: session and binding are alive; without options there are the default ones.
+        let status = unsafe { (self.api().RunWithBinding)(self.session.ptr, ptr::null(), binding.io.ptr) };
+        check(self.api(), status).map_err(|error| self.refused(&error))
+    }
+}

@@ -4,6 +4,7 @@
 use super::instruction::{
     Access, Baked, Geometry, Instruction, Kept, Matrix, Panels, Scales, Space, Span, Stage, View, ViewId,
 };
+use super::overlap::is_free;
 use super::{ALIGNMENT, MAX_HOST_OPERANDS, Plan, SLOT_HEAD, Slots, VERSION};
 use crate::kernels::{
     AttentionShape, DType, F16, IMMEDIATE, Layout, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES,
@@ -52,6 +53,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
             let instruction = plan.instruction(i).ok_or(PlanError::Malformed)?;
             let mut sound = || {
                 operands(plan, &instruction)?;
+                when(is_free(plan, &instruction), "it writes to what it reads")?;
                 left = left
                     .checked_sub(work(plan, &instruction))
                     .ok_or("it works for longer than the plan says")?;

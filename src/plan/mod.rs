@@ -29,6 +29,7 @@ mod file;
 mod instruction;
 #[cfg(feature = "std")]
 mod open;
+mod overlap;
 #[cfg(feature = "compile")]
 mod package;
 

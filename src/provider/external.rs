@@ -329,6 +329,9 @@ impl External {
         if conditions == self.ports.conditions {
             return Ok(false);
         }
+        // When the old memory goes, nothing may know of it any more.
+        self.ports.conditions = 0;
+        self.runtime.bind(&mut self.ports)?;
         self.ports.reserve(conditions)?;
         self.runtime.bind(&mut self.ports)?;
         Ok(true)

@@ -256,7 +256,8 @@ impl Runtime for Session {
     }
 
     fn run(&mut self, ports: &mut Ports) -> Result<(), ProviderError> {
-        let Some(binding) = self.bindings.get(ports.condition) else { return Ok(()) };
+        let unbound = || self.refused(&OrtError("it has no memory, which it was refused before".into()));
+        let binding = self.bindings.get(ports.condition).ok_or_else(unbound)?;
         if self.device_memory {
             self.bind_inputs(binding).map_err(|error| self.refused(&error))?;
         }

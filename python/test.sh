@@ -2,7 +2,7 @@
 # Installs the package into an environment of its own, as `pip install .` does, and tests it against the program. Exits with
 # 77 where there is no Python 3.11 or later with venv.
 #
-#     python/test.sh
+#     python/test.sh [--torch]     # --torch: installs PyTorch there, which fewstep.export is tested with, several gigabytes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -15,4 +15,5 @@ mkdir -p "$work"
 # With a test, whose features are those of most builds here: it is compiled once for all.
 cargo build --release --locked --bin fewstep --test bench
 CARGO_TARGET_DIR=$work "$work/venv/bin/pip" install --quiet .
-FEWSTEP=$target_dir/release/fewstep FEWSTEP_WORK=$work "$work/venv/bin/python" -m unittest -v python/tests/test_fewstep.py
+[ "${1:-}" != --torch ] || "$work/venv/bin/pip" install --quiet torch onnxscript
+FEWSTEP=$target_dir/release/fewstep FEWSTEP_WORK=$work "$work/venv/bin/python" -m unittest discover -v -s python/tests

@@ -1,5 +1,6 @@
 //! Every family of kernels at the sizes of the model zoo, for each instruction set of this CPU, on one thread and on all:
-//! time, and what part it is of the machine's peaks, which are measured in turns with the kernels.
+//! time, and what part it is of the machine's peaks, which are measured in turns with the kernels. And `region`: what a parallel
+//! region takes of itself.
 //!
 //! `cargo bench --bench kernels -- [--family NAME] [--isa NAME] [--threads N] [--rounds N] [--json FILE]`
 
@@ -11,8 +12,13 @@ use fewstep::engine::{Pool, Serial, Threads};
 use fewstep::kernels::{Isa, cpu};
 use measure::{Bench, Measured, Part};
 use serde_json::{Value, json};
+use std::hint::black_box;
 use std::process::exit;
 use std::thread::available_parallelism;
+use std::time::Instant;
+
+/// Not a family of kernels: the pool.
+const REGION: &str = "region";
 
 /// What is measured; `None` is all.
 struct Options {
@@ -59,10 +65,10 @@ impl Options {
 }
 
 fn known(family: String) -> Result<String, String> {
-    if FAMILIES.iter().any(|known| known.name == family) {
+    let names: Vec<_> = FAMILIES.iter().map(|family| family.name).chain([REGION]).collect();
+    if names.contains(&&family[..]) {
         return Ok(family);
     }
-    let names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
     Err(format!("{family}: no family; there are {}", names.join(", ")))
 }
 
@@ -92,7 +98,14 @@ fn results(options: &Options) -> Vec<Value> {
     for count in options.threads() {
         let pool = Pool::new(count).expect("threads");
         let threads: &dyn Threads = if count == 1 { &Serial } else { &pool };
-        for family in FAMILIES.iter().filter(|f| options.family.as_ref().is_none_or(|name| name == f.name)) {
+        let wanted = |own: &str| options.family.as_ref().is_none_or(|name| name == own);
+        for tasks in [2, 16].into_iter().filter(|_| count > 1 && wanted(REGION)) {
+            let (shape, micros) = (format!("{tasks} empty tasks"), region(&pool, tasks));
+            let cells = [REGION, &shape, "", &count.to_string(), &format!("{micros:.2}"), "", "", "", ""];
+            println!("{}", line(&cells));
+            results.push(json!({ "family": REGION, "shape": shape, "threads": count, "us": micros }));
+        }
+        for family in FAMILIES.iter().filter(|family| wanted(family.name)) {
             let rows = cpu::ROWS.iter().filter(|row| row.isa.supported());
             for row in rows.filter(|row| options.isa.is_none_or(|isa| isa == row.isa)) {
                 for mut case in (family.cases)(row) {
@@ -104,6 +117,20 @@ fn results(options: &Options) -> Vec<Value> {
         }
     }
     results
+}
+
+/// Microseconds of a region whose tasks do nothing, one after the other on the pool as in an evaluation; the median.
+fn region(pool: &Pool, tasks: usize) -> f64 {
+    let one = || {
+        let begin = Instant::now();
+        pool.run(tasks, &|task| {
+            black_box(task);
+        });
+        begin.elapsed().as_secs_f64() * 1e6
+    };
+    let mut times: Vec<f64> = pool.install(|| (0..20_000).map(|_| one()).collect());
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 fn line(cells: &[&str; 9]) -> String {

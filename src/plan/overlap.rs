@@ -84,17 +84,15 @@ fn bytes(view: &View) -> Option<(i64, i64)> {
     Some((offset + low, offset + high + view.dtype.size() as i64))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests {
     use super::super::instruction::Space;
-    #[cfg(feature = "std")]
     use super::super::{
         PlanError, VERSION,
         instruction::{Cost, Packing, PlanData, Span},
     };
     use super::*;
     use crate::kernels::{DType, Layout};
-    #[cfg(feature = "std")]
     use crate::kernels::{Isa, MapCode, MapStep};
     use std::collections::HashSet;
     use std::vec::Vec;
@@ -132,7 +130,6 @@ mod tests {
     }
 
     /// A plan of one instruction on two views of 64 values.
-    #[cfg(feature = "std")]
     fn plan(instruction: Instruction, views: [View; 2]) -> Result<(), PlanError> {
         let data = PlanData {
             version: VERSION,
@@ -159,7 +156,6 @@ mod tests {
         Plan::of(&bytes, &[]).map(|_| ())
     }
 
-    #[cfg(feature = "std")]
     #[test]
     fn plans_that_write_to_what_they_read_are_refused() {
         let rows = |offset| view(offset, &[64], &[1]);

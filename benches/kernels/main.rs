@@ -12,13 +12,16 @@ use fewstep::engine::{Pool, Serial, Threads};
 use fewstep::kernels::{Isa, cpu};
 use measure::{Bench, Measured, Part};
 use serde_json::{Value, json};
-use std::hint::black_box;
+use std::hint::spin_loop;
 use std::process::exit;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
 /// Not a family of kernels: the pool.
 const REGION: &str = "region";
+
+/// Microseconds of each of a region's tasks.
+const WORK: f64 = 20.0;
 
 /// What is measured; `None` is all.
 struct Options {
@@ -99,8 +102,9 @@ fn results(options: &Options) -> Vec<Value> {
         let pool = Pool::new(count).expect("threads");
         let threads: &dyn Threads = if count == 1 { &Serial } else { &pool };
         let wanted = |own: &str| options.family.as_ref().is_none_or(|name| name == own);
-        for tasks in [2, 16].into_iter().filter(|_| count > 1 && wanted(REGION)) {
-            let (shape, micros) = (format!("{tasks} empty tasks"), region(&pool, tasks));
+        for each in [1, 8].into_iter().filter(|_| count > 1 && wanted(REGION)) {
+            let shape = format!("{} tasks of {WORK} us", each * count);
+            let micros = region(&pool, each * count, each);
             let cells = [REGION, &shape, "", &count.to_string(), &format!("{micros:.2}"), "", "", "", ""];
             println!("{}", line(&cells));
             results.push(json!({ "family": REGION, "shape": shape, "threads": count, "us": micros }));
@@ -119,16 +123,21 @@ fn results(options: &Options) -> Vec<Value> {
     results
 }
 
-/// Microseconds of a region whose tasks do nothing, one after the other on the pool as in an evaluation; the median.
-fn region(pool: &Pool, tasks: usize) -> f64 {
+/// Microseconds that a region takes beyond those of its tasks, of which a thread has `each`, one region after the other on
+/// the pool as in an evaluation; the median.
+fn region(pool: &Pool, tasks: usize, each: usize) -> f64 {
+    let micros = |begin: Instant| begin.elapsed().as_secs_f64() * 1e6;
     let one = || {
         let begin = Instant::now();
-        pool.run(tasks, &|task| {
-            black_box(task);
+        pool.run(tasks, &|_| {
+            let begin = Instant::now();
+            while micros(begin) < WORK {
+                spin_loop();
+            }
         });
-        begin.elapsed().as_secs_f64() * 1e6
+        micros(begin) - WORK * each as f64
     };
-    let mut times: Vec<f64> = pool.install(|| (0..20_000).map(|_| one()).collect());
+    let mut times: Vec<f64> = pool.install(|| (0..2_000).map(|_| one()).collect());
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

@@ -47,7 +47,7 @@ impl fmt::Display for Key {
 }
 
 /// Makes a [`Key`] of parts: the contents of files, settings, a version.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct KeyBuilder(xxhash3_128::Hasher);
 
 impl KeyBuilder {

@@ -35,7 +35,11 @@ impl Session {
         settings: Settings,
         cache: Option<&Cache>,
     ) -> Result<Session, SessionError> {
-        let open = |settings| Session::open_cached(manifest.clone(), network, settings, cache);
+        let contents = cache.and_then(|_| contents(&manifest, network));
+        let open = |settings| {
+            let entry = cache.zip(contents.as_ref().map(|contents| key(contents.clone(), settings)));
+            Session::open_cached(manifest.clone(), network, settings, entry)
+        };
         match open(settings) {
             Err(SessionError::Network(NetworkError::Budget { .. })) if !settings.frugal => {
                 open(Settings { frugal: true, ..settings })
@@ -48,16 +52,15 @@ impl Session {
         manifest: Manifest,
         network: &Path,
         settings: Settings,
-        cache: Option<&Cache>,
+        entry: Option<(&Cache, Key)>,
     ) -> Result<Session, SessionError> {
-        let key = cache.zip(key(&manifest, network, settings));
-        if let Some((cache, key)) = key
+        if let Some((cache, key)) = entry
             && let Some(found) = find(cache, &key, &manifest, settings)
         {
             return found;
         }
         let read = || Model::read(network).map_err(NetworkError::from);
-        if let Some((cache, key)) = key {
+        if let Some((cache, key)) = entry {
             let stored = package(&manifest, &read()?, &[settings.precision], settings, None).and_then(
                 |mut package| {
                     package.origin = format!("{}, in the cache", network.display());
@@ -97,9 +100,20 @@ fn find(
     }
 }
 
-/// What a plan hangs on. `None` if a file can not be read, which those say who need it.
-fn key(manifest: &Manifest, network: &Path, settings: Settings) -> Option<Key> {
+/// What all plans of a network hang on, which takes a while to read. `None` if a file can not be read, which those say who
+/// need it.
+fn contents(manifest: &Manifest, network: &Path) -> Option<KeyBuilder> {
     let bytes = mapping::map(network).ok()?;
+    let mut key = KeyBuilder::new();
+    key.add(&manifest.archived()).add(&bytes);
+    for file in external_files(&bytes).ok()? {
+        key.add(&mapping::map(&network.with_file_name(file)).ok()?);
+    }
+    Some(key)
+}
+
+/// The key of one plan of a network.
+fn key(mut contents: KeyBuilder, settings: Settings) -> Key {
     let isa = settings.isa.unwrap_or(cpu::best().isa);
     let made = format!(
         "{VERSION} {} {isa} {:?} {:?} {:?}",
@@ -108,10 +122,5 @@ fn key(manifest: &Manifest, network: &Path, settings: Settings) -> Option<Key> {
         settings.max_memory,
         settings.frugal
     );
-    let mut key = KeyBuilder::new();
-    key.add(made.as_bytes()).add(&manifest.archived()).add(&bytes);
-    for file in external_files(&bytes).ok()? {
-        key.add(&mapping::map(&network.with_file_name(file)).ok()?);
-    }
-    Some(key.key())
+    contents.add(made.as_bytes()).key()
 }

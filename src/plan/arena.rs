@@ -29,18 +29,17 @@ const ATTEMPTS: usize = 64;
 /// leaves gaps that nothing fits, the buffer that lies highest goes before all others in another attempt; and again, from
 /// those on that live longest.
 pub fn assign(buffers: &[Buffer]) -> (Vec<usize>, usize) {
-    let life = |buffer: &Buffer| buffer.last.saturating_sub(buffer.first);
-    let largest = attempts(buffers, |b| (Reverse(b.bytes), b.first));
-    if largest.1 <= least(buffers) {
+    let (least, life) = (least(buffers), |buffer: &Buffer| buffer.last.saturating_sub(buffer.first));
+    let largest = attempts(buffers, least, |b| (Reverse(b.bytes), b.first));
+    if largest.1 <= least {
         return largest;
     }
-    let longest = attempts(buffers, |b| (Reverse(life(b)), b.bytes));
+    let longest = attempts(buffers, least, |b| (Reverse(life(b)), b.bytes));
     if longest.1 < largest.1 { longest } else { largest }
 }
 
-/// The best of many arrangements, the first one in the order of a key.
-fn attempts<K: Ord>(buffers: &[Buffer], key: impl Fn(&Buffer) -> K) -> (Vec<usize>, usize) {
-    let least = least(buffers);
+/// The best of many arrangements, the first one in the order of a key; `least` can not be bettered.
+fn attempts<K: Ord>(buffers: &[Buffer], least: usize, key: impl Fn(&Buffer) -> K) -> (Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&i| key(&buffers[i]));
     let mut best = assign_in(&order, buffers);

@@ -82,16 +82,7 @@ def condition(*shape, default=None, range=None, integer=False):
 
 def consistency(*, sigma_data=0.5, sigma_min=0.002, sigma_max=80.0, time_scale=250, steps=1):
     """A consistency model with EDM's preconditioning outside of the network (Song et al. 2023, arXiv 2303.01469)."""
-    return {
-        "family": "consistency",
-        "prediction": "edm-consistency",
-        "sigma_data": sigma_data,
-        "time": "log-sigma",
-        "time_scale": time_scale,
-        "sigma_min": sigma_min,
-        "sigma_max": sigma_max,
-        "steps": steps,
-    }
+    return {"family": "consistency", **_edm(sigma_data, sigma_min, sigma_max, time_scale), "steps": steps}
 
 
 def latent_consistency(*, beta_start=0.00085, beta_end=0.012, steps=4):
@@ -115,17 +106,7 @@ def mean_flow(*, steps=1):
 
 def consistency_trajectory(*, sigma_data=0.5, sigma_min=0.002, sigma_max=80.0, time_scale=250, steps=1):
     """A consistency trajectory model (Kim et al. 2023, arXiv 2310.02279). Needs a target."""
-    return {
-        "family": "flow-map",
-        "sampler": "ctm",
-        "prediction": "edm-consistency",
-        "sigma_data": sigma_data,
-        "time": "log-sigma",
-        "time_scale": time_scale,
-        "sigma_min": sigma_min,
-        "sigma_max": sigma_max,
-        "steps": steps,
-    }
+    return {"family": "flow-map", "sampler": "ctm", **_edm(sigma_data, sigma_min, sigma_max, time_scale), "steps": steps}
 
 
 def consistency_policy(*, steps=1):
@@ -143,6 +124,18 @@ def diffusion_policy(*, steps=4):
         "time": "timestep",
         "betas": "cosine",
         "steps": steps,
+    }
+
+
+def _edm(sigma_data, sigma_min, sigma_max, time_scale):
+    """EDM's preconditioning outside of the network, which reads the logarithm of the noise level."""
+    return {
+        "prediction": "edm-consistency",
+        "sigma_data": sigma_data,
+        "time": "log-sigma",
+        "time_scale": time_scale,
+        "sigma_min": sigma_min,
+        "sigma_max": sigma_max,
     }
 
 

@@ -82,10 +82,17 @@ impl Inspect {
             let printed = if self.json { print_json(&report) } else { print(&report.text()) };
             return Ok(printed?);
         }
+        self.compiled(&source, settings)
+    }
+}
+
+impl Inspect {
+    /// As the engine runs it that is compiled now.
+    fn compiled(&self, source: &models::Source, settings: Settings) -> Result<(), InspectError> {
         let begin = Instant::now();
         let model = source.read()?;
         let producer = model.producer.clone();
-        let shapes = shapes::of(&source, &model.inputs, &self.shapes)?;
+        let shapes = shapes::of(source, &model.inputs, &self.shapes)?;
         let wrap = |error| InspectError::Import { path: source.path().into(), source: error };
         let imported = model.into_graph(&shapes).map_err(wrap)?;
         let import_ms = milliseconds(begin.elapsed());
@@ -142,9 +149,7 @@ impl Inspect {
         }
         Ok(())
     }
-}
 
-impl Inspect {
     /// As a provider has it, which is not the engine.
     fn on(
         &self,

@@ -17,12 +17,8 @@ pub struct ProviderArgs {
     /// An option of the execution provider (see `fewstep list providers --json`)
     #[arg(long = "provider-option", value_name = "KEY=VALUE", value_parser = option)]
     options: Vec<(String, String)>,
-    /// ONNX Runtime's library, or its folder [default: FEWSTEP_ORT_LIB, ORT_DYLIB_PATH, the usual places]
-    #[arg(long, value_name = "PATH")]
-    ort_lib: Option<PathBuf>,
-    /// A library of the execution provider's own
-    #[arg(long, value_name = "PATH")]
-    ep_lib: Option<PathBuf>,
+    #[command(flatten)]
+    libraries: ProviderLibraries,
     /// It is an error if a node does not run on the execution provider
     #[arg(long)]
     strict: bool,
@@ -42,8 +38,8 @@ impl ProviderArgs {
         let Provider::Ort(choice) = provider else {
             let given = [
                 ("--provider-option", !self.options.is_empty()),
-                ("--ort-lib", self.ort_lib.is_some()),
-                ("--ep-lib", self.ep_lib.is_some()),
+                ("--ort-lib", self.libraries.ort_lib.is_some()),
+                ("--ep-lib", self.libraries.ep_lib.is_some()),
                 ("--strict", self.strict),
             ];
             return match given.into_iter().find(|(_, given)| *given) {
@@ -57,14 +53,14 @@ impl ProviderArgs {
 
     /// ONNX Runtime's CPU provider, out of the library that is given.
     pub fn ort(&self) -> Provider {
-        Provider::Ort(Choice { library: self.ort_lib.clone(), ..Choice::default() })
+        Provider::Ort(Choice { library: self.libraries.ort_lib.clone(), ..Choice::default() })
     }
 
     fn choice(&self, ep: &'static Ep) -> Choice {
         Choice {
             ep,
-            library: self.ort_lib.clone(),
-            plugin: self.ep_lib.clone(),
+            library: self.libraries.ort_lib.clone(),
+            plugin: self.libraries.ep_lib.clone(),
             options: self.options.clone(),
             strict: self.strict,
         }
@@ -189,13 +185,13 @@ impl Row {
     }
 }
 
-/// Where `fewstep list providers` looks.
-#[derive(clap::Args, Debug, Default)]
+/// Where providers are.
+#[derive(clap::Args, Debug, Clone, Default)]
 pub struct ProviderLibraries {
     /// ONNX Runtime's library, or its folder [default: FEWSTEP_ORT_LIB, ORT_DYLIB_PATH, the usual places]
     #[arg(long, value_name = "PATH")]
     ort_lib: Option<PathBuf>,
-    /// A library of an execution provider's own, with its name in the file's
+    /// A library of the execution provider's own; `list` tells whose by the file's name
     #[arg(long, value_name = "PATH")]
     ep_lib: Option<PathBuf>,
 }

@@ -6,7 +6,6 @@
 use crate::manifest::Request;
 use crate::plan::{OpenError, Plan, PlanFile};
 use crate::provider::{NetworkError, Precision, Settings};
-use crate::sampler::TorchCpu;
 use crate::session::{Flow, Progress, Run, Session, SessionError};
 use std::boxed::Box;
 use std::cell::RefCell;
@@ -56,10 +55,7 @@ pub enum fewstep_precision {
 pub struct fewstep_plan(PlanFile);
 
 /// A model that is ready to be sampled. It may move between threads, but one at a time may use it.
-pub struct fewstep_session {
-    session: Session,
-    seed: u64,
-}
+pub struct fewstep_session(Session);
 
 /// How samples are to be drawn. Zeros stand for what the plan file or the computer has, so `{0}` is a good beginning.
 #[repr(C)]
@@ -190,7 +186,6 @@ pub unsafe extern "C" fn fewstep_session_new(
         let (plan, options, place) =
             unsafe { (shared(plan, "plan")?, options.as_ref(), place(session, "session")?) };
         let mut builder = Session::builder().plan(&plan.0);
-        let mut seed = 0;
         if let Some(options) = options {
             // SAFETY: the caller's contract.
             let (sampler, guidance) = unsafe {
@@ -198,15 +193,10 @@ pub unsafe extern "C" fn fewstep_session_new(
                 (sampler.transpose()?, options.guidance.as_ref().copied())
             };
             let steps = Some(options.steps).filter(|&steps| steps > 0);
-            builder = builder.settings(settings(options)?).request(Request {
-                sampler,
-                steps,
-                guidance,
-                ..Request::default()
-            });
-            seed = options.seed;
+            let request = Request { sampler, steps, guidance, ..Request::default() };
+            builder = builder.settings(settings(options)?).request(request).seed(options.seed);
         }
-        *place = Box::into_raw(Box::new(fewstep_session { session: builder.build()?, seed }));
+        *place = Box::into_raw(Box::new(fewstep_session(builder.build()?)));
         Ok(())
     })
 }
@@ -249,7 +239,7 @@ pub unsafe extern "C" fn fewstep_session_free(session: *mut fewstep_session) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fewstep_session_elements(session: *const fewstep_session) -> usize {
     // SAFETY: the caller's contract.
-    unsafe { session.as_ref() }.map_or(0, |own| own.session.elements())
+    unsafe { session.as_ref() }.map_or(0, |own| own.0.elements())
 }
 
 /// Network evaluations a sample; 0 for null.
@@ -259,7 +249,7 @@ pub unsafe extern "C" fn fewstep_session_elements(session: *const fewstep_sessio
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fewstep_session_steps(session: *const fewstep_session) -> usize {
     // SAFETY: the caller's contract.
-    unsafe { session.as_ref() }.map_or(0, |own| own.session.steps())
+    unsafe { session.as_ref() }.map_or(0, |own| own.0.steps())
 }
 
 /// Writes as many of a sample's dimensions as there is room for, and how many there are to `rank`.
@@ -277,7 +267,7 @@ pub unsafe extern "C" fn fewstep_session_shape(
         // SAFETY: the caller's contract.
         let (session, dims, rank) =
             unsafe { (shared(session, "session")?, values_mut(dims, room, "dims")?, place(rank, "rank")?) };
-        let shape = session.session.manifest().state_shape();
+        let shape = session.0.manifest().state_shape();
         dims.iter_mut().zip(shape).for_each(|(to, from)| *to = *from);
         *rank = shape.len();
         Ok(())
@@ -295,13 +285,8 @@ pub unsafe extern "C" fn fewstep_session_set_condition(
     values: *const f64,
     count: usize,
 ) -> fewstep_status {
-    call(|| {
-        // SAFETY: the caller's contract.
-        let (own, name, values) = unsafe {
-            (place(session, "session")?, text(name, "name")?, self::values(values, count, "values")?)
-        };
-        Ok(own.session.set_condition(name, values)?)
-    })
+    // SAFETY: the caller's contract.
+    unsafe { set(session, name, values, count, Session::set_condition) }
 }
 
 /// Sets what guidance moves away from, as `fewstep_session_set_condition`.
@@ -315,12 +300,25 @@ pub unsafe extern "C" fn fewstep_session_set_negative(
     values: *const f64,
     count: usize,
 ) -> fewstep_status {
+    // SAFETY: the caller's contract.
+    unsafe { set(session, name, values, count, Session::set_negative) }
+}
+
+/// # Safety
+/// As `fewstep_session_set_condition`.
+unsafe fn set(
+    session: *mut fewstep_session,
+    name: *const c_char,
+    values: *const f64,
+    count: usize,
+    to: fn(&mut Session, &str, &[f64]) -> Result<(), SessionError>,
+) -> fewstep_status {
     call(|| {
         // SAFETY: the caller's contract.
         let (own, name, values) = unsafe {
             (place(session, "session")?, text(name, "name")?, self::values(values, count, "values")?)
         };
-        Ok(own.session.set_negative(name, values)?)
+        Ok(to(&mut own.0, name, values)?)
     })
 }
 
@@ -335,7 +333,7 @@ pub unsafe extern "C" fn fewstep_session_set_seed(
 ) -> fewstep_status {
     call(|| {
         // SAFETY: the caller's contract.
-        unsafe { place(session, "session")? }.seed = seed;
+        unsafe { place(session, "session")? }.0.set_seed(seed);
         Ok(())
     })
 }
@@ -386,9 +384,7 @@ pub unsafe extern "C" fn fewstep_session_sample_watched(
             }
         });
         let after = watch.as_mut().map(|watch| watch as &mut (dyn FnMut(Progress<'_>) -> Flow + Send));
-        let mut drawn = TorchCpu::new(own.seed);
-        own.seed = own.seed.wrapping_add(1);
-        Ok(own.session.sample_with(Run { initial, after, ..Run::default() }, &mut drawn, out)?)
+        Ok(own.0.sample_run(Run { initial, after, ..Run::default() }, out)?)
     })
 }
 

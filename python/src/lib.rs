@@ -3,7 +3,6 @@
 use fewstep::manifest::Request;
 use fewstep::plan::{self, PlanFile};
 use fewstep::provider::{Precision, Settings};
-use fewstep::sampler::TorchCpu;
 use fewstep::session::{self, Run, SessionError};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
@@ -51,10 +50,7 @@ enum Source<'py> {
 }
 
 #[pyclass(module = "fewstep")]
-struct Session {
-    session: session::Session,
-    seed: u64,
-}
+struct Session(session::Session);
 
 #[pymethods]
 impl Session {
@@ -87,24 +83,24 @@ impl Session {
         };
         let settings = Settings { threads, precision, prefault, max_memory, ..Settings::default() };
         let request = Request { sampler, steps, guidance, ..Request::default() };
-        let built = session::Session::builder().plan(&plan).settings(settings).request(request).build();
-        Ok(Session { session: built.map_err(error)?, seed })
+        let builder = session::Session::builder().plan(&plan).settings(settings).request(request).seed(seed);
+        builder.build().map(Session).map_err(error)
     }
 
     #[getter]
     fn shape(&self) -> Vec<usize> {
-        self.session.manifest().state_shape().to_vec()
+        self.0.manifest().state_shape().to_vec()
     }
 
     #[getter]
     fn steps(&self) -> usize {
-        self.session.steps()
+        self.0.steps()
     }
 
     #[getter]
     fn conditions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let conditions = PyDict::new(py);
-        for (name, condition) in self.session.manifest().conditions() {
+        for (name, condition) in self.0.manifest().conditions() {
             conditions.set_item(name, condition.shape.clone())?;
         }
         Ok(conditions)
@@ -112,20 +108,20 @@ impl Session {
 
     #[getter]
     fn seed(&self) -> u64 {
-        self.seed
+        self.0.seed()
     }
 
     #[setter]
     fn set_seed(&mut self, seed: u64) {
-        self.seed = seed;
+        self.0.set_seed(seed);
     }
 
     fn set_condition(&mut self, name: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.session.set_condition(name, &numbers(values)?).map_err(error)
+        self.0.set_condition(name, &numbers(values)?).map_err(error)
     }
 
     fn set_negative(&mut self, name: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.session.set_negative(name, &numbers(values)?).map_err(error)
+        self.0.set_negative(name, &numbers(values)?).map_err(error)
     }
 
     #[pyo3(signature = (noise = None, out = None))]
@@ -144,12 +140,11 @@ impl Session {
         if noise.as_ref().is_some_and(|noise| noise.overlaps(&values)) {
             return Err(PyValueError::new_err("noise and out share memory; give each its own"));
         }
-        let (own, mut drawn) = (&mut self.session, TorchCpu::new(self.seed));
-        self.seed = self.seed.wrapping_add(1);
+        let own = &mut self.0;
         py.detach(move || {
             // SAFETY: the two share no memory. Python code that touches it meanwhile has a race with itself.
             let (initial, out) = unsafe { (noise.as_ref().map(|noise| noise.read()), values.write()) };
-            own.sample_with(Run { initial, ..Run::default() }, &mut drawn, out)
+            own.sample_run(Run { initial, ..Run::default() }, out)
         })
         .map_err(|failure: SessionError| error(failure))?;
         Ok(out)

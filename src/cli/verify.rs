@@ -7,8 +7,7 @@ use super::{IsaError, PrintError, Running, columns, count, first_step, models, p
 use fewstep::cache::CacheError;
 use fewstep::manifest::Manifest;
 use fewstep::provider::{Precision, Provider, Settings};
-use fewstep::sampler::TorchCpu;
-use fewstep::session::{Session, SessionError};
+use fewstep::session::{Change, Session, SessionError};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -71,14 +70,14 @@ impl Verify {
 
         let (wanted, by) = self.samples(&source, manifest, &reference, single)?;
         let (found, what) = self.samples(&source, manifest, &provider, settings)?;
-        let difference = Difference::of(&wanted, &found);
+        let change = Change::of(&wanted, &found);
         let report = Report {
             model: &source.name,
             provider: what,
             reference: by,
             samples: self.count,
-            psnr_db: difference.psnr(),
-            max_error: difference.most / difference.range,
+            psnr_db: change.psnr(),
+            max_error: change.most,
             min_psnr_db: self.min_psnr,
         };
         if self.json {
@@ -86,7 +85,7 @@ impl Verify {
         } else {
             print(&columns(&report.rows()))?
         }
-        match difference.psnr() {
+        match change.psnr() {
             psnr if psnr >= self.min_psnr => Ok(()),
             psnr => Err(VerifyError::Off { provider: report.provider, psnr, bound: self.min_psnr }),
         }
@@ -102,6 +101,7 @@ impl Verify {
     ) -> Result<(Vec<f32>, String), VerifyError> {
         let mut session = source.session(manifest, provider, settings, self.running.cache()?.as_ref())?;
         note_fallback(session.network());
+        session.set_seed(self.seed);
         let name = match provider {
             Provider::Cpu => format!("cpu in {}", computed(session.network())),
             provider => provider.name(),
@@ -130,7 +130,7 @@ impl Verify {
         if let Some(classes) = Classes::of(manifest, &[]) {
             session.set_condition(&classes.name, &[classes.value(index as usize) as f64])?;
         }
-        session.sample_from(&mut TorchCpu::new(self.seed.wrapping_add(index.into())), out)
+        session.sample(out)
     }
 }
 
@@ -157,47 +157,5 @@ impl Report<'_> {
             row(&["PSNR", &format!("{:.1} dB, at least {} dB", self.psnr_db, self.min_psnr_db)]),
             row(&["largest error", &format!("{:.1e} of the range", self.max_error)]),
         ]
-    }
-}
-
-/// By how much samples differ.
-struct Difference {
-    /// Of the first ones' values.
-    range: f64,
-    mean_square: f64,
-    most: f64,
-}
-
-impl Difference {
-    fn of(wanted: &[f32], found: &[f32]) -> Difference {
-        let [low, high] = wanted
-            .iter()
-            .fold([f64::MAX, f64::MIN], |[low, high], &x| [low.min(f64::from(x)), high.max(f64::from(x))]);
-        let differences = || wanted.iter().zip(found).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
-        let square: f64 = differences().map(|difference| difference * difference).sum();
-        Difference {
-            range: (high - low).max(f64::MIN_POSITIVE),
-            mean_square: square / wanted.len().max(1) as f64,
-            most: differences().fold(0.0, f64::max),
-        }
-    }
-
-    fn psnr(&self) -> f64 {
-        20.0 * self.range.log10() - 10.0 * self.mean_square.log10()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ratio_is_relative_to_the_range() {
-        let wanted = [-2.0, 2.0, 0.0, 0.0];
-        let difference = Difference::of(&wanted, &[-2.0, 2.0, 0.0, 0.08]);
-        // The root mean square is 0.04, a hundredth of the range.
-        assert!((difference.psnr() - 40.0).abs() < 1e-5, "{}", difference.psnr());
-        assert!((difference.most / difference.range - 0.02).abs() < 1e-6);
-        assert_eq!(Difference::of(&wanted, &wanted).psnr(), f64::INFINITY);
     }
 }

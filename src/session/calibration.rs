@@ -59,13 +59,14 @@ impl Session {
     /// That samples are those of another session, as far as a provider may be off.
     pub(super) fn check_against(&mut self, mut reference: Session) -> Result<(), SessionError> {
         let (wanted, found) = (reference.tried()?, self.tried()?);
-        let changes = wanted.iter().zip(&found).map(|(wanted, found)| Change::of(wanted, found).mean);
-        let worst = changes.fold(0.0, f64::max);
-        if worst > WORST {
-            let provider = self.network().provider().to_string();
-            return Err(SessionError::Unlike { provider, decibel: -20.0 * libm::log10(worst) });
+        let changes = wanted.iter().zip(&found).map(|(wanted, found)| Change::of(wanted, found));
+        match changes.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
+            Some(worst) if worst.mean > WORST => {
+                let provider = self.network().provider().to_string();
+                Err(SessionError::Unlike { provider, decibel: worst.psnr() })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Trials of a session as it is before anything is asked of it.
@@ -134,20 +135,29 @@ fn is_close(wanted: &[Vec<f32>], found: &[Vec<f32>]) -> bool {
     })
 }
 
-/// By how much two samples differ, relative to the range of the first.
-struct Change {
-    mean: f64,
-    most: f64,
+/// By how much samples differ, relative to the range of the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// The root mean square of the differences.
+    pub mean: f64,
+    /// The largest one.
+    pub most: f64,
 }
 
 impl Change {
-    fn of(wanted: &[f32], found: &[f32]) -> Change {
+    /// Of as many values each.
+    pub fn of(wanted: &[f32], found: &[f32]) -> Change {
         let [low, high] =
             wanted.iter().fold([f32::MAX, f32::MIN], |[low, high], &x| [low.min(x), high.max(x)]);
         let range = (f64::from(high) - f64::from(low)).max(f64::MIN_POSITIVE);
         let changes = || wanted.iter().zip(found).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
         let mean = (changes().map(|change| change * change).sum::<f64>() / wanted.len() as f64).sqrt();
         Change { mean: mean / range, most: changes().fold(0.0, f64::max) / range }
+    }
+
+    /// The peak signal-to-noise ratio in dB, infinite if nothing differs.
+    pub fn psnr(&self) -> f64 {
+        -20.0 * libm::log10(self.mean)
     }
 }
 
@@ -180,6 +190,16 @@ mod tests {
     fn changes_are_relative_to_the_range() {
         let Change { mean, most } = Change::of(&[-2.0, 2.0, 0.0, 0.0], &[-2.0, 2.0, 0.0, 0.04]);
         assert!((most - 0.01).abs() < 1e-6 && (mean - 0.005).abs() < 1e-6, "{mean} {most}");
+    }
+
+    #[test]
+    fn the_ratio_is_relative_to_the_range() {
+        let wanted = [-2.0, 2.0, 0.0, 0.0];
+        let change = Change::of(&wanted, &[-2.0, 2.0, 0.0, 0.08]);
+        // The root mean square is 0.04, a hundredth of the range.
+        assert!((change.psnr() - 40.0).abs() < 1e-5, "{}", change.psnr());
+        assert!((change.most - 0.02).abs() < 1e-6);
+        assert_eq!(Change::of(&wanted, &wanted).psnr(), f64::INFINITY);
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod shapes;
 
 pub use builder::Builder;
 #[cfg(feature = "compile")]
+pub use calibration::Change;
+#[cfg(feature = "compile")]
 pub use compile::package;
 pub use control::{Control, Gradient, Steer, Step, Weight};
 #[cfg(feature = "compile")]
@@ -288,9 +290,26 @@ impl Session {
     /// # Errors
     /// If a condition has no value, `out` has the wrong length, or the network returns what is not finite.
     pub fn sample(&mut self, out: &mut [f32]) -> Result<(), SessionError> {
+        self.sample_run(Run::default(), out)
+    }
+
+    /// As [`Session::sample`], and as `run` says.
+    ///
+    /// # Errors
+    /// As [`Session::sample_with`].
+    pub fn sample_run(&mut self, run: Run<'_>, out: &mut [f32]) -> Result<(), SessionError> {
         let mut noise = TorchCpu::new(self.seed);
         self.seed = self.seed.wrapping_add(1);
-        self.sample_from(&mut noise, out)
+        self.sample_with(run, &mut noise, out)
+    }
+
+    /// Of the noise of the next [`Session::sample`].
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub fn set_seed(&mut self, seed: u64) {
+        self.seed = seed;
     }
 
     /// As [`Session::sample`], from unit normal noise that `noise` draws.

@@ -166,6 +166,16 @@ pub enum Rows {
     Patches(Patches),
 }
 
+impl Rows {
+    /// From a row to the next, within a row of the image.
+    pub(super) fn stride(&self) -> isize {
+        match self {
+            Rows::Matrix { stride, .. } => *stride,
+            Rows::Patches(p) => p.pixel.wrapping_mul(p.stride[1] as isize),
+        }
+    }
+}
+
 /// The patches that a convolution kernel sees: output pixel (n, y, x), tap (i, j) reads the `k` channels of input pixel
 /// `(n, y*stride[0] + i*dilation[0] - pad[0], x*stride[1] + j*dilation[1] - pad[1])`, or zeros outside of the image.
 #[derive(Clone, Copy, Debug)]

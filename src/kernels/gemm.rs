@@ -27,7 +27,10 @@ const COLUMNS: usize = 256;
 /// Multiply-adds that are worth a task of their own.
 const TASK_WORK: usize = 1 << 19;
 /// Tasks beyond which none is split further.
-const ENOUGH_TASKS: usize = 32;
+const ENOUGH_TASKS: usize = 16;
+/// Ways of a small first-level cache, and bytes of one: addresses so far apart compete for the same few lines.
+const WAYS: usize = 8;
+const WAY: usize = 4096;
 /// Bytes that a stream of B is asked for ahead of its use.
 const AHEAD: usize = 4096;
 /// Row pointers of a strip, by tap and row.
@@ -263,14 +266,20 @@ unsafe fn depth_block<V: Simd, S: Strips>(
         for number in block.panels[0]..block.panels[1] {
             let b = right.b.add(number * panel_len + (depth.taps[0] * args.k + depth.ks[0]) * nr);
             let columns = nr.min(args.n - number * nr);
+            // The next panel at this depth, or the first one at the next depth.
+            let next = if number + 1 < block.panels[1] || depth.last {
+                b.wrapping_add(panel_len)
+            } else {
+                let first = b.wrapping_sub((number - block.panels[0]) * panel_len);
+                first.wrapping_add(depth.taps() * depth.k() * nr)
+            };
             for strip in 0..count {
                 let ahead = if count == 1 {
                     Ahead::of(b, row)
                 } else {
-                    // The part of the next panel, at this depth, that falls to the strip.
-                    let next = b.wrapping_add(panel_len).cast::<u8>();
+                    // The part of what comes next that falls to the strip.
                     let share = depth.taps() * depth.k() * row / count;
-                    Ahead { from: next.wrapping_add(strip * share), step: row / count }
+                    Ahead { from: next.cast::<u8>().wrapping_add(strip * share), step: row / count }
                 };
                 let rows = rows(strip);
                 strips.multiply(strip, rows[1], depth, &Panel { b, columns, acc, ahead });
@@ -294,13 +303,16 @@ pub(super) const fn grain(mr: usize, nr: usize) -> Grain {
 /// Rows of A where they lie, found through pointers.
 pub(super) struct Pointers<'a, V, const MR: usize, const NV: usize, B: 'static = f32> {
     tables: [Table; STRIPS],
+    /// Rows of a strip that one tile takes; where they are not all, the next ones have the next table.
+    at_once: usize,
     tiles: &'a TileFns<MR, NV, B>,
     lanes: PhantomData<V>,
 }
 
 impl<'a, V, const MR: usize, const NV: usize, B> Pointers<'a, V, MR, NV, B> {
     pub(super) fn new(tiles: &'a TileFns<MR, NV, B>) -> Self {
-        Pointers { tables: [[[core::ptr::null(); MAX_MR]; MAX_TAPS]; STRIPS], tiles, lanes: PhantomData }
+        let tables = [[[core::ptr::null(); MAX_MR]; MAX_TAPS]; STRIPS];
+        Pointers { tables, at_once: MR, tiles, lanes: PhantomData }
     }
 }
 
@@ -310,17 +322,31 @@ impl<V: Simd, const MR: usize, const NV: usize, B> Strips for Pointers<'_, V, MR
 
     #[inline(always)]
     unsafe fn prepare(&mut self, a: &Rows, strip: usize, rows: [usize; 2], depth: &Depth) {
+        let table = &mut self.tables[strip];
         // SAFETY: the caller's contract.
-        unsafe { point(a, rows, MR, depth, &mut self.tables[strip]) }
+        unsafe { point(a, rows, MR, depth, table) }
+        // Whole ways apart, more rows than ways would push each other out of the cache at every step of the depth.
+        let apart = a.stride().unsigned_abs().wrapping_mul(size_of::<f32>());
+        if MR > WAYS && depth.taps() == 1 && apart.is_multiple_of(WAY) {
+            self.at_once = MR.div_ceil(2);
+            let (first, rest) = table.split_at_mut(1);
+            rest[0][..MR - self.at_once].copy_from_slice(&first[0][self.at_once..MR]);
+        }
     }
 
     #[inline(always)]
     unsafe fn multiply(&self, strip: usize, rows: usize, depth: &Depth, panel: &Panel<B>) {
         let &Panel { b, columns, acc, ahead } = panel;
-        let table = &self.tables[strip][..depth.taps()];
-        let tile = Tile { table, k: depth.k(), b, nr: Self::GRAIN.nr, acc, ahead };
-        // SAFETY: the caller's contract.
-        unsafe { self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile) }
+        let (k, nr) = (depth.k(), Self::GRAIN.nr);
+        for first in (0..rows).step_by(self.at_once) {
+            let table = &self.tables[strip][first / self.at_once..][..depth.taps()];
+            let rows = self.at_once.min(rows - first);
+            // SAFETY: the caller's contract.
+            unsafe {
+                let tile = Tile { table, k, b, nr, acc: acc.add(first * nr), ahead };
+                self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile)
+            }
+        }
     }
 }
 

@@ -305,8 +305,13 @@ mod gemm {
         }
     }
 
+    /// From a row of A to the next: now and then one by which rows compete for the same lines of a cache.
+    pub(super) fn stride(random: &mut Random, k: usize) -> usize {
+        if random.flip() { k.next_multiple_of(1024) } else { k + random.below(5) }
+    }
+
     fn matrix(row: &Kernels, random: &mut Random, [m, n, k]: [usize; 3]) {
-        let stride = k + random.below(5);
+        let stride = stride(random, k);
         let (a, b) = (random.floats(m * stride + 1), random.floats(k * n));
         let transposed = random.flip();
         let mut panels = packed(row, &b, k, n, transposed);
@@ -520,7 +525,7 @@ mod half {
             let mut random = Random(11);
             for _ in 0..120 {
                 let [m, n, k] = [random.pick(&ms), random.pick(&ns), random.pick(&ks)];
-                let stride = k + random.below(5);
+                let stride = gemm::stride(&mut random, k);
                 let (a, b) = (random.floats(m * stride + 1), random.floats(k * n));
                 let rows = Rows::Matrix { ptr: a.as_ptr(), stride: stride as isize };
                 let args = gemm::plain([m, n, k], 1, rows);

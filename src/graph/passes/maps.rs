@@ -121,9 +121,8 @@ fn gated(program: &Program, x: Arg, gate: Arg) -> Option<(MapCode, Arg)> {
     (operand(program, inner, MapCode::Softplus) == Some(x)).then_some((MapCode::Mish, x))
 }
 
-/// `(x * (1 + erf(x / sqrt 2))) * 0.5`, with the factors in any order.
+/// `(x * (1 + curve)) * 0.5`, with the factors in any order, where the curve is `erf(x / sqrt 2)` or what approximates it.
 fn gelu(program: &Program, half: Arg, rest: Arg) -> Option<(MapCode, Arg)> {
-    let pairs = |[a, b]: [Arg; 2]| [(a, b), (b, a)];
     // Either 0.5 * (x * one_plus) or (0.5 * x) * one_plus or x * (0.5 * one_plus).
     let mut candidates = Vec::new();
     if half == Arg::Immediate(0.5) {
@@ -137,16 +136,56 @@ fn gelu(program: &Program, half: Arg, rest: Arg) -> Option<(MapCode, Arg)> {
     }
     candidates.into_iter().find_map(|(x, one_plus)| {
         let terms = pairs(operands(program, one_plus, MapCode::Add)?);
-        let (_, erf) = terms.into_iter().find(|(one, _)| *one == Arg::Immediate(1.0))?;
-        let scaled = operand(program, erf, MapCode::Erf)?;
-        let near = |value: Arg, wanted: f32| matches!(value, Arg::Immediate(v) if (v - wanted).abs() < 1e-6);
-        let divided = operands(program, scaled, MapCode::Div)
-            .is_some_and(|[a, by]| a == x && near(by, core::f32::consts::SQRT_2));
-        let multiplied = operands(program, scaled, MapCode::Mul).is_some_and(|p| {
-            pairs(p).into_iter().any(|(a, by)| a == x && near(by, core::f32::consts::FRAC_1_SQRT_2))
-        });
-        (divided || multiplied).then_some((MapCode::Gelu, x))
+        let (_, curve) = terms.into_iter().find(|(one, _)| *one == Arg::Immediate(1.0))?;
+        if erf(program, curve) == Some(x) {
+            Some((MapCode::Gelu, x))
+        } else {
+            (tanh(program, curve) == Some(x)).then_some((MapCode::GeluTanh, x))
+        }
     })
+}
+
+/// x of `erf(x / sqrt 2)`.
+fn erf(program: &Program, curve: Arg) -> Option<Arg> {
+    let scaled = operand(program, curve, MapCode::Erf)?;
+    match operands(program, scaled, MapCode::Div) {
+        Some([x, by]) => near(by, core::f32::consts::SQRT_2).then_some(x),
+        None => times(program, scaled, core::f32::consts::FRAC_1_SQRT_2),
+    }
+}
+
+/// x of `tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))`.
+fn tanh(program: &Program, curve: Arg) -> Option<Arg> {
+    let sum = times(program, operand(program, curve, MapCode::Tanh)?, 0.797_884_6)?;
+    let cubic = |(x, term)| {
+        times(program, term, 0.044_715).is_some_and(|cube| is_cube(program, cube, x)).then_some(x)
+    };
+    pairs(operands(program, sum, MapCode::Add)?).into_iter().find_map(cubic)
+}
+
+/// Whether it is `x * (x * x)`, or a power.
+fn is_cube(program: &Program, cube: Arg, x: Arg) -> bool {
+    if operands(program, cube, MapCode::Pow) == Some([x, Arg::Immediate(3.0)]) {
+        return true;
+    }
+    let product = operands(program, cube, MapCode::Mul);
+    product.is_some_and(|product| {
+        pairs(product).into_iter().any(|(a, b)| a == x && operands(program, b, MapCode::Mul) == Some([x, x]))
+    })
+}
+
+/// What is multiplied by about the factor.
+fn times(program: &Program, product: Arg, factor: f32) -> Option<Arg> {
+    let factors = pairs(operands(program, product, MapCode::Mul)?);
+    factors.into_iter().find_map(|(x, by)| near(by, factor).then_some(x))
+}
+
+fn near(value: Arg, wanted: f32) -> bool {
+    matches!(value, Arg::Immediate(value) if (value - wanted).abs() < 1e-6)
+}
+
+fn pairs([a, b]: [Arg; 2]) -> [(Arg, Arg); 2] {
+    [(a, b), (b, a)]
 }
 
 fn operands(program: &Program, arg: Arg, code: MapCode) -> Option<[Arg; 2]> {

@@ -137,6 +137,30 @@ fn chains_become_one_program_and_written_out_activations_are_recognised() {
 }
 
 #[test]
+fn gelus_by_tanh_are_recognised_as_exporters_write_them() {
+    for power in [false, true] {
+        let mut b = Builder::new();
+        let x = input(&mut b, "x", &[3, 50]);
+        let [one, half, three] = [1.0, 0.5, 3.0].map(|value| b.scalar(value));
+        let [root, cubic] = [core::f32::consts::FRAC_2_PI.sqrt(), 0.044715].map(|value| b.scalar(value));
+        let cube = if power {
+            b.map2(MapCode::Pow, x, three).unwrap()
+        } else {
+            let square = b.map2(MapCode::Mul, x, x).unwrap();
+            b.map2(MapCode::Mul, x, square).unwrap()
+        };
+        let term = b.map2(MapCode::Mul, cubic, cube).unwrap();
+        let sum = b.map2(MapCode::Add, x, term).unwrap();
+        let scaled = b.map2(MapCode::Mul, sum, root).unwrap();
+        let tanh = b.map1(MapCode::Tanh, scaled).unwrap();
+        let plus = b.map2(MapCode::Add, tanh, one).unwrap();
+        let product = b.map2(MapCode::Mul, x, plus).unwrap();
+        let gelu = b.map2(MapCode::Mul, half, product).unwrap();
+        assert_eq!(codes(&optimized(b, vec![gelu])), [MapCode::GeluTanh], "by a power: {power}");
+    }
+}
+
+#[test]
 fn a_value_with_two_readers_is_computed_once() {
     let mut b = Builder::new();
     let x = input(&mut b, "x", &[8]);

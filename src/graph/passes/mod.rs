@@ -4,6 +4,7 @@ mod absorb;
 mod attention;
 mod early;
 mod group_norm;
+mod layer_norm;
 mod maps;
 mod modulate;
 mod program;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 impl Graph {
     /// The graph after all passes.
     pub fn optimized(self) -> Graph {
-        let graph = group_norm::whole(self);
+        let graph = layer_norm::whole(group_norm::whole(self));
         let graph = maps::fused(graph);
         // What is split leaves sums, which are fused as all others.
         let graph = maps::fused(split::products(graph));

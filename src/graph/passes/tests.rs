@@ -115,6 +115,73 @@ fn a_grouped_tensor_that_is_used_elsewhere_keeps_its_reshapes() {
     assert_eq!(names(&graph).iter().filter(|n| **n == "Reshape").count(), 2);
 }
 
+/// How exporters write the root of a mean of squares, and what is divided by it.
+#[derive(Clone, Copy, Debug)]
+enum Root {
+    Divided,
+    Reciprocal,
+    OneOver,
+    Power,
+}
+
+/// `x / sqrt(mean(x^2) + epsilon)` over the last axis.
+fn written_norm(b: &mut Builder, x: ValueId, root: Root, axes: Vec<usize>) -> ValueId {
+    let [two, epsilon, one, power] = [2.0, 1e-3, 1.0, -0.5].map(|value| b.scalar(value));
+    let square = match root {
+        Root::Divided => b.map2(MapCode::Pow, x, two).unwrap(),
+        _ => b.map2(MapCode::Mul, x, x).unwrap(),
+    };
+    let mean = b.push(Reduce { kind: ReduceKind::Mean, axes, keep: true }, &[square]).unwrap();
+    let sum = match root {
+        Root::Divided | Root::Power => b.map2(MapCode::Add, mean, epsilon).unwrap(),
+        _ => b.map2(MapCode::Add, epsilon, mean).unwrap(),
+    };
+    if matches!(root, Root::Power) {
+        let scale = b.map2(MapCode::Pow, sum, power).unwrap();
+        return b.map2(MapCode::Mul, scale, x).unwrap();
+    }
+    let deviation = b.map1(MapCode::Sqrt, sum).unwrap();
+    let scale = match root {
+        Root::Divided => return b.map2(MapCode::Div, x, deviation).unwrap(),
+        Root::Reciprocal => b.map1(MapCode::Reciprocal, deviation).unwrap(),
+        _ => b.map2(MapCode::Div, one, deviation).unwrap(),
+    };
+    b.map2(MapCode::Mul, x, scale).unwrap()
+}
+
+#[test]
+fn layer_and_rms_norms_that_are_written_out_are_one_node_with_scale_and_shift() {
+    for root in [Root::Divided, Root::Reciprocal, Root::OneOver, Root::Power] {
+        for center in [false, true] {
+            let mut b = Builder::new();
+            let x = input(&mut b, "x", &[2, 5, 12]);
+            let mut from = x;
+            if center {
+                let reduce = Reduce { kind: ReduceKind::Mean, axes: vec![2], keep: true };
+                let mean = b.push(reduce, &[x]).unwrap();
+                from = b.map2(MapCode::Sub, x, mean).unwrap();
+            }
+            let normed = written_norm(&mut b, from, root, vec![2]);
+            let (gamma, beta) = (b.constant(tensor(&[12], 3)), b.constant(tensor(&[12], 4)));
+            let scaled = b.map2(MapCode::Mul, gamma, normed).unwrap();
+            let shifted = b.map2(MapCode::Add, scaled, beta).unwrap();
+            let graph = optimized(b, vec![shifted]);
+            assert_eq!(names(&graph), ["Norm"], "{root:?} {center}");
+            let Op::Norm(norm) = &graph.nodes[0].op else { panic!("not a norm") };
+            assert_eq!((norm.over, norm.center, norm.epsilon), (Over::Trailing(2), center, 1e-3));
+            assert!(norm.gamma && norm.beta);
+        }
+    }
+}
+
+#[test]
+fn a_norm_over_other_axes_than_the_last_ones_stays_as_it_is_written() {
+    let mut b = Builder::new();
+    let x = input(&mut b, "x", &[2, 5, 12]);
+    let normed = written_norm(&mut b, x, Root::Divided, vec![1]);
+    assert!(!names(&optimized(b, vec![normed])).contains(&"Norm"));
+}
+
 #[test]
 fn chains_become_one_program_and_written_out_activations_are_recognised() {
     let mut b = Builder::new();

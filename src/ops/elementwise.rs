@@ -86,8 +86,12 @@ fn plain(
 ) -> Result<ValueId, OpError> {
     let truth = float.is_truth();
     if inputs.iter().any(|&i| b.fact(i).dtype == DType::F32) {
-        let dtype = if truth { DType::Bool } else { DType::F32 };
-        return b.push(Map::single(float, inputs.len(), dtype), inputs);
+        return match *inputs {
+            [x, y] => b.map2(float, x, y),
+            _ => {
+                b.push(Map::single(float, inputs.len(), if truth { DType::Bool } else { DType::F32 }), inputs)
+            }
+        };
     }
     let code = integer.ok_or_else(|| unsupported!("{float:?} takes no integers"))?;
     let dtype = if truth { DType::Bool } else { DType::I64 };

@@ -180,6 +180,20 @@ impl Builder {
     }
 
     pub fn map2(&mut self, code: MapCode, a: ValueId, b: ValueId) -> Result<ValueId, OpError> {
+        if let Some(same) = self.unchanged(code, [a, b]) {
+            return Ok(same);
+        }
         self.push(Map::single(code, 2, if code.is_truth() { DType::Bool } else { DType::F32 }), &[a, b])
+    }
+
+    /// What a product or a quotient with a constant of one returns: exporters leave these where a model has factors of one.
+    fn unchanged(&self, code: MapCode, [a, b]: [ValueId; 2]) -> Option<ValueId> {
+        let one = |id| self.known(id).is_some_and(|tensor| tensor.len() == 1 && tensor.to_f32() == [1.0]);
+        let fits = |x, one| self.fact(x).dtype == DType::F32 && self.fact(one).rank() <= self.fact(x).rank();
+        match code {
+            MapCode::Mul | MapCode::Div if one(b) && fits(a, b) => Some(a),
+            MapCode::Mul if one(a) && fits(b, a) => Some(b),
+            _ => None,
+        }
     }
 }

@@ -183,6 +183,20 @@ fn a_norm_over_other_axes_than_the_last_ones_stays_as_it_is_written() {
 }
 
 #[test]
+fn factors_of_one_are_no_nodes_unless_they_shape_the_result() {
+    let mut b = Builder::new();
+    let x = input(&mut b, "x", &[3, 50]);
+    let (one, shaped) = (b.scalar(1.0), b.filled(&[1, 1, 1], 1.0).unwrap());
+    let product = b.map2(MapCode::Mul, one, x).unwrap();
+    let quotient = b.map2(MapCode::Div, product, one).unwrap();
+    assert_eq!(quotient, x);
+    let inverse = b.map2(MapCode::Div, one, x).unwrap();
+    let longer = b.map2(MapCode::Mul, x, shaped).unwrap();
+    assert_eq!(b.shape(longer), [1, 3, 50]);
+    optimized(b, vec![inverse, longer]);
+}
+
+#[test]
 fn chains_become_one_program_and_written_out_activations_are_recognised() {
     let mut b = Builder::new();
     let x = input(&mut b, "x", &[3, 50]);

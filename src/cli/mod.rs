@@ -2,7 +2,6 @@
 
 mod allocations;
 mod bench;
-mod bench_report;
 mod choice;
 mod compile;
 mod first_step;

@@ -1,11 +1,25 @@
 //! The machine that a measurement is from: what it is, what its cores reach, and what this process takes of its memory.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod boards;
+mod clusters;
+mod cores;
+mod energy;
+mod facts;
+mod sensors;
+mod tree;
+
+pub use clusters::{Cluster, clock_mhz};
+pub use energy::{Energy, Meter};
+pub use facts::Facts;
+pub use sensors::hottest_celsius;
+pub use tree::Tree;
+
 use fewstep::engine::Serial;
 use fewstep::kernels::cpu;
 use fewstep::peaks::{self, Reading};
 use serde::Serialize;
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,12 +41,15 @@ pub struct Machine {
     pub half_peak_gflops: Option<f64>,
     /// Most that one core reads from beyond its caches, in 10^9 bytes a second.
     pub read_gb_per_s: f64,
+    #[serde(flatten)]
+    pub facts: Facts,
 }
 
 impl Machine {
     pub fn measured() -> Machine {
+        let tree = Tree::system();
         Machine {
-            cpu: cpu_name(),
+            cpu: cpu_name(&tree),
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
             cores: cores(),
@@ -40,6 +57,8 @@ impl Machine {
             peak_gflops: peak_gflops(),
             half_peak_gflops: half_peak_gflops(),
             read_gb_per_s: read_gb_per_s(),
+            // After the rest: clocks and temperatures are those of a core that works.
+            facts: Facts::read(&tree),
         }
     }
 }
@@ -49,15 +68,9 @@ pub fn cores() -> usize {
 }
 
 /// What Linux calls the CPU or, on ARM, the board; the architecture elsewhere.
-fn cpu_name() -> String {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let board = || fs::read_to_string("/proc/device-tree/model").ok();
-    let name = model.map(|(_, name)| name.to_string()).or_else(board).unwrap_or_default();
-    match name.trim().trim_end_matches('\0') {
-        "" => std::env::consts::ARCH.into(),
-        name => name.into(),
-    }
+fn cpu_name(tree: &Tree) -> String {
+    let name = tree.field("proc/cpuinfo", "model name").or_else(|| facts::board(tree));
+    name.unwrap_or_else(|| std::env::consts::ARCH.into())
 }
 
 /// The most of many measurements.

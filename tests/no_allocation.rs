@@ -37,12 +37,15 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn session(threads: usize, steps: usize, precision: Precision) -> Session {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits");
+    session_of("models/digits", Settings { threads, precision, ..Settings::default() }, steps)
+}
+
+fn session_of(folder: &str, settings: Settings, steps: usize) -> Session {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let manifest = Manifest::read(&folder).expect("the manifest");
     let model = Model::read(&manifest.network_path()).expect("the network");
-    let mut session = Session::new(manifest, model, Settings { threads, precision, ..Settings::default() })
-        .expect("a session");
-    session.prepare(&Request { steps: Some(steps), ..Request::default() }).expect("two steps");
+    let mut session = Session::new(manifest, model, settings).expect("a session");
+    session.prepare(&Request { steps: Some(steps), ..Request::default() }).expect("its steps");
     session
 }
 
@@ -59,6 +62,17 @@ fn steps_allocate_nothing() {
         }
         assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 samples, {precision:?}");
     }
+    // A controller's loop: another observation, then an action.
+    let mut policy =
+        session_of("tests/networks/policy_unet1d", Settings { threads: 1, ..Settings::default() }, 4);
+    let mut action = vec![0.0; policy.elements()];
+    let before = ALLOCATIONS.load(SeqCst);
+    for seed in 0..100 {
+        policy.set_condition("global_cond", &[seed as f64 * 0.01; 10]).expect("an observation");
+        policy.sample_from(&mut TorchCpu::new(seed), &mut action).expect("an action");
+    }
+    assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 actions");
+
     let mut session_alone = session(1, 2, Precision::F32);
     let mut out = vec![0.0; session_alone.elements()];
 

@@ -60,7 +60,7 @@ fn tiles(report: &Report) -> String {
     let first = report.cold_start.as_ref().ok().and_then(|starts| starts.first());
     tiles.extend(first.map(|start| (milliseconds(start.process_ms), "new process to first sample")));
     tiles.extend(report.rss_bytes.map(|bytes| (format!("{}B", scaled(bytes as f64)), "resident memory")));
-    tiles.push((report.allocations_per_step.to_string(), "allocations a step"));
+    tiles.push((report.allocations(), "allocations a step"));
     tiles.extend(
         report
             .energy

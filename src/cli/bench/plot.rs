@@ -36,7 +36,7 @@ pub enum Mark {
 const SIZE: [f64; 2] = [720.0, 250.0];
 const MARGINS: [f64; 4] = [58.0, 14.0, 12.0, 42.0];
 /// How many marks an axis has, about.
-const TICKS: f64 = 5.0;
+const TICKS: f64 = 7.0;
 
 impl Chart<'_> {
     /// A figure with its caption; empty without a point.

@@ -63,7 +63,7 @@ impl Report {
             row(&["timed", &count(self.runs, "run")]),
         ]);
         rows.push(row(&["cold start", &cold_start(&self.cold_start)]));
-        rows.push(row(&["allocations", &format!("{} a step", self.allocations_per_step)]));
+        rows.push(row(&["allocations", &format!("{} a step", self.allocations())]));
         rows.extend(self.memory_rows());
         rows.push(row(&["energy", &self.energy.as_ref().map_or_else(String::clone, Energy::text)]));
         rows.extend(self.sustained.iter().map(|sustained| row(&["sustained", &sustained.text()])));
@@ -76,6 +76,11 @@ impl Report {
                 .map(|figure| row(&["budget", &figure.text()])),
         );
         rows
+    }
+
+    /// A step, to a thousandth.
+    pub fn allocations(&self) -> String {
+        ((self.allocations_per_step * 1e3).round() / 1e3).to_string()
     }
 
     fn memory_rows(&self) -> Vec<Row> {

@@ -9,8 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
-/// What can have an upper bound, and where it is in a report: `None` if it is not known there.
-const FIGURES: [(&str, fn(&Report) -> Option<f64>); 9] = [
+/// Where a figure is in a report: `None` if it is not known there.
+type Find = fn(&Report) -> Option<f64>;
+
+/// What can have an upper bound.
+const FIGURES: [(&str, Find); 9] = [
     ("open_ms", |report| Some(report.open_ms)),
     ("first_sample_ms", |report| Some(report.first_sample_ms)),
     ("sample_ms", |report| Some(report.sample_ms?.p50)),

@@ -7,6 +7,9 @@ pub const MAX_LANES: usize = 16;
 /// exponent of 2^n is in memory.
 pub const POW2_BIAS: f32 = 12_582_912.0 + 127.0;
 
+/// What the exponents of single and half precision are apart, as a factor.
+pub const HALF_EXPONENT: f32 = f32::from_bits((127 + 112) << 23);
+
 /// The numbers of the lanes.
 const LANE: [f32; MAX_LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 

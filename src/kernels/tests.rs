@@ -16,6 +16,11 @@ fn rows() -> impl Iterator<Item = &'static Kernels> {
     cpu::ROWS.iter().filter(|row| row.isa.supported())
 }
 
+/// Whether a multiply-add rounds its product too.
+fn rounds_twice(row: &Kernels) -> bool {
+    matches!(row.isa, Isa::Portable | Isa::WasmSimd128)
+}
+
 /// Splitmix64.
 struct Random(u64);
 
@@ -640,7 +645,7 @@ mod half {
     /// All bit patterns but NaN's, there and back.
     #[test]
     fn conversions() {
-        fn one<V: simd::Simd>() {
+        fn one<V: Simd>() {
             for bits in 0..=u16::MAX {
                 let (half, mut lanes, mut back) = ([bits; 16], [0f32; 16], [0u16; 16]);
                 // SAFETY: sixteen values are as many as any vector has.
@@ -658,23 +663,30 @@ mod half {
             }
         }
         one::<cpu::Portable>();
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        one::<cpu::Wasm128>();
     }
 
     /// Between, beyond and below what half precision has.
     #[test]
     fn rounding() {
-        let mut random = Random(13);
-        for _ in 0..200_000 {
-            let x = f32::from_bits(random.next() as u32);
-            let mut half = [0u16; 16];
-            // SAFETY: sixteen values are as many as any vector has.
-            unsafe { <cpu::Portable as simd::Simd>::splat(x).store_half(half.as_mut_ptr()) };
-            let wanted = f16::from_f32(x);
-            assert!(
-                half[0] == wanted.to_bits() || (wanted.is_nan() && f16::from_bits(half[0]).is_nan()),
-                "{x}"
-            );
+        fn one<V: Simd>() {
+            let mut random = Random(13);
+            for _ in 0..200_000 {
+                let x = f32::from_bits(random.next() as u32);
+                let mut half = [0u16; 16];
+                // SAFETY: sixteen values are as many as any vector has.
+                unsafe { V::splat(x).store_half(half.as_mut_ptr()) };
+                let wanted = f16::from_f32(x);
+                assert!(
+                    half[0] == wanted.to_bits() || (wanted.is_nan() && f16::from_bits(half[0]).is_nan()),
+                    "{x}"
+                );
+            }
         }
+        one::<cpu::Portable>();
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        one::<cpu::Wasm128>();
     }
 
     use simd::Simd;
@@ -1763,7 +1775,7 @@ mod map {
     fn activations_without_denormals() {
         for row in rows() {
             // Products that are not fused with a sum are denormal for a small x.
-            let small = if row.isa == Isa::Portable { 1e-10 } else { 1e-30 };
+            let small = if rounds_twice(row) { 1e-10 } else { 1e-30 };
             let all = (-30_000..=30_000).map(|i| i as f32 * 0.01).chain([-1e30, 1e30, small, -small]);
             let x: Vec<f32> = all.collect();
             for code in [Sigmoid, Tanh, Silu, Mish, Gelu, GeluTanh, Erf] {
@@ -1777,6 +1789,22 @@ mod map {
                 assert_eq!(ends(code), want, "{} {code:?}", row.isa);
             }
             assert_eq!(unary(row, Exp, &[f32::NEG_INFINITY, -103.0]), [0.0, f32::from_bits(1)]);
+        }
+    }
+
+    /// WebAssembly's kernels promise the portable ones' bits.
+    #[test]
+    fn wasm_has_the_bits_of_portable() {
+        let Some(wasm) = cpu::find(Isa::WasmSimd128) else { return };
+        let portable = cpu::find(Isa::Portable).unwrap();
+        let x: Vec<f32> = (0..=u32::MAX).step_by(SWEEP_STEP).map(f32::from_bits).collect();
+        let codes = [Neg, Abs, Floor, Ceil, Round, Sqrt, Reciprocal, Exp, Log, Sin, Cos, Tanh, Erf, Relu];
+        let activations = [Sigmoid, Silu, Gelu, GeluTanh, Mish, Softplus];
+        for code in codes.into_iter().chain(activations) {
+            for ((&x, a), b) in x.iter().zip(unary(wasm, code, &x)).zip(unary(portable, code, &x)) {
+                let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+                assert!(same, "{code:?} of {x}: {a}, portable {b}");
+            }
         }
     }
 
@@ -1820,7 +1848,7 @@ mod map {
     #[test]
     fn error_bounds() {
         for row in rows() {
-            let i = usize::from(row.isa == Isa::Portable);
+            let i = usize::from(rounds_twice(row));
             let bounds = [
                 (Exp, EXP_ULPS[i], 0.0),
                 (Sigmoid, SIGMOID_ULPS[i], SIGMOID_FLOOR),

@@ -182,7 +182,7 @@ impl Packing {
     /// Of an instruction set, whether or not this computer has it.
     pub const fn of_isa(isa: Isa) -> Packing {
         let (nr, half_nr, half_native) = match isa {
-            Isa::Portable | Isa::ArmNeon => (8, 8, false),
+            Isa::Portable | Isa::ArmNeon | Isa::WasmSimd128 => (8, 8, false),
             Isa::ArmFp16 => (8, 16, true),
             Isa::X86Avx2 => (16, 16, false),
             Isa::X86Avx512 => (32, 32, false),

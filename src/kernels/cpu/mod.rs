@@ -6,8 +6,17 @@
 mod arm;
 #[cfg(target_arch = "aarch64")]
 mod arm_half;
-#[cfg(any(feature = "compile", test, not(all(target_arch = "aarch64", target_feature = "neon"))))]
+#[cfg(any(
+    feature = "compile",
+    test,
+    not(any(
+        all(target_arch = "aarch64", target_feature = "neon"),
+        all(target_arch = "wasm32", target_feature = "simd128")
+    ))
+))]
 mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
@@ -18,6 +27,8 @@ extern crate std;
 
 #[cfg(test)]
 pub(super) use portable::Portable;
+#[cfg(all(test, target_arch = "wasm32", target_feature = "simd128"))]
+pub(super) use wasm::Wasm128;
 
 use super::args::*;
 use super::simd::{F16, Simd};
@@ -53,11 +64,19 @@ pub enum Isa {
     X86Avx2,
     X86Avx512,
     X86Avx512Fp16,
+    WasmSimd128,
 }
 
 impl Isa {
-    pub const ALL: [Isa; 6] =
-        [Isa::X86Avx512Fp16, Isa::X86Avx512, Isa::X86Avx2, Isa::ArmFp16, Isa::ArmNeon, Isa::Portable];
+    pub const ALL: [Isa; 7] = [
+        Isa::X86Avx512Fp16,
+        Isa::X86Avx512,
+        Isa::X86Avx2,
+        Isa::ArmFp16,
+        Isa::ArmNeon,
+        Isa::WasmSimd128,
+        Isa::Portable,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,6 +86,7 @@ impl Isa {
             Isa::X86Avx2 => "x86-avx2",
             Isa::X86Avx512 => "x86-avx512",
             Isa::X86Avx512Fp16 => "x86-avx512fp16",
+            Isa::WasmSimd128 => "wasm-simd128",
         }
     }
 
@@ -81,6 +101,7 @@ impl Isa {
             Isa::X86Avx512Fp16 => {
                 &["avx512fp16", "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2", "fma"]
             }
+            Isa::WasmSimd128 => &["simd128"],
         }
     }
 
@@ -103,6 +124,8 @@ impl Isa {
             Isa::X86Avx512Fp16 => {
                 Isa::X86Avx512.supported() && (has!("avx512fp16") || cfg!(fewstep_avx512fp16))
             }
+            // An engine without it does not load a module that has it.
+            Isa::WasmSimd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             _ => false,
         }
     }
@@ -117,7 +140,7 @@ impl core::fmt::Display for Isa {
 /// The name is not one of an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown instruction set; known are portable, arm-neon, arm-fp16, x86-avx2, x86-avx512, x86-avx512fp16"
+    "unknown instruction set; known are portable, arm-neon, arm-fp16, x86-avx2, x86-avx512, x86-avx512fp16, wasm-simd128"
 )]
 pub struct UnknownIsa;
 
@@ -445,8 +468,8 @@ const AVX512: Kernels = row!(
 );
 
 /// The instruction sets of this architecture, best first: all of them with std, which asks the CPU what it has. Without,
-/// the target says that, so AArch64's rows are only those that its features allow. Where NEON is in any case, portable
-/// kernels are only there beside the compiler, as an oracle: each row is 100 to 150 kB.
+/// the target says that, so AArch64's rows are only those that its features allow. Where NEON or WebAssembly's SIMD is in any
+/// case, portable kernels are only there beside the compiler, as an oracle: each row is 100 to 150 kB.
 pub static ROWS: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     Kernels {
@@ -476,6 +499,15 @@ pub static ROWS: &[Kernels] = &[
     },
     #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "neon")))]
     NEON,
-    #[cfg(any(feature = "compile", test, not(all(target_arch = "aarch64", target_feature = "neon"))))]
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    row!(Isa::WasmSimd128, wasm::Wasm128, nv = [1, 2], tiles = [1, 2, 3, 4]),
+    #[cfg(any(
+        feature = "compile",
+        test,
+        not(any(
+            all(target_arch = "aarch64", target_feature = "neon"),
+            all(target_arch = "wasm32", target_feature = "simd128")
+        ))
+    ))]
     row!(Isa::Portable, portable::Portable, nv = [1, 2], tiles = [1, 2, 3, 4]),
 ];

@@ -1,6 +1,6 @@
 //! Four lanes in plain Rust, which the compiler maps to what the target has by default.
 
-use crate::kernels::simd::{F16, Simd};
+use crate::kernels::simd::{F16, HALF_EXPONENT, Simd};
 use core::array::from_fn;
 
 #[derive(Clone, Copy)]
@@ -19,16 +19,13 @@ impl Portable {
     }
 }
 
-/// What the exponents of single and half precision are apart, as a factor.
-const EXPONENTS: f32 = f32::from_bits((127 + 112) << 23);
-
 /// Half to single precision: the bits moved to their places, and a product that adjusts the exponent, normalising what
 /// was denormal.
 #[inline(always)]
 fn widened(half: F16) -> f32 {
     let bits = u32::from(half);
     let magnitude = (bits & 0x7fff) << 13;
-    let value = f32::from_bits(magnitude) * EXPONENTS;
+    let value = f32::from_bits(magnitude) * HALF_EXPONENT;
     let special = if bits & 0x7c00 == 0x7c00 { 0xff << 23 } else { 0 };
     f32::from_bits(value.to_bits() | special | (bits & 0x8000) << 16)
 }

@@ -13,12 +13,12 @@ const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.wasm': 'applic
 /** Serves the page's files, and a plan whose last weight is another one. */
 function serve() {
   const server = createServer(async ({ url }, response) => {
-    const { pathname } = new URL(url, 'http://page');
-    const damaged = pathname === '/damaged.fsp';
+    const asked = url === '/' ? 'index.html' : url;
+    const damaged = asked === '/damaged.fsp';
     try {
-      const file = await readFile(join(page, damaged ? 'digits.fsp' : pathname === '/' ? 'index.html' : pathname));
+      const file = await readFile(join(page, damaged ? 'digits.fsp' : asked));
       if (damaged) file[file.length - 1] ^= 1;
-      response.writeHead(200, { 'Content-Type': TYPES[extname(pathname || '.html')] ?? 'application/octet-stream' }).end(file);
+      response.writeHead(200, { 'Content-Type': TYPES[extname(asked)] ?? 'application/octet-stream' }).end(file);
     } catch {
       response.writeHead(404).end();
     }
@@ -123,7 +123,7 @@ try {
   const { sessionId } = await command('POST', `${root}/session`, {
     capabilities: { alwaysMatch: { 'goog:chromeOptions': {
       // A container's root has no sandbox, and little shared memory.
-      args: ['--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--window-size=760,860', '--hide-scrollbars'],
+      args: ['--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--window-size=760,720', '--hide-scrollbars'],
     } } },
   });
   session = `${root}/session/${sessionId}`;

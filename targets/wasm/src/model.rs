@@ -82,7 +82,13 @@ impl Model {
     ///
     /// # Errors
     /// If there is no such class or number of steps, or the network is another one.
-    pub fn draw(&mut self, label: u32, seed: u32, steps: usize, x: &mut [f32; PIXELS]) -> Result<(), Failure> {
+    pub fn draw(
+        &mut self,
+        label: u32,
+        seed: u32,
+        steps: usize,
+        x: &mut [f32; PIXELS],
+    ) -> Result<(), Failure> {
         if label >= CLASSES {
             return Err(Failure::Label);
         }

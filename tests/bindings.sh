@@ -25,11 +25,11 @@ if [ "${1:-}" = --install ]; then
             $sudo apt-get install -y -qq --no-install-recommends gcc pkg-config default-jdk-headless kotlin >/dev/null; } ||
             echo "apt cannot install all of it"
     fi
-    command -v swift >/dev/null || $sudo apt-get install -y -qq --no-install-recommends swiftlang >/dev/null 2>&1 || true
+    command -v swift >/dev/null || $sudo apt-get install -y -qq --no-install-recommends swiftlang g++ >/dev/null 2>&1 || true
 fi
 lacks=$(lacking)
 [ -z "$lacks" ] || echo "bindings: Kotlin skipped, $lacks"
-command -v swift >/dev/null || echo "bindings: Swift skipped, no swift (Debian 13: swiftlang)"
+command -v swift >/dev/null || echo "bindings: Swift skipped, no swift (Debian 13: swiftlang, g++)"
 if [ -n "$lacks" ] && ! command -v swift >/dev/null; then exit 77; fi
 
 # With a test, whose features are those of most builds here: it is compiled once for all.
@@ -41,7 +41,7 @@ fewstep=$target_dir/release/fewstep
 "$fewstep" sample "$work/digits.fsp" -n 1 --seed 42 --cond label=7 --threads 1 -o "$work/digits.npy"
 start=$((10 + $(od -An -j8 -N2 -tu2 "$work/digits.npy")))
 
-# Runs a program, and compares: what it prints has the bits that the program's array has, but for the last place in decimals.
+# Runs a program, and compares what it prints with the program's array; and it says what is wrong with a plan that is not there.
 same() {
     "${@:2}" "$work/digits.fsp" label=7 >"$work/$1.txt"
     paste <(tail -c +$((start + 1)) "$work/digits.npy" | od -An -v -tf4 -w4) "$work/$1.txt" |

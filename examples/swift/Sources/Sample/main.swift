@@ -1,5 +1,6 @@
 // Draws one sample of a plan file: sample PLAN.fsp [NAME=VALUE]...
 import Fewstep
+import Foundation
 
 do {
     let session = try Session(Plan(CommandLine.arguments[1]), threads: 1, seed: 42)
@@ -9,5 +10,6 @@ do {
     }
     for value in try session.sample() { print(value) }
 } catch {
-    fatalError("\(error)")
+    FileHandle.standardError.write(Data("error: \(error)\n".utf8))
+    exit(1)
 }

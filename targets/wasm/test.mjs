@@ -123,7 +123,7 @@ try {
   const { sessionId } = await command('POST', `${root}/session`, {
     capabilities: { alwaysMatch: { 'goog:chromeOptions': {
       // A container's root has no sandbox, and little shared memory.
-      args: ['--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--window-size=760,720', '--hide-scrollbars'],
+      args: ['--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--window-size=760,830', '--hide-scrollbars'],
     } } },
   });
   session = `${root}/session/${sessionId}`;

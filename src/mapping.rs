@@ -59,7 +59,7 @@ pub fn trim() {
 }
 
 /// A file's contents.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bytes(Option<Mmap>);
 
 impl std::ops::Deref for Bytes {
@@ -76,16 +76,23 @@ impl std::ops::Deref for Bytes {
 /// If it can not be opened, or is no regular file.
 pub fn map(path: &Path) -> io::Result<Bytes> {
     let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    if metadata.len() == 0 {
+    map_file(&file)
+}
+
+/// Maps an open file as far as it goes now, read only.
+///
+/// # Errors
+/// If the system does not map it.
+pub fn map_file(file: &File) -> io::Result<Bytes> {
+    if file.metadata()?.len() == 0 {
         return Ok(Bytes(None));
     }
     // SAFETY: the map is read only. As with every memory-mapped weight file, whoever truncates or rewrites it while it is
     // in use breaks the program that uses it; files are replaced by renaming instead.
-    let map = unsafe { Mmap::map(&file)? };
+    let map = unsafe { Mmap::map(file)? };
     Ok(Bytes(Some(map)))
 }
 

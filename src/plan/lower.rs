@@ -32,6 +32,10 @@ pub enum LowerError {
     Plan(#[from] PlanError),
     #[error("the plan's metadata can not be written: {0}")]
     Archive(rkyv::rancor::Error),
+    #[error(
+        "the weights can not be kept in a temporary file: {0}; make room in /var/tmp, or name another folder in TMPDIR"
+    )]
+    Constants(std::io::Error),
 }
 
 /// A plan in the making.
@@ -538,6 +542,7 @@ impl<'g> Lower<'g> {
             names: &names,
         };
         let metadata = rkyv::to_bytes::<rkyv::rancor::Error>(&data).map_err(LowerError::Archive)?;
+        self.constants.seal().map_err(LowerError::Constants)?;
         Ok(CompiledPlan::new(metadata, self.constants, self.hosts, memory, self.report)?)
     }
 

@@ -51,6 +51,9 @@ pub mod provider;
 #[cfg(feature = "std")]
 pub mod session;
 
+#[cfg(feature = "pipeline")]
+pub mod pipeline;
+
 #[cfg(feature = "compile")]
 pub mod cache;
 

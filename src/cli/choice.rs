@@ -100,6 +100,11 @@ impl Choice {
         Ok(manifest)
     }
 
+    /// Whether a scheduler's file takes the place of the model's own.
+    pub fn has_scheduler(&self) -> bool {
+        self.scheduler.is_some()
+    }
+
     pub fn request(&self, strength: Option<f64>) -> Request<'_> {
         Request {
             sampler: self.sampler.as_deref(),

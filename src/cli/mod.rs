@@ -14,6 +14,7 @@ mod models;
 mod npy;
 mod output;
 mod picture;
+mod pipeline;
 mod profile;
 mod progress;
 mod provider;

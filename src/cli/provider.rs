@@ -33,6 +33,27 @@ pub enum ArgumentError {
 }
 
 impl ProviderArgs {
+    /// What evaluates all of a pipeline's components, and what those that are named: `cpu,unet=ort:cuda`.
+    pub fn of_components(&self) -> Result<(Provider, Vec<(String, Provider)>), ArgumentError> {
+        let (mut all, mut named) = ("cpu", Vec::new());
+        for part in self.provider.split(',') {
+            match part.split_once('=') {
+                Some((name, provider)) => named.push((name.to_string(), self.named(provider)?)),
+                None => all = part,
+            }
+        }
+        Ok((self.named(all)?, named))
+    }
+
+    /// One of them, with the options if it has any.
+    fn named(&self, name: &str) -> Result<Provider, ArgumentError> {
+        let ort = self.provider.split([',', '=']).any(|part| part.starts_with("ort"));
+        match Provider::named(name)? {
+            provider if ort && !matches!(provider, Provider::Ort(_)) => Ok(provider),
+            _ => ProviderArgs { provider: name.into(), ..self.clone() }.provider(),
+        }
+    }
+
     pub fn provider(&self) -> Result<Provider, ArgumentError> {
         let provider = Provider::named(&self.provider)?;
         let Provider::Ort(choice) = provider else {

@@ -4,8 +4,9 @@
 use super::npy::{self, Array, Elements, NpyError};
 use clap::ValueEnum;
 use fewstep::manifest::{Manifest, OutputKind};
+use fewstep::pipeline::Planes;
 use fewstep::session::{Control, Session, SessionError};
-use image::RgbImage;
+use image::{RgbImage, imageops, imageops::FilterType};
 use std::path::{Path, PathBuf};
 
 /// What diffusers' image-to-image pipelines have.
@@ -16,7 +17,7 @@ const STRENGTH: f64 = 0.8;
 #[command(next_help_heading = "Reference")]
 pub struct ReferenceArgs {
     /// Begin with this picture or array, noised; its numbers are those that the network knows
-    #[arg(long, value_name = "FILE.png|.npy")]
+    #[arg(long, visible_alias = "image", value_name = "FILE.png|.npy")]
     init: Option<PathBuf>,
     /// Share of the steps that are taken from it [default: 0.8, and 1 with --mask or --edit]
     #[arg(long, requires = "init")]
@@ -52,6 +53,8 @@ pub enum ReferenceError {
     NoPicture { path: PathBuf, model: String },
     #[error("{}: it has {found}, a sample of this model {wanted:?}; give one of that shape", path.display())]
     Shape { path: PathBuf, found: String, wanted: Vec<usize> },
+    #[error("{}: a pipeline begins with a picture; give a .png file", .0.display())]
+    NoArray(PathBuf),
     #[error(transparent)]
     Session(#[from] SessionError),
 }
@@ -68,6 +71,21 @@ impl ReferenceArgs {
     pub fn strength(&self) -> Option<f64> {
         let begun = self.init.is_some() && self.mask.is_none() && self.edit.is_none();
         self.strength.or(begun.then_some(STRENGTH))
+    }
+
+    /// Whether an `--edit` is asked for.
+    pub fn edits(&self) -> bool {
+        self.edit.is_some()
+    }
+
+    /// The picture to begin with, for a pipeline: its own size counts where none of this is given.
+    pub fn picture(&self, height: Option<u32>, width: Option<u32>) -> Result<Option<Planes>, ReferenceError> {
+        self.init.as_deref().map(|path| sized(path, height, width, 3, [-1.0, 1.0])).transpose()
+    }
+
+    /// The mask, for pictures of this size.
+    pub fn picture_mask(&self, height: u32, width: u32) -> Result<Option<Planes>, ReferenceError> {
+        self.mask.as_deref().map(|path| sized(path, Some(height), Some(width), 1, [0.0, 1.0])).transpose()
     }
 
     pub fn load(&self, manifest: &Manifest) -> Result<Option<Loaded>, ReferenceError> {
@@ -112,6 +130,23 @@ impl Loaded {
         };
         Ok(session.set_reference(&self.values, control)?)
     }
+}
+
+/// A picture in so many channels, resized as diffusers does if it has another size.
+fn sized(
+    path: &Path,
+    height: Option<u32>,
+    width: Option<u32>,
+    channels: usize,
+    range: [f64; 2],
+) -> Result<Planes, ReferenceError> {
+    let File::Picture(mut picture) = read(path)? else { return Err(ReferenceError::NoArray(path.into())) };
+    let (wide, high) = (width.unwrap_or(picture.width()), height.unwrap_or(picture.height()));
+    if picture.dimensions() != (wide, high) {
+        picture = imageops::resize(&picture, wide, high, FilterType::Lanczos3);
+    }
+    let shape = [channels, high as usize, wide as usize];
+    Ok(Planes { values: planes(&picture, path, &shape, &shape, range)?, shape })
 }
 
 /// A mask of one channel, or of all.

@@ -3,6 +3,7 @@
 
 use super::choice::{Choice, SchedulerError};
 use super::npy::{self, Array, Elements, NpyError};
+use super::pipeline::{self, DrawError, PromptArgs};
 use super::progress::Progress;
 use super::provider::{ArgumentError, computed, note_fallback};
 use super::reference::{ReferenceArgs, ReferenceError};
@@ -10,6 +11,7 @@ use super::sample_file::{FileError, SampleFile};
 use super::{IsaError, PrintError, Running, assignment, count, models, print, time};
 use fewstep::cache::CacheError;
 use fewstep::manifest::{Condition, ConditionError, Manifest, RequestError};
+use fewstep::pipeline::Folder;
 use fewstep::sampler::{self, GENERATORS, NamedGenerator, Noise};
 use fewstep::session::{self, Flow, Run, Session, SessionError};
 use std::path::{Path, PathBuf};
@@ -25,42 +27,46 @@ const BETWEEN: usize = 8;
 /// Sample i comes from the noise of seed SEED + i, as PyTorch draws it on a CPU unless --rng says otherwise, so that a sample of many is the
 /// same as that sample alone. The first whole-number condition with a range (a class) that gets no value goes through
 /// its range, one value a sample; other conditions have the manifest's default.
+///
+/// A folder with a model_index.json, which diffusers or optimum exported to ONNX, draws what --prompt says.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct Sample {
-    /// An embedded model's name, a folder with a fewstep.toml, that file, or an .onnx file beside it
+    /// An embedded model's name, a folder with a fewstep.toml, that file, an .onnx file beside it, or a pipeline's folder
     #[arg(default_value = "digits")]
-    model: PathBuf,
+    pub model: PathBuf,
     /// Number of samples [default: one of each class, or one if there are no classes or too many]
     #[arg(short = 'n', long, value_parser = clap::value_parser!(u32).range(1..))]
-    count: Option<u32>,
+    pub count: Option<u32>,
     #[command(flatten)]
-    choice: Choice,
+    pub prompt: PromptArgs,
     #[command(flatten)]
-    reference: ReferenceArgs,
+    pub choice: Choice,
+    #[command(flatten)]
+    pub reference: ReferenceArgs,
     /// A condition's value for all samples, or one value for each of its elements
     #[arg(long = "cond", value_name = "NAME=VALUE[,VALUE..]", value_parser = values)]
-    conditions: Vec<(String, Vec<f64>)>,
+    pub conditions: Vec<(String, Vec<f64>)>,
     /// What guidance moves away from, in the place of a condition's value
     #[arg(long = "negative", value_name = "NAME=VALUE[,VALUE..]", value_parser = values)]
-    negatives: Vec<(String, Vec<f64>)>,
+    pub negatives: Vec<(String, Vec<f64>)>,
     /// Seed of the first sample; the next one's is one more
     #[arg(long, default_value_t = 0)]
-    seed: u64,
+    pub seed: u64,
     /// Whose random numbers: torch-cpu, torch-cuda, numpy, numpy-legacy, jax, jax-legacy, philox (docs/random.md)
     #[arg(long, value_name = "NAME", default_value = "torch-cpu", value_parser = generator)]
-    rng: &'static NamedGenerator,
+    pub rng: &'static NamedGenerator,
     /// Start from the unit normal noise in this array, with the shape of a sample or of several
     #[arg(long, value_name = "FILE.npy")]
-    noise: Option<PathBuf>,
+    pub noise: Option<PathBuf>,
     /// Go from the noise of one seed to that of another in COUNT samples [default: 8]
     #[arg(long, value_name = "SEED,SEED", value_parser = seeds, conflicts_with_all = ["noise", "seed"])]
-    between: Option<[u64; 2]>,
+    pub between: Option<[u64; 2]>,
     #[command(flatten)]
-    running: Running,
+    pub running: Running,
     /// A picture, or the samples as numbers, height maps in metres [default: NAME.png, NAME.npy if they are no pictures]
     #[arg(short = 'o', long, value_name = "FILE.png|.npy")]
-    output: Option<PathBuf>,
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +114,16 @@ pub enum SampleError {
     Sampler(#[from] sampler::Error),
     #[error(transparent)]
     Print(#[from] PrintError),
+    #[error(transparent)]
+    Draw(#[from] DrawError),
 }
 
 impl Sample {
     pub fn run(&self) -> Result<(), SampleError> {
+        if Folder::is_one(&self.model) {
+            return Ok(pipeline::draw(self)?);
+        }
+        self.prompt.check_absent()?;
         let provider = self.running.provider()?;
         let source = models::find(&self.model)?;
         let own = source.manifest.as_ref().ok_or_else(|| SampleError::NoManifest(source.path().into()))?;

@@ -45,9 +45,20 @@ pub enum FileError {
 impl SampleFile {
     /// What can be known to be wrong is, before the work begins.
     pub fn new(path: Option<&Path>, manifest: &Manifest, count: usize) -> Result<SampleFile, FileError> {
-        let (kind, shape) = (manifest.output.kind, manifest.state_shape().to_vec());
+        let (kind, shape) = (manifest.output.kind, manifest.state_shape());
+        SampleFile::of(path, &manifest.model.name, kind, shape, count)
+    }
+
+    /// As [`SampleFile::new`], for samples that no manifest describes.
+    pub fn of(
+        path: Option<&Path>,
+        model: &str,
+        kind: OutputKind,
+        shape: &[usize],
+        count: usize,
+    ) -> Result<SampleFile, FileError> {
         let extension = if kind == OutputKind::Tensor { "npy" } else { "png" };
-        let default = || format!("{}.{extension}", file_stem(&manifest.model.name)).into();
+        let default = || format!("{}.{extension}", file_stem(model)).into();
         let path = path.map_or_else(default, Path::to_path_buf);
         let format = path.extension().and_then(|extension| match extension.to_ascii_lowercase().to_str() {
             Some("png") => Some(Format::Png),
@@ -56,9 +67,9 @@ impl SampleFile {
         });
         let format = format.ok_or_else(|| FileError::Extension(path.clone()))?;
         output::check(&path)?;
-        let file = SampleFile { path, format, shape, kind };
+        let file = SampleFile { path, format, shape: shape.to_vec(), kind };
         if format == Format::Png {
-            file.check_picture(manifest, count)?;
+            file.check_picture(model, count)?;
         }
         Ok(file)
     }
@@ -67,12 +78,12 @@ impl SampleFile {
         &self.path
     }
 
-    fn check_picture(&self, manifest: &Manifest, count: usize) -> Result<(), FileError> {
+    fn check_picture(&self, model: &str, count: usize) -> Result<(), FileError> {
         let path = self.path.clone();
         // A small image is enlarged to 112 pixels, a height map shaded at four times its resolution.
         let scale = match self.kind {
             OutputKind::Tensor => {
-                return Err(FileError::NoPicture { path, model: manifest.model.name.clone() });
+                return Err(FileError::NoPicture { path, model: model.into() });
             }
             OutputKind::Image { .. } => 1,
             OutputKind::Heightmap(_) => 4,

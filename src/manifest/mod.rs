@@ -204,6 +204,27 @@ pub enum HeightTransform {
 }
 
 impl Manifest {
+    /// A manifest of its parts, which something else than a manifest's file says, at `origin`: a path, which messages name
+    /// and other files are relative to.
+    ///
+    /// # Errors
+    /// If the parts contradict each other.
+    pub fn new(
+        origin: impl Into<PathBuf>,
+        model: Model,
+        inputs: Vec<Input>,
+        sampling: Sampling,
+        guidance: Option<Guidance>,
+        output: Output,
+    ) -> Result<Manifest, ManifestError> {
+        let origin = origin.into();
+        let manifest = Manifest { model, inputs, sampling, guidance, guide: None, output, origin };
+        match rules::check(&manifest) {
+            Ok(()) => Ok(manifest),
+            Err(problem) => Err(ManifestError::Parts { path: manifest.origin, problem }),
+        }
+    }
+
     /// Reads a manifest, or the one in a folder. The scheduler's configuration that it names is read as well.
     #[cfg(feature = "compile")]
     pub fn read(path: impl AsRef<Path>) -> Result<Manifest, ManifestError> {
@@ -369,6 +390,8 @@ pub enum ManifestError {
     #[cfg(feature = "compile")]
     #[error("{}:{line}: {problem}", path.display())]
     Invalid { path: PathBuf, line: usize, problem: String },
+    #[error("{}: this does not say how the network is sampled: {problem}", path.display())]
+    Parts { path: PathBuf, problem: String },
     #[error("{}: the plan's manifest is not sound ({problem}); compile the model again", path.display())]
     Archive { path: PathBuf, problem: String },
 }

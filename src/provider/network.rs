@@ -306,6 +306,25 @@ impl Io<'_> {
         }
     }
 
+    /// Writes an input of any type, element by element; integers are rounded.
+    ///
+    /// # Errors
+    /// If there is no such input.
+    pub fn fill(&mut self, index: usize, value: impl Fn(usize) -> f64) -> Result<(), EngineError> {
+        match self.input_type(index) {
+            Some(DType::I64) => {
+                let input = self.input_i64(index)?.iter_mut().enumerate();
+                input.for_each(|(i, x)| *x = libm::rint(value(i)) as i64);
+            }
+            Some(DType::Bool) => {
+                let input = self.input_bool(index)?.iter_mut().enumerate();
+                input.for_each(|(i, x)| *x = u8::from(value(i) != 0.0));
+            }
+            _ => self.input_f32(index)?.iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as f32),
+        }
+        Ok(())
+    }
+
     /// The elements of an f32 input, to be written before an evaluation.
     ///
     /// # Errors

@@ -129,10 +129,7 @@ impl Evaluator {
 }
 
 fn is_close(wanted: &[Vec<f32>], found: &[Vec<f32>]) -> bool {
-    wanted.iter().zip(found).all(|(wanted, found)| {
-        let Change { mean, most } = Change::of(wanted, found);
-        mean <= MEAN && most <= MOST
-    })
+    wanted.iter().zip(found).all(|(wanted, found)| Change::of(wanted, found).is_small())
 }
 
 /// By how much samples differ, relative to the range of the first.
@@ -153,6 +150,12 @@ impl Change {
         let changes = || wanted.iter().zip(found).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
         let mean = (changes().map(|change| change * change).sum::<f64>() / wanted.len() as f64).sqrt();
         Change { mean: mean / range, most: changes().fold(0.0, f64::max) / range }
+    }
+
+    /// Whether half precision may change as much.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.mean <= MEAN && self.most <= MOST
     }
 
     /// The peak signal-to-noise ratio in dB, infinite if nothing differs.

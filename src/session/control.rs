@@ -1,6 +1,6 @@
 //! Control of a session: references that samples begin with or keep, and what steers them.
 
-use super::{Session, SessionError, ports::write_input};
+use super::{Session, SessionError};
 use crate::provider::Network;
 use crate::sampler::{self, Edit, Level, Row, Table};
 use std::string::ToString;
@@ -137,7 +137,7 @@ impl Steer for Gradient {
             input.copy_from_slice(values);
         }
         if let Some(index) = self.time {
-            write_input(&mut io, index, |_| at.row.inputs.t)?;
+            io.fill(index, |_| at.row.inputs.t)?;
         }
         self.network.run()?;
         let mut io = self.network.io()?;

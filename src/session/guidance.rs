@@ -1,6 +1,6 @@
 //! From a state to the output that the sampler sees: one evaluation of the network, or two that guidance makes one of.
 
-use super::ports::{Moment, Ports, write_input};
+use super::ports::{Moment, Ports};
 use super::{SessionError, room, zeros};
 use crate::manifest::{Condition, Encoding, Manifest};
 use crate::plan::Slots;
@@ -234,13 +234,13 @@ impl Evaluator {
                     continue;
                 }
                 let at = |i: usize| own.fill(negative > 0 || i >= own.elements, i % own.elements);
-                write_input(&mut io, index, at)?;
+                io.fill(index, at)?;
             }
         }
         if let Some((guide, ports)) = &mut self.guide
             && let Some(index) = ports.condition(&own.name)
         {
-            write_input(&mut guide.io()?, index, |i| own.fill(false, i))?;
+            guide.io()?.fill(index, |i| own.fill(false, i))?;
         }
         Ok(())
     }

@@ -111,28 +111,8 @@ impl Ports {
                 TimeKind::Step => at.step as f64,
                 TimeKind::Steps => at.steps as f64,
             };
-            write_input(io, index, |_| value)?;
+            io.fill(index, |_| value)?;
         }
         Ok(())
     }
-}
-
-/// Fills an input of any type; integers are rounded.
-pub(super) fn write_input(
-    io: &mut Io<'_>,
-    index: usize,
-    value: impl Fn(usize) -> f64,
-) -> Result<(), EngineError> {
-    match io.input_type(index) {
-        Some(DType::I64) => {
-            let input = io.input_i64(index)?.iter_mut().enumerate();
-            input.for_each(|(i, x)| *x = libm::rint(value(i)) as i64);
-        }
-        Some(DType::Bool) => {
-            let input = io.input_bool(index)?.iter_mut().enumerate();
-            input.for_each(|(i, x)| *x = u8::from(value(i) != 0.0));
-        }
-        _ => io.input_f32(index)?.iter_mut().enumerate().for_each(|(i, x)| *x = value(i) as f32),
-    }
-    Ok(())
 }

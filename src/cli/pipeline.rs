@@ -1,0 +1,159 @@
+//! `fewstep sample FOLDER --prompt TEXT`: pictures of what a text says, by a pipeline's folder.
+#![forbid(unsafe_code)]
+
+use super::choice::SchedulerError;
+use super::progress::Progress;
+use super::provider::ArgumentError;
+use super::reference::ReferenceError;
+use super::sample::Sample;
+use super::sample_file::{FileError, SampleFile};
+use super::{IsaError, PrintError, count, print, time};
+use fewstep::cache::CacheError;
+use fewstep::manifest::OutputKind;
+use fewstep::pipeline::{Event, Pipeline, PipelineError, Placement, Placements, Request};
+use fewstep::session::Flow;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What a pipeline is to draw.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Pipeline")]
+pub struct PromptArgs {
+    /// What the picture is to show
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// What guidance moves away from
+    #[arg(long, value_name = "TEXT", requires = "prompt")]
+    negative_prompt: Option<String>,
+    /// Columns of the picture [default: what the model was made for, or those of --init]
+    #[arg(long, value_name = "PIXELS", requires = "prompt")]
+    width: Option<u32>,
+    /// Rows of the picture
+    #[arg(long, value_name = "PIXELS", requires = "prompt")]
+    height: Option<u32>,
+    /// Decode the picture in tiles, which takes less memory
+    #[arg(long, requires = "prompt")]
+    tiled: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DrawError {
+    #[error("{}: this is a pipeline, which draws what a text says; give one with --prompt", .0.display())]
+    NoPrompt(PathBuf),
+    #[error("--prompt is for a folder with a model_index.json, and MODEL is none")]
+    NoPipeline,
+    #[error("{0} has no meaning for a pipeline; leave it out")]
+    Meaningless(&'static str),
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Scheduler(#[from] SchedulerError),
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    #[error("{}: {source}", path.display())]
+    Pipeline { path: PathBuf, source: PipelineError },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Print(#[from] PrintError),
+}
+
+impl PromptArgs {
+    /// That nothing is said to a pipeline where there is none.
+    pub fn check_absent(&self) -> Result<(), DrawError> {
+        if self.prompt.is_some() { Err(DrawError::NoPipeline) } else { Ok(()) }
+    }
+}
+
+/// Draws the pictures that `sample` asks of a pipeline.
+pub fn draw(args: &Sample) -> Result<(), DrawError> {
+    let PromptArgs { prompt, negative_prompt, width, height, tiled } = &args.prompt;
+    let prompt = prompt.as_deref().ok_or_else(|| DrawError::NoPrompt(args.model.clone()))?;
+    check_meaning(args)?;
+    let wrap = |source| DrawError::Pipeline { path: args.model.clone(), source };
+    let pipeline = Pipeline::open(&args.model, placements(args)?).map_err(wrap)?;
+    let image = args.reference.picture(*height, *width)?;
+    let size = image.as_ref().map(|image| (image.shape[1] as u32, image.shape[2] as u32));
+    let mask = size.map(|(height, width)| args.reference.picture_mask(height, width)).transpose()?.flatten();
+    let request = Request {
+        prompt,
+        negative_prompt: negative_prompt.as_deref(),
+        height: height.map(|height| height as usize),
+        width: width.map(|width| width as usize),
+        count: args.count.unwrap_or(1) as usize,
+        seed: args.seed,
+        rng: args.rng,
+        sampling: args.choice.request(args.reference.strength()),
+        image: image.as_ref(),
+        mask: mask.as_ref(),
+        tiled: *tiled,
+    };
+    let [height, width] = pipeline.size(&request).map_err(wrap)?;
+    let kind = OutputKind::Image { range: [-1.0, 1.0] };
+    let name = pipeline.class().name;
+    let file = SampleFile::of(args.output.as_deref(), name, kind, &[3, height, width], request.count)?;
+
+    let begin = Instant::now();
+    let mut progress = None;
+    let mut watch = |event: Event<'_>| {
+        match event {
+            // If nobody listens, there is nobody to tell.
+            Event::Note(text) => writeln!(io::stderr(), "fewstep: note: {text}").unwrap_or(()),
+            Event::Opening(_) => {}
+            Event::Step { picture, step, steps, .. } => {
+                let all = request.count * steps;
+                progress.get_or_insert_with(|| Progress::new(all)).reach(picture * steps + step);
+            }
+        }
+        Flow::Continue
+    };
+    let drawn = pipeline.generate(&request, &mut watch).map_err(wrap)?;
+    let took = begin.elapsed();
+    let steps = drawn.steps;
+    let pixels = drawn.pictures.into_iter().flat_map(|picture| picture.values).collect();
+    let label = |picture: usize| match request.count {
+        1 => String::new(),
+        _ => format!("seed {}", request.seed.wrapping_add(picture as u64)),
+    };
+    file.write(pixels, label)?;
+    print(&format!(
+        "{}: {} of {name}, {width} x {height}, {}, {} in all\n",
+        file.path().display(),
+        count(request.count, "picture"),
+        count(steps, "step"),
+        time(took),
+    ))?;
+    Ok(())
+}
+
+/// Refuses what is for models with a manifest.
+fn check_meaning(args: &Sample) -> Result<(), DrawError> {
+    let given = [
+        ("--cond", !args.conditions.is_empty()),
+        ("--negative", !args.negatives.is_empty()),
+        ("--noise", args.noise.is_some()),
+        ("--between", args.between.is_some()),
+        ("--edit", args.reference.edits()),
+        ("--scheduler", args.choice.has_scheduler()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(DrawError::Meaningless(name)),
+        None => Ok(()),
+    }
+}
+
+fn placements(args: &Sample) -> Result<Placements, DrawError> {
+    let settings = args.running.settings()?;
+    let (provider, named) = args.running.provider.of_components()?;
+    let placed = |(name, provider)| (name, Placement { provider, settings });
+    Ok(Placements {
+        default: Placement { provider, settings },
+        named: named.into_iter().map(placed).collect(),
+        cache: args.running.cache()?,
+    })
+}

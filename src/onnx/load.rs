@@ -94,6 +94,8 @@ pub struct Header {
     /// Those that no weight fills.
     pub inputs: Vec<Declared>,
     pub outputs: Vec<Declared>,
+    /// Of the nodes, one each.
+    pub operators: Vec<String>,
 }
 
 impl Header {
@@ -110,11 +112,13 @@ impl Header {
         }
         let known = |info: &&pb::ValueInfoProto| !graph.initializers.iter().any(|own| own.name == info.name);
         let inputs = graph.inputs.iter().filter(known).map(Declared::of).collect();
-        Ok(Header { inputs, outputs: graph.outputs.iter().map(Declared::of).collect() })
+        let outputs = graph.outputs.iter().map(Declared::of).collect();
+        let operators = graph.nodes.into_iter().map(|node| node.operator).collect();
+        Ok(Header { inputs, outputs, operators })
     }
 }
 
-/// What a [`Header`] is decoded from: `ModelProto`, `GraphProto` and `TensorProto` of onnx.proto, without the fields that
+/// What a [`Header`] is decoded from: `ModelProto`, `GraphProto`, `NodeProto` and `TensorProto` of onnx.proto, without the fields that
 /// are passed over.
 #[derive(Clone, PartialEq, prost::Message)]
 struct File {
@@ -124,12 +128,20 @@ struct File {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Interface {
+    #[prost(message, repeated, tag = "1")]
+    nodes: Vec<Node>,
     #[prost(message, repeated, tag = "5")]
     initializers: Vec<Name>,
     #[prost(message, repeated, tag = "11")]
     inputs: Vec<pb::ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     outputs: Vec<pb::ValueInfoProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Node {
+    #[prost(string, tag = "4")]
+    operator: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,7 +1,7 @@
 //! The pipelines of diffusers 0.42.1, one row each: what they make of a prompt, how many steps they take, and what they
 //! tell the scheduler.
 
-use std::{format, string::String, vec, vec::Vec};
+use std::{format, string::String, vec::Vec};
 
 use serde_json::Value;
 
@@ -165,7 +165,7 @@ pub(super) fn find(name: &str) -> Result<&'static Class, PipelineError> {
 }
 
 /// Encodes prompts with one encoder.
-pub(super) type Encode<'a> = &'a mut dyn FnMut(&TextEncoder) -> Result<Option<Vec<Features>>, PipelineError>;
+pub(super) type Encode<'a> = &'a mut dyn FnMut(&TextEncoder) -> Result<Vec<Features>, PipelineError>;
 
 impl Text {
     /// All encoders, in the order in which they are used.
@@ -177,18 +177,10 @@ impl Text {
         }
     }
 
-    /// What the denoiser reads, for each prompt. `encode` gives nothing for an encoder that the pipeline does without;
-    /// `width` is what the denoiser takes of a token.
-    pub(super) fn features(&self, width: usize, encode: Encode<'_>) -> Result<Vec<Features>, PipelineError> {
-        let mut all = Vec::with_capacity(3);
-        for encoder in self.encoders() {
-            all.push((encoder, encode(encoder)?));
-        }
-        let mut found = all.into_iter().map(|(encoder, features)| match (features, encoder.length) {
-            (Some(features), _) => features,
-            // Stable Diffusion 3 without its third encoder.
-            (None, length) => vec![Features::nothing(length.unwrap_or(0), width); 2],
-        });
+    /// What the denoiser reads, for each prompt.
+    pub(super) fn features(&self, encode: Encode<'_>) -> Result<Vec<Features>, PipelineError> {
+        let found = self.encoders().iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let mut found = found.into_iter();
         let mut next = || found.next().unwrap_or_default();
         let pairs = |a: Vec<Features>, b: Vec<Features>, join: fn(&Features, &Features) -> Features| {
             a.iter().zip(&b).map(|(a, b)| join(a, b)).collect::<Vec<_>>()
@@ -211,6 +203,8 @@ impl Scheduler {
     pub(super) fn keys(self, steps: usize, config: &str, tokens: usize) -> String {
         let steps = format!("steps = {steps}\n");
         match self {
+            // The pipelines tell it so, whatever its own default is.
+            Scheduler::Plain if config.contains("\"TCDScheduler\"") => steps + "eta = 0\n",
             Scheduler::Plain => steps,
             Scheduler::Shifted => steps + &shift(config, tokens, 1.16, "linspace"),
             Scheduler::Even => {

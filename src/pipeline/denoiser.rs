@@ -6,7 +6,7 @@ use super::{
     PipelineError,
     classes::{Class, Scheduler},
     component::{Components, names},
-    folder::{AutoencoderConfig, DenoiserConfig, INDEX, Sides},
+    folder::{DenoiserConfig, INDEX, Sides},
     text::Features,
 };
 use crate::manifest::{Condition, Encoding, Input, Manifest, Model, Output, OutputKind, Role, Sampling};
@@ -36,7 +36,7 @@ impl Denoiser {
     pub(super) fn read(
         components: &Components,
         class: &'static Class,
-        autoencoder: &AutoencoderConfig,
+        reduction: usize,
     ) -> Result<Denoiser, PipelineError> {
         let header =
             components.header(class.denoiser)?.ok_or_else(|| components.folder.missing(class.denoiser))?;
@@ -49,7 +49,6 @@ impl Denoiser {
         };
         let channels = if class.packed { channels / 4 } else { channels };
         let (scheduler, _) = components.folder.scheduler()?;
-        let reduction = autoencoder.reduction();
         Ok(Denoiser { class, header, config, reduction, channels, scheduler })
     }
 

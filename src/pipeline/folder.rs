@@ -215,11 +215,10 @@ impl AutoencoderConfig {
         self.latents_mean.as_deref().zip(self.latents_std.as_deref())
     }
 
-    /// Pixels of a side for one latent.
-    pub fn reduction(&self) -> usize {
-        let blocks = self.encoder_block_out_channels.as_ref().or(self.block_out_channels.as_ref());
-        let blocks = blocks.map_or(4, Vec::len);
-        1 << blocks.clamp(1, 8).saturating_sub(1)
+    /// Pixels of a side for one latent; `None` if there is no configuration.
+    pub fn reduction(&self) -> Option<usize> {
+        let blocks = self.encoder_block_out_channels.as_ref().or(self.block_out_channels.as_ref())?;
+        Some(1 << blocks.len().clamp(1, 8).saturating_sub(1))
     }
 
     /// Rows and columns of a picture that it was made for, which tiles have.
@@ -307,7 +306,7 @@ mod tests {
     #[test]
     fn an_autoencoder_without_a_configuration_is_that_of_the_first() {
         let config = AutoencoderConfig::default();
-        assert_eq!((config.scale(), config.shift(), config.reduction()), (0.18215, 0.0, 8));
+        assert_eq!((config.scale(), config.shift(), config.reduction()), (0.18215, 0.0, None));
         let tiny: AutoencoderConfig = serde_json::from_str(r#"{"_class_name": "AutoencoderTiny"}"#).unwrap();
         assert_eq!(tiny.scale(), 1.0);
     }

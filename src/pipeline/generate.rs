@@ -6,9 +6,8 @@ use super::{
     Drawn, Event, Pipeline, PipelineError, Planes, Request,
     component::session_failed,
     denoiser::{Denoiser, data_deviation, pack, unpack},
-    folder::AutoencoderConfig,
-    text::Features,
-    vae::{self, Encoded},
+    text::{Features, TextEncoder},
+    vae::{self, Autoencoder, Encoded},
 };
 use crate::manifest;
 use crate::mapping;
@@ -19,6 +18,10 @@ type Watch<'a> = &'a mut (dyn FnMut(Event<'_>) -> Flow + Send);
 
 /// What diffusers' image-to-image pipelines have.
 const STRENGTH: f64 = 0.8;
+/// The encoder that Stable Diffusion 3 may do without, for which there are zeros then.
+const OPTIONAL: &str = "text_encoder_3";
+/// What T5 gives of a token, if the denoiser does not say.
+const T5_WIDTH: usize = 4096;
 
 pub(super) fn generate(
     pipeline: &Pipeline,
@@ -68,10 +71,10 @@ fn size_of(denoiser: &Denoiser, request: &Request<'_>) -> Result<[usize; 2], Pip
     denoiser.size(request.height.or(own.map(|own| own[1])), request.width.or(own.map(|own| own[2])))
 }
 
-fn described(pipeline: &Pipeline) -> Result<(Denoiser, AutoencoderConfig), PipelineError> {
+fn described(pipeline: &Pipeline) -> Result<(Denoiser, Autoencoder), PipelineError> {
     let Pipeline { class, components } = pipeline;
-    let autoencoder: AutoencoderConfig = components.folder.config("vae_decoder")?;
-    Ok((Denoiser::read(components, class, &autoencoder)?, autoencoder))
+    let autoencoder = Autoencoder::read(components)?;
+    Ok((Denoiser::read(components, class, autoencoder.reduction)?, autoencoder))
 }
 
 fn check_pictures(request: &Request<'_>, [height, width]: [usize; 2]) -> Result<(), PipelineError> {
@@ -104,14 +107,16 @@ fn features(
     if guided && !zeros {
         prompts.push(request.negative_prompt.unwrap_or(""));
     }
-    let width = denoiser.text_width().unwrap_or(4096);
-    let mut features = pipeline.class.text.features(width, &mut |encoder| {
-        if components.folder.network(encoder.encoder)?.is_none() && encoder.encoder == "text_encoder_3" {
-            return Ok(None);
+    let mut features = pipeline.class.text.features(&mut |encoder| {
+        let length = encoder.length.map(|own| request.prompt_tokens.unwrap_or(own));
+        if encoder.encoder == OPTIONAL && components.folder.network(OPTIONAL)?.is_none() {
+            let width = denoiser.text_width().unwrap_or(T5_WIDTH);
+            return Ok(vec![Features::nothing(length.unwrap_or(0), width); prompts.len()]);
         }
         watch(Event::Opening(encoder.encoder));
         let mut warn = |text: String| _ = watch(Event::Note(&text));
-        encoder.encode(components, &prompts, &mut warn).map(Some)
+        let instruction = encoder.instruction.filter(|_| request.instructed);
+        TextEncoder { length, instruction, ..*encoder }.encode(components, &prompts, &mut warn)
     })?;
     if zeros && let Some(own) = features.first() {
         features.push(own.zeroed());
@@ -122,7 +127,7 @@ fn features(
 /// A picture that others begin with.
 struct Reference {
     encoded: Encoded,
-    autoencoder: AutoencoderConfig,
+    autoencoder: Autoencoder,
     /// For each latent of a channel: 1 where it is drawn anew; empty if all are.
     mask: Vec<f32>,
 }
@@ -133,7 +138,7 @@ impl Reference {
         request: &Request<'_>,
         denoiser: &Denoiser,
         size: [usize; 2],
-        autoencoder: &AutoencoderConfig,
+        autoencoder: &Autoencoder,
         watch: Watch<'_>,
     ) -> Result<Option<Reference>, PipelineError> {
         let Some(image) = request.image else { return Ok(None) };
@@ -225,7 +230,7 @@ impl Denoising<'_> {
             |latents: Vec<f32>| if self.denoiser.class.packed { pack(&latents, shape) } else { latents };
         if let Some(Reference { encoded, autoencoder, mask }) = self.reference {
             let noise = if encoded.is_drawn() { draw() } else { Vec::new() };
-            let latents = in_tokens(encoded.latents(autoencoder, &noise).values);
+            let latents = in_tokens(encoded.latents(&autoencoder.config, &noise).values);
             let control = if mask.is_empty() { Control::Start } else { Control::Keep { mask } };
             session.set_reference(&latents, control)?;
         }

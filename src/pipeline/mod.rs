@@ -59,6 +59,10 @@ pub struct Request<'a> {
     pub prompt: &'a str,
     /// What guidance moves away from; `None`: an empty prompt, or what the class has in its place.
     pub negative_prompt: Option<&'a str>,
+    /// Tokens of a prompt for encoders that leave it open, T5 and Gemma; `None`: as many as the class takes.
+    pub prompt_tokens: Option<usize>,
+    /// Whether the prompt comes after the instruction that the class has for its encoder, if it has one.
+    pub instructed: bool,
     /// Pixels; `None`: what the denoiser was made for.
     pub height: Option<usize>,
     pub width: Option<usize>,
@@ -81,6 +85,8 @@ impl Default for Request<'_> {
         Request {
             prompt: "",
             negative_prompt: None,
+            prompt_tokens: None,
+            instructed: true,
             height: None,
             width: None,
             count: 1,

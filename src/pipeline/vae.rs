@@ -28,20 +28,52 @@ pub struct Planes {
 /// Rows and columns of latents that no tile is smaller than.
 const LEAST: usize = 8;
 
+/// An autoencoder's configuration, and how many pixels of a side one latent is.
+#[derive(Clone, Debug)]
+pub(super) struct Autoencoder {
+    pub(super) config: AutoencoderConfig,
+    pub(super) reduction: usize,
+}
+
+impl Autoencoder {
+    pub(super) fn read(components: &Components) -> Result<Autoencoder, PipelineError> {
+        let config: AutoencoderConfig = components.folder.config(DECODER)?;
+        let header = components.header(DECODER)?.ok_or_else(|| components.folder.missing(DECODER))?;
+        // Each of them doubles the sides.
+        let enlargements = || {
+            header
+                .operators
+                .iter()
+                .filter(|operator| ["Resize", "Upsample"].contains(&operator.as_str()))
+                .count()
+        };
+        let reduction = config.reduction().unwrap_or_else(|| 1 << enlargements().min(8));
+        Ok(Autoencoder { config, reduction })
+    }
+
+    /// Rows and columns of latents that it was made for.
+    fn tile(&self) -> [usize; 2] {
+        self.config.sample_size().map(|side| (side / self.reduction).max(LEAST))
+    }
+}
+
 /// Decodes latents as a denoiser leaves them, of one shape, to pictures from -1 to 1: whole, or in tiles of the size that
 /// the autoencoder was made for, or of the largest size that the memory allows. `note` is told of that.
 pub(super) fn decode(
     components: &Components,
-    config: &AutoencoderConfig,
+    autoencoder: &Autoencoder,
     latents: &[Planes],
     tiled: bool,
     note: &mut dyn FnMut(String),
 ) -> Result<Vec<Planes>, PipelineError> {
-    let latents: Vec<Planes> = latents.iter().map(|latents| unscaled(latents, config)).collect();
+    let latents: Vec<Planes> = latents.iter().map(|latents| unscaled(latents, &autoencoder.config)).collect();
     let [_, rows, columns] = latents.first().map_or([0; 3], |latents| latents.shape);
-    let mut side = if tiled { tile(config) } else { [rows, columns] };
+    let mut side = if tiled { autoencoder.tile() } else { [rows, columns] };
     loop {
-        let decoded = latents.iter().map(|latents| in_tiles(components, config, latents, side)).collect();
+        let decoded = latents
+            .iter()
+            .map(|latents| in_tiles(components, autoencoder.reduction, latents, side))
+            .collect();
         let Err(PipelineError::Network { source: NetworkError::Budget { given, least }, .. }) = &decoded
         else {
             return decoded;
@@ -157,16 +189,11 @@ fn evaluate(components: &Components, name: &str, inputs: &[Planes]) -> Result<Ve
     inputs.iter().map(|planes| run(&mut network, planes).map_err(wrap)).collect()
 }
 
-/// Rows and columns of latents that the decoder was made for.
-fn tile(config: &AutoencoderConfig) -> [usize; 2] {
-    config.sample_size().map(|side| (side / config.reduction()).max(LEAST))
-}
-
 /// As `AutoencoderKL.tiled_decode`: each tile is decoded by itself, and goes over into those above and left of it. Tiles of
 /// one shape are decoded one after the other, so that one network is open at a time.
 fn in_tiles(
     components: &Components,
-    config: &AutoencoderConfig,
+    reduction: usize,
     latents: &Planes,
     side: [usize; 2],
 ) -> Result<Planes, PipelineError> {
@@ -191,9 +218,9 @@ fn in_tiles(
             tiles[at] = tile;
         }
     }
-    let whole = [rows, columns].map(|length| length * config.reduction());
-    let kept = stride.map(|stride| stride * config.reduction());
-    let blend = side.map(|side| (side as f64 * config.reduction() as f64 * OVERLAP) as usize);
+    let whole = [rows, columns].map(|length| length * reduction);
+    let kept = stride.map(|stride| stride * reduction);
+    let blend = side.map(|side| (side as f64 * reduction as f64 * OVERLAP) as usize);
     Ok(joined(tiles, lefts.len(), whole, kept, blend))
 }
 

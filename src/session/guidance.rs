@@ -272,7 +272,10 @@ fn read(
     let mut io = network.io()?;
     let elements = outputs.first().map_or(0, |output| output.len());
     let found = io.output_f32(ports.output)?;
-    for (output, found) in outputs.iter_mut().zip(found.chunks_exact(elements * ports.stacked)) {
+    // What a network gives beyond what the sampler reads is after it.
+    let each = (found.len() / outputs.len().max(1)).max(1);
+    for (output, found) in outputs.iter_mut().zip(found.chunks_exact(each)) {
+        let found = &found[..elements * ports.stacked];
         match at.weights {
             [] => output.copy_from_slice(found),
             weights => sampler::combine(weights, found, ports.block, output)?,

@@ -6,7 +6,7 @@ use crate::kernels::DType;
 use crate::manifest::{Manifest, Role};
 use crate::plan::Fact;
 use crate::provider::{Io, Network};
-use crate::sampler::Row;
+use crate::sampler::{Prediction, Process, Row};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -22,6 +22,22 @@ pub(super) struct Ports {
     pub(super) stacked: usize,
     /// Length of the blocks in which they are stacked.
     pub(super) block: usize,
+}
+
+/// Whether `found` has the variance of the noise as well, in as many channels after the state's: improved DDPM, Nichol and
+/// Dhariwal 2021, arXiv 2102.09672. Samplers have no use for it.
+fn has_variance(manifest: &Manifest, state: &Fact, found: &Fact) -> bool {
+    let parameterisation = &manifest.sampling.parameterisation;
+    let predicts = matches!(parameterisation.process, Process::Preserving { .. })
+        && parameterisation.prediction == Prediction::Epsilon;
+    let doubled = |(axis, (own, found)): (usize, (&usize, &usize))| match axis {
+        1 => 2 * own == *found,
+        _ => own == found,
+    };
+    predicts
+        && state.rank() == found.rank()
+        && state.rank() > 2
+        && state.shape.iter().zip(&found.shape).enumerate().all(doubled)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +107,9 @@ impl Ports {
         let state = network.inputs().nth(ports.state).map(|(_, fact)| fact);
         let output = network.outputs().nth(ports.output);
         let (Some(state), Some((name, found))) = (state, output) else { return Ok(ports) };
+        if found.dtype == DType::F32 && has_variance(manifest, &state, &found) {
+            return Ok(Ports { block: state.len(), ..ports });
+        }
         match block(&state, &found, stacked) {
             Some(block) if found.dtype == DType::F32 => Ok(Ports { block, ..ports }),
             _ => Err(SessionError::OutputShape { output: name.to_string(), found, state }),

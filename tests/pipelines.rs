@@ -1,0 +1,227 @@
+//! Pipelines against PyTorch: every folder that `tests/pipelines/make.py` has made, with the latents and pictures that
+//! diffusers draws. Skipped where there are none; `tests/pipelines.sh` makes them.
+#![cfg(feature = "pipeline")]
+
+mod common;
+
+use common::npy_file;
+use fewstep::cache::Cache;
+use fewstep::graph::{Data, Tensor};
+use fewstep::manifest;
+use fewstep::pipeline::{Drawn, Pipeline, Placement, Placements, Planes, Request, Tokenizer};
+use fewstep::provider::{Precision, Settings};
+use fewstep::session::Flow;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Relative L2 of latents, and the pictures' PSNR in dB, in f32 and of exports in half precision.
+const LATENTS: [f64; 2] = [1e-3, 2e-2];
+const PICTURES: [f64; 2] = [40.0, 30.0];
+
+/// The folders, or none.
+fn folders() -> Vec<PathBuf> {
+    let named = std::env::var_os("FEWSTEP_PIPELINES").map(PathBuf::from);
+    let root = named.unwrap_or_else(|| common::path("target/pipelines"));
+    let entries = fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut folders: Vec<_> = entries.filter(|path| path.join("expected/case.json").exists()).collect();
+    folders.sort();
+    if folders.is_empty() {
+        println!("skipped: there are no pipelines in {}; tests/pipelines.sh makes them", root.display());
+    }
+    folders
+}
+
+fn json(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// One run of diffusers.
+struct Case {
+    folder: PathBuf,
+    value: Value,
+}
+
+impl Case {
+    fn of(folder: &Path) -> (Value, Vec<Case>) {
+        let head = json(&folder.join("expected/case.json"));
+        let cases = head["cases"].as_array().expect("cases").clone();
+        let case = |value| Case { folder: folder.to_owned(), value };
+        (head, cases.into_iter().map(case).collect())
+    }
+
+    fn name(&self) -> String {
+        let folder = self.folder.file_name().expect("a name").to_string_lossy();
+        format!("{folder}/{}", self.value["name"].as_str().expect("a name"))
+    }
+
+    fn array(&self, key: &str) -> Option<Tensor> {
+        let path = self.value["files"].get(key)?.as_str().expect("a path");
+        Some(npy_file(&self.folder.join("expected").join(path)))
+    }
+
+    /// The `i`th of what may be one for all.
+    fn argument(&self, key: &str, i: usize) -> &Value {
+        match &self.value["arguments"][key] {
+            Value::Array(list) => &list[i],
+            one => one,
+        }
+    }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        self.value["arguments"][key].as_f64()
+    }
+
+    fn whole(&self, key: &str) -> Option<usize> {
+        self.number(key).map(|number| number as usize)
+    }
+
+    /// [h, w, channels] from 0 to 1, as planes.
+    fn picture(&self, key: &str, channels: usize, [low, high]: [f32; 2]) -> Option<Planes> {
+        let picture = self.array(key)?;
+        let &[height, width, found] = picture.shape() else { panic!("a picture of {:?}", picture.shape()) };
+        let values = floats(&picture);
+        let planes = (0..channels).flat_map(|c| values.iter().skip(c.min(found - 1)).step_by(found));
+        let values = planes.map(|value| low + (high - low) * value).collect();
+        Some(Planes { values, shape: [channels, height, width] })
+    }
+
+    /// Draws picture `i`.
+    fn draw(&self, pipeline: &Pipeline, i: usize) -> Drawn {
+        let (image, mask) =
+            (self.picture("image", 3, [-1.0, 1.0]), self.picture("mask_image", 1, [0.0, 1.0]));
+        let output = self.array("output").expect("a picture");
+        // The older script leaves no size beside its networks.
+        let size = |key, axis: usize| self.whole(key).or(self.is_older().then_some(output.shape()[axis]));
+        let request = Request {
+            prompt: self.argument("prompt", i).as_str().expect("a prompt"),
+            negative_prompt: self.value["arguments"]["negative_prompt"].as_str(),
+            prompt_tokens: self.whole("max_sequence_length"),
+            instructed: self.value["arguments"].get("complex_human_instruction") != Some(&Value::Null),
+            height: size("height", 1),
+            width: size("width", 2),
+            seed: self.argument("seed", i).as_u64().expect("a seed"),
+            sampling: manifest::Request {
+                steps: self.whole("num_inference_steps"),
+                guidance: self.number("guidance_scale"),
+                strength: self.number("strength"),
+                eta: self.number("eta"),
+                ..manifest::Request::default()
+            },
+            image: image.as_ref(),
+            mask: mask.as_ref(),
+            ..Request::default()
+        };
+        pipeline
+            .generate(&request, &mut |_| Flow::Continue)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name()))
+    }
+
+    fn is_older(&self) -> bool {
+        json(&self.folder.join("expected/case.json"))["exporter"] == "older_script"
+    }
+
+    fn scaling(&self) -> [f32; 2] {
+        let path = self.folder.join("vae_decoder/config.json");
+        let config = if path.exists() { json(&path) } else { Value::Null };
+        let number = |key: &str, default| config[key].as_f64().unwrap_or(default) as f32;
+        [number("scaling_factor", 0.18215), number("shift_factor", 0.0)]
+    }
+}
+
+fn floats(tensor: &Tensor) -> &[f32] {
+    match tensor.data() {
+        Data::F32(values) => values,
+        other => panic!("not f32: {other:?}"),
+    }
+}
+
+fn relative(found: &[f32], wanted: &[f32]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let square = |x: f64| x * x;
+    let error: f64 = found.iter().zip(wanted).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    (error / wanted.iter().map(|&b| square(b.into())).sum::<f64>()).sqrt()
+}
+
+/// Of values from 0 to 1.
+fn psnr(found: impl Iterator<Item = f32>, wanted: &[f32]) -> f64 {
+    let errors = found.zip(wanted).map(|(a, b)| f64::from(a - b).powi(2));
+    -10.0 * (errors.sum::<f64>() / wanted.len() as f64).log10()
+}
+
+/// How far picture `i` of a case is off: latents, decibels.
+fn compare(case: &Case, i: usize, drawn: &Drawn) -> (f64, f64) {
+    let [scale, shift] = case.scaling();
+    let latents: Vec<f32> = drawn.latents[0].values.iter().map(|x| x / scale + shift).collect();
+    let wanted = case.array("decoder_input").expect("latents");
+    let wanted = &floats(&wanted)[i * latents.len()..][..latents.len()];
+    let picture = &drawn.pictures[0];
+    let [channels, height, width] = picture.shape;
+    let output = case.array("output").expect("a picture");
+    assert_eq!(output.shape()[1..], [height, width, channels], "{}", case.name());
+    let output = &floats(&output)[i * picture.values.len()..][..picture.values.len()];
+    let plane = height * width;
+    let at = |i: usize| picture.values[i % channels * plane + i / channels];
+    let found = (0..output.len()).map(|i| (at(i) / 2.0 + 0.5).clamp(0.0, 1.0));
+    (relative(&latents, wanted), psnr(found, output))
+}
+
+fn placements(precision: Precision, cache: &Path) -> Placements {
+    let settings = Settings { threads: 1, precision, ..Settings::default() };
+    let cache = Some(Cache { folder: cache.to_owned(), limit: 1 << 30 });
+    Placements { default: Placement { settings, ..Placement::default() }, cache, ..Placements::default() }
+}
+
+#[test]
+fn pictures_are_those_of_diffusers() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let mut wrong = Vec::new();
+    for folder in folders() {
+        let (head, cases) = Case::of(&folder);
+        let half = usize::from(head["precision"] != "f32");
+        let placements = placements(Precision::F32, cache.path());
+        let pipeline = Pipeline::open(&folder, placements).expect("a pipeline");
+        for case in cases {
+            let pictures = case.array("output").expect("pictures").shape()[0];
+            for i in 0..pictures {
+                let (latents, decibel) = compare(&case, i, &case.draw(&pipeline, i));
+                println!("{} {i}: latents {latents:.1e}, {decibel:.1} dB", case.name());
+                if !(latents <= LATENTS[half] && decibel >= PICTURES[half]) {
+                    wrong.push(format!("{} {i}: latents {latents:.1e}, {decibel:.1} dB", case.name()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn tokens_are_those_of_transformers() {
+    for folder in folders() {
+        for case in Case::of(&folder).1 {
+            for (suffix, encoder) in
+                [("", "text_encoder"), ("_2", "text_encoder_2"), ("_3", "text_encoder_3")]
+            {
+                let Some(ids) = case.array(&format!("{encoder}_ids_0")) else { continue };
+                let tokenizer =
+                    Tokenizer::read(&folder.join(format!("tokenizer{suffix}"))).expect("a tokenizer");
+                let Data::I64(wanted) = ids.data() else { panic!("ids") };
+                let prompt = case.argument("prompt", 0).as_str().expect("a prompt");
+                let prompt = if ["pixart", "sana"].iter().any(|own| case.name().contains(own)) {
+                    prompt.to_lowercase()
+                } else {
+                    prompt.into()
+                };
+                let length = ids.shape()[1];
+                if case.name() == "sana_sprint/text" || case.name().starts_with("sana_sprint_f16/text") {
+                    // The instruction stands before it.
+                    continue;
+                }
+                let found = tokenizer.encode(&prompt, length).expect("tokens");
+                let found: Vec<i64> = found.ids.iter().map(|&id| id.into()).collect();
+                assert_eq!(found, wanted[..length], "{} {encoder}", case.name());
+            }
+        }
+    }
+}

@@ -45,6 +45,8 @@ pub enum Text {
 pub(super) enum Scheduler {
     /// The number of steps.
     Plain,
+    /// As that; and of a picture to begin with, all steps are in what is left of the times.
+    Whole,
     /// Times in thousandths, shifted by the number of tokens if the configuration says so.
     Shifted,
     /// As that, even times, and the network reads them from 0 to 1.
@@ -92,7 +94,7 @@ pub static CLASSES: [Class; 8] = [
         guidance: 8.5,
         guided: false,
         packed: false,
-        scheduler: Scheduler::Plain,
+        scheduler: Scheduler::Whole,
     },
     Class {
         name: "StableDiffusionXL",
@@ -205,13 +207,29 @@ impl Scheduler {
         match self {
             // The pipelines tell it so, whatever its own default is.
             Scheduler::Plain if config.contains("\"TCDScheduler\"") => steps + "eta = 0\n",
-            Scheduler::Plain => steps,
+            Scheduler::Plain | Scheduler::Whole => steps,
             Scheduler::Shifted => steps + &shift(config, tokens, 1.16, "linspace"),
             Scheduler::Even => {
                 steps + "schedule = \"uniform\"\ntime_scale = 1\n" + &shift(config, tokens, 1.15, "uniform")
             }
             Scheduler::Angles => steps + "times = [1.5708, 1.3, 0]\n",
         }
+    }
+}
+
+/// Timesteps of the distillation.
+const POINTS: usize = 50;
+
+impl Scheduler {
+    /// Where so many steps lie that begin with a picture, if not all times are divided by their number: `LCMScheduler` with
+    /// a strength.
+    pub(super) fn begun_times(self, strength: Option<f64>, steps: usize) -> Option<Vec<f64>> {
+        let points = (POINTS as f64 * strength?) as usize;
+        if !matches!(self, Scheduler::Whole) || steps > points {
+            return None;
+        }
+        let point = |step: usize| (points - points * step / steps) * (1000 / POINTS) - 1;
+        Some((0..steps).map(|step| point(step) as f64).chain([0.0]).collect())
     }
 }
 
@@ -246,6 +264,14 @@ User Prompt: ";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// diffusers 0.42.1, `LCMScheduler().set_timesteps(4, original_inference_steps=50, strength=0.6)`.
+    #[test]
+    fn all_steps_are_in_what_is_left() {
+        let times = Scheduler::Whole.begun_times(Some(0.6), 4);
+        assert_eq!(times.as_deref(), Some(&[599.0, 459.0, 299.0, 159.0, 0.0][..]));
+        assert_eq!(Scheduler::Plain.begun_times(Some(0.6), 4), None);
+    }
 
     #[test]
     fn shifts_depend_on_the_tokens() {

@@ -85,7 +85,7 @@ impl Denoiser {
     }
 
     /// Whether the network reads the scale of its guidance.
-    fn reads_guidance(&self) -> bool {
+    pub(super) fn reads_guidance(&self) -> bool {
         self.header.inputs.iter().any(|input| ["timestep_cond", "guidance"].contains(&input.name.as_str()))
     }
 

@@ -34,7 +34,7 @@ pub(super) fn generate(
     let size = size_of(&denoiser, &request)?;
     check_pictures(&request, size)?;
     let guided = denoiser.is_guided(request.sampling.guidance);
-    if !guided && class.guided {
+    if !guided && !denoiser.reads_guidance() {
         request.sampling.guidance = None;
     }
     if request.negative_prompt.is_some() && !class.guided {
@@ -169,8 +169,15 @@ impl Denoising<'_> {
     /// Tells a session what is asked for, and the features of the prompt and of what guidance moves away from.
     fn prepare(&self, session: &mut Session, features: &[Features]) -> Result<(), SessionError> {
         let begun = self.reference.is_some_and(|reference| reference.mask.is_empty());
-        let strength = self.request.sampling.strength.or(begun.then_some(STRENGTH));
-        session.prepare(&manifest::Request { strength, ..self.request.sampling })?;
+        let asked = self.request.sampling;
+        let strength = asked.strength.or(begun.then_some(STRENGTH));
+        let steps = asked.steps.unwrap_or(self.denoiser.class.steps);
+        match self.denoiser.class.scheduler.begun_times(strength, steps) {
+            Some(times) if asked.times.is_none() => {
+                session.prepare(&manifest::Request { strength: None, times: Some(&times), ..asked })?;
+            }
+            _ => session.prepare(&manifest::Request { strength, ..asked })?,
+        }
         let names: Vec<String> = session.manifest().conditions().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             for (at, features) in features.iter().enumerate().take(2) {

@@ -1,6 +1,7 @@
 //! `fewstep inspect`: what is in a network, and how it would run.
 #![forbid(unsafe_code)]
 
+use super::inspect_pipeline::PipelineReport;
 use super::inspect_plan::FileReport;
 use super::inspect_provider::ProviderReport;
 use super::profile::Profile;
@@ -16,6 +17,7 @@ use fewstep::graph::{Fact, Graph, Node};
 use fewstep::manifest::{Manifest, Request, RequestError, Role};
 use fewstep::onnx::OnnxError;
 use fewstep::ops::Op;
+use fewstep::pipeline::{Folder, PipelineError};
 use fewstep::plan::{self, CompiledPlan, Placed};
 use fewstep::provider::{Network, NetworkError, Opening, Provider, ProviderError, Settings};
 use fewstep::session::bind;
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 /// Say what is in a network and how it would run.
 #[derive(clap::Args, Debug)]
 pub struct Inspect {
-    /// An embedded model's name, a folder with a fewstep.toml, that file, or an .onnx file
+    /// An embedded model's name, a folder with a fewstep.toml, that file, an .onnx file, or a pipeline's folder
     model: PathBuf,
     /// Print one object; times are in milliseconds, sizes in bytes
     #[arg(long)]
@@ -65,6 +67,8 @@ pub enum InspectError {
     Request(#[from] RequestError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error("{}: {source}", path.display())]
+    Pipeline { path: PathBuf, source: Box<PipelineError> },
     #[error(transparent)]
     Print(#[from] PrintError),
 }
@@ -73,6 +77,11 @@ impl Inspect {
     pub fn run(&self) -> Result<(), InspectError> {
         let settings = settings(Some(1), self.precision)?;
         let provider = self.provider.provider()?;
+        if Folder::is_one(&self.model) {
+            let report = PipelineReport::of(&self.model)?;
+            let printed = if self.json { print_json(&report) } else { print(&report.text()) };
+            return Ok(printed?);
+        }
         let source = models::find(&self.model)?;
         if !matches!(provider, Provider::Cpu) {
             return self.on(&provider, &source, settings);

@@ -6,6 +6,7 @@ mod choice;
 mod compile;
 mod first_step;
 mod inspect;
+mod inspect_pipeline;
 mod inspect_plan;
 mod inspect_provider;
 mod list;
@@ -45,7 +46,7 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 MODEL is the name of an embedded model (see `fewstep list models`), a folder with a fewstep.toml, that file, an .onnx
-file, or an .fsp plan. A folder that is called like an embedded model is ./NAME.
+file, or an .fsp plan; to `sample` and `inspect` also a folder with a model_index.json. A folder that is called like an embedded model is ./NAME.
 
 Exit codes: 0 success, 1 an error, with one line on stderr, 2 wrong usage.
 FEWSTEP_ISA=NAME chooses the instruction set (see `fewstep list targets`), which is the best that the CPU has otherwise.

@@ -90,7 +90,8 @@ impl ProviderArgs {
 
 fn help() -> String {
     format!(
-        "cpu, this program's own engine; tract; or ONNX Runtime, with one of its execution providers: {}",
+        "cpu, this program's own engine; tract; or ONNX Runtime, with one of its execution providers: {}. Of a pipeline, \
+         each component may have its own: cpu,unet=ort:cuda",
         names()
     )
 }

@@ -4,8 +4,8 @@
 use std::{
     borrow::ToOwned,
     collections::BTreeMap,
-    format,
-    path::Path,
+    format, fs,
+    path::{Path, PathBuf},
     string::{String, ToString},
     vec::Vec,
 };
@@ -46,6 +46,17 @@ impl Placements {
     }
 }
 
+/// What a component's network is.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Its folder.
+    pub name: String,
+    pub path: PathBuf,
+    /// Of its files.
+    pub bytes: u64,
+    pub header: Header,
+}
+
 /// A folder, and what evaluates its networks.
 #[derive(Clone, Debug)]
 pub(super) struct Components {
@@ -62,6 +73,15 @@ impl Components {
         let Some(path) = self.folder.network(name)? else { return Ok(None) };
         let header = OnnxFile { path: &path, bytes: None }.header();
         header.map(Some).map_err(|error| failed(name, NetworkError::from(error)))
+    }
+
+    /// What a component's network is, if there is such a component.
+    pub(super) fn described(&self, name: &str) -> Result<Option<Described>, PipelineError> {
+        let Some(path) = self.folder.network(name)? else { return Ok(None) };
+        let Some(header) = self.header(name)? else { return Ok(None) };
+        let files = fs::read_dir(self.folder.path().join(name)).into_iter().flatten().flatten();
+        let bytes = files.filter_map(|file| fs::metadata(file.path()).ok()).map(|file| file.len()).sum();
+        Ok(Some(Described { name: name.to_owned(), path, bytes, header }))
     }
 
     /// Opens a component's network for inputs of these shapes. Half precision is found with what `evaluate` has it read.

@@ -19,7 +19,7 @@ type Watch<'a> = &'a mut (dyn FnMut(Event<'_>) -> Flow + Send);
 /// What diffusers' image-to-image pipelines have.
 const STRENGTH: f64 = 0.8;
 /// The encoder that Stable Diffusion 3 may do without, for which there are zeros then.
-const OPTIONAL: &str = "text_encoder_3";
+pub(super) const OPTIONAL: &str = "text_encoder_3";
 /// What T5 gives of a token, if the denoiser does not say.
 const T5_WIDTH: usize = 4096;
 

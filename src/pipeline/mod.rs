@@ -27,7 +27,7 @@ mod tokenizer;
 mod vae;
 
 pub use classes::{CLASSES, Class, Text};
-pub use component::{Placement, Placements};
+pub use component::{Described, Placement, Placements};
 pub use folder::{Folder, FolderError, INDEX};
 pub use text::{Layer, TextEncoder};
 pub use tokenizer::{Tokenizer, TokenizerError, Tokens};
@@ -191,6 +191,22 @@ impl Pipeline {
 
     pub fn folder(&self) -> &Folder {
         &self.components.folder
+    }
+
+    /// The networks of the components, in the order in which they are opened.
+    ///
+    /// # Errors
+    /// If one that the pipeline needs is missing, or can not be read.
+    pub fn described(&self) -> Result<Vec<Described>, PipelineError> {
+        let encoders = self.class.text.encoders().iter().map(|encoder| encoder.encoder);
+        let names = encoders.chain(["vae_encoder", self.class.denoiser, "vae_decoder"]);
+        let found = names.map(|name| match self.components.described(name)? {
+            None if name != "vae_encoder" && name != generate::OPTIONAL => {
+                Err(self.components.folder.missing(name).into())
+            }
+            found => Ok(found),
+        });
+        Ok(found.collect::<Result<Vec<_>, PipelineError>>()?.into_iter().flatten().collect())
     }
 
     /// Rows and columns of the pictures that a request asks for.

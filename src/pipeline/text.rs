@@ -26,7 +26,7 @@ pub struct TextEncoder {
     pub layer: Layer,
     /// Tokens of a prompt; `None`: what the tokenizer's configuration says.
     pub length: Option<usize>,
-    /// Whether prompts are stripped and in small letters.
+    /// Whether prompts are stripped and in small letters, and nothing reads what they are filled up with.
     pub plain: bool,
     /// What stands before a prompt. What an encoder makes of it is left out.
     pub instruction: Option<&'static str>,
@@ -87,12 +87,26 @@ impl TextEncoder {
             network.run().map_err(wrap)?;
             ports.read(network, tokens).map_err(|error| wrap(error.into()))
         };
-        let Some(first) = tokens.first() else { return Ok(Vec::new()) };
-        let shape = vec![1, first.ids.len()];
-        let shapes: Shapes = header.inputs.iter().map(|input| (input.name.clone(), shape.clone())).collect();
-        let mut calibrate = |network: &mut Network| Ok(run(network, first)?.hidden);
-        let mut network = components.open(self.encoder, &shapes, &mut calibrate)?;
-        tokens.iter().map(|tokens| run(&mut network, tokens)).collect()
+        let mut found: Vec<Features> = Vec::with_capacity(tokens.len());
+        let mut opened: Option<(usize, Network)> = None;
+        for tokens in tokens {
+            // What reads no mask is not shown what it would mask.
+            let all = tokens.ids.len();
+            let length = if self.plain && ports.mask.is_none() { tokens.used } else { all };
+            let read = Tokens { ids: tokens.ids[..length].to_vec(), ..tokens.clone() };
+            let mut network = match opened.take() {
+                Some((own, network)) if own == length => network,
+                _ => {
+                    let shape = |input: &Declared| (input.name.clone(), vec![1, length]);
+                    let shapes: Shapes = header.inputs.iter().map(shape).collect();
+                    let mut calibrate = |network: &mut Network| Ok(run(network, &read)?.hidden);
+                    components.open(self.encoder, &shapes, &mut calibrate)?
+                }
+            };
+            found.push(run(&mut network, &read)?.filled(all));
+            opened = Some((length, network));
+        }
+        Ok(found)
     }
 }
 
@@ -178,6 +192,13 @@ impl Features {
         let hidden = [&self.hidden[..width], &self.hidden[skipped * width..]].concat();
         let mask = [&self.mask[..1], &self.mask[skipped..]].concat();
         Features { hidden, mask, length, ..self }
+    }
+
+    /// Zeros after them, up to a length.
+    fn filled(mut self, length: usize) -> Features {
+        self.hidden.resize(length * self.width, 0.0);
+        self.mask.resize(length, 0.0);
+        Features { length, ..self }
     }
 
     /// Zeros for an encoder that is not there.

@@ -356,60 +356,6 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// CLIP's tokenizer as older exports have it: vocab.json and merges.txt. `None` for other tokenizers.
-fn as_two_files(tokenizer: &Path) -> Option<tempfile::TempDir> {
-    let model = &json(&tokenizer.join("tokenizer.json"))["model"];
-    if model["end_of_word_suffix"] != "</w>" {
-        return None;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let merge = |merge: &Value| match merge {
-        Value::Array(pair) => {
-            format!("{} {}", pair[0].as_str().expect("a part"), pair[1].as_str().expect("a part"))
-        }
-        one => one.as_str().expect("a merge").to_string(),
-    };
-    let merges: Vec<_> = model["merges"].as_array().expect("merges").iter().map(merge).collect();
-    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).expect("a file");
-    write("vocab.json", model["vocab"].to_string());
-    write("merges.txt", format!("#version: 0.2\n{}\n", merges.join("\n")));
-    fs::copy(tokenizer.join("tokenizer_config.json"), folder.path().join("tokenizer_config.json"))
-        .expect("a copy");
-    Some(folder)
-}
-
-/// `tests/pipelines/tokens.py` has had transformers take texts apart.
-#[test]
-fn many_texts_have_the_tokens_of_transformers() {
-    for folder in folders() {
-        let path = folder.join("expected/tokens.json");
-        if !path.exists() {
-            println!("skipped: there is no {}", path.display());
-            continue;
-        }
-        for (name, found) in json(&path).as_object().expect("tokenizers") {
-            let read = |folder: &Path| Tokenizer::read(folder).expect("a tokenizer");
-            let older = as_two_files(&folder.join(name));
-            let tokenizers: Vec<_> = [folder.join(name)]
-                .iter()
-                .map(|own| read(own))
-                .chain(older.iter().map(|own| read(own.path())))
-                .collect();
-            let texts = found.as_array().expect("texts");
-            assert!(texts.len() >= 1000);
-            for entry in texts {
-                let text = entry["text"].as_str().expect("a text");
-                let wanted = entry["ids"].as_array().expect("ids");
-                for tokenizer in &tokenizers {
-                    let tokens = tokenizer.encode(text, wanted.len()).expect("tokens");
-                    let ids: Vec<Value> = tokens.ids.iter().map(|&id| id.into()).collect();
-                    assert_eq!(&ids, wanted, "{} {name}: {text:?}", folder.display());
-                }
-            }
-        }
-    }
-}
-
 #[test]
 fn tokens_are_those_of_transformers() {
     for folder in folders() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tiny text-to-image pipelines, made by diffusers and exported to ONNX, and drawn by both: latents, pictures and tokens have
-# to be the same. Exits with 77 where there is no Python with venv, or what is in requirements.txt can not be installed.
+# Tiny text-to-image pipelines, made by diffusers and exported to ONNX, and drawn by both: latents and pictures have to be
+# the same. Exits with 77 where there is no Python with venv, or what is in pipelines/requirements.txt can not be installed.
 #
 #     tests/pipelines.sh [--install]      # --install: makes an environment of its own, with PyTorch in it, a gigabyte
 set -euo pipefail
@@ -11,7 +11,7 @@ python=${PYTHON:-$work/bin/python}
 
 if [ "${1:-}" = --install ] && [ ! -x "$python" ]; then
     python3 -m venv "$work" && "$work/bin/pip" install --quiet --extra-index-url https://download.pytorch.org/whl/cpu \
-        -r tests/requirements.txt || { rm -rf "$work" && echo "pipelines: skipped, PyTorch can not be installed" && exit 77; }
+        -r tests/pipelines/requirements.txt || { rm -rf "$work" && echo "pipelines: skipped, PyTorch can not be installed" && exit 77; }
 fi
 if ! "$python" -c 'import diffusers, onnx, torch, transformers' 2>/dev/null; then
     echo "pipelines: skipped, $python has no diffusers, onnx, torch and transformers; use --install"
@@ -19,5 +19,4 @@ if ! "$python" -c 'import diffusers, onnx, torch, transformers' 2>/dev/null; the
 fi
 
 "$python" tests/pipelines/make.py -o "$target_dir/pipelines"
-"$python" tests/pipelines/tokens.py "$target_dir/pipelines"
 FEWSTEP_PIPELINES=$target_dir/pipelines cargo test --release --test pipelines -- --nocapture

@@ -7,11 +7,13 @@ use super::provider::ArgumentError;
 use super::reference::ReferenceError;
 use super::sample::Sample;
 use super::sample_file::{FileError, SampleFile};
-use super::{IsaError, PrintError, count, print, time};
+use super::{IsaError, Precision, PrintError, assignment, count, print, time};
+use clap::ValueEnum;
 use fewstep::cache::CacheError;
 use fewstep::manifest::OutputKind;
 use fewstep::pipeline::{Event, Pipeline, PipelineError, Placement, Placements, Request};
 use fewstep::session::Flow;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -35,6 +37,9 @@ pub struct PromptArgs {
     /// Rows of the picture
     #[arg(long, value_name = "PIXELS", requires = "prompt")]
     height: Option<u32>,
+    /// The precision of a component, where it is not that of all: vae=f32
+    #[arg(long, value_name = "COMPONENT=auto|f32|f16", requires = "prompt", value_parser = precision)]
+    precision_of: Vec<(String, Precision)>,
     /// Decode the picture in tiles, which takes less memory
     #[arg(long, requires = "prompt")]
     tiled: bool,
@@ -75,11 +80,12 @@ impl PromptArgs {
 
 /// Draws the pictures that `sample` asks of a pipeline.
 pub fn draw(args: &Sample) -> Result<(), DrawError> {
-    let PromptArgs { prompt, negative_prompt, prompt_tokens, width, height, tiled } = &args.prompt;
+    let PromptArgs { prompt, negative_prompt, prompt_tokens, width, height, tiled, .. } = &args.prompt;
     let prompt = prompt.as_deref().ok_or_else(|| DrawError::NoPrompt(args.model.clone()))?;
     check_meaning(args)?;
     let wrap = |source| DrawError::Pipeline { path: args.model.clone(), source };
-    let pipeline = Pipeline::open(&args.model, placements(args)?).map_err(wrap)?;
+    let placements = placements(args)?;
+    let pipeline = Pipeline::open(&args.model, placements).map_err(wrap)?;
     let image = args.reference.picture(*height, *width)?;
     let size = image.as_ref().map(|image| (image.shape[1] as u32, image.shape[2] as u32));
     let mask = size.map(|(height, width)| args.reference.picture_mask(height, width)).transpose()?.flatten();
@@ -154,11 +160,19 @@ fn check_meaning(args: &Sample) -> Result<(), DrawError> {
 
 fn placements(args: &Sample) -> Result<Placements, DrawError> {
     let settings = args.running.settings()?;
-    let (provider, named) = args.running.provider.of_components()?;
+    let (provider, components) = args.running.provider.of_components()?;
+    let default = Placement { provider, settings };
     let placed = |(name, provider)| (name, Placement { provider, settings });
-    Ok(Placements {
-        default: Placement { provider, settings },
-        named: named.into_iter().map(placed).collect(),
-        cache: args.running.cache()?,
-    })
+    let mut named: BTreeMap<_, _> = components.into_iter().map(placed).collect();
+    for (name, precision) in &args.prompt.precision_of {
+        let placement = named.entry(name.clone()).or_insert_with(|| default.clone());
+        placement.settings.precision = (*precision).into();
+    }
+    Ok(Placements { default, named, cache: args.running.cache()? })
+}
+
+/// `COMPONENT=PRECISION`.
+fn precision(text: &str) -> Result<(String, Precision), String> {
+    let (name, precision) = assignment(text)?;
+    Ok((name, Precision::from_str(precision, false)?))
 }

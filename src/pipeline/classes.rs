@@ -169,6 +169,14 @@ pub(super) fn find(name: &str) -> Result<&'static Class, PipelineError> {
 /// Encodes prompts with one encoder.
 pub(super) type Encode<'a> = &'a mut dyn FnMut(&TextEncoder) -> Result<Vec<Features>, PipelineError>;
 
+impl Class {
+    /// What components are called, `vae` for both halves of the autoencoder.
+    pub fn components(&self) -> Vec<&'static str> {
+        let encoders = self.text.encoders().iter().map(|encoder| encoder.encoder);
+        encoders.chain([self.denoiser, "vae", "vae_encoder", "vae_decoder"]).collect()
+    }
+}
+
 impl Text {
     /// All encoders, in the order in which they are used.
     pub fn encoders(&self) -> &[TextEncoder] {

@@ -144,6 +144,8 @@ pub enum PipelineError {
     Request(#[from] RequestError),
     #[error("there is no way to sample a {class}; there are {known}")]
     Class { class: String, known: String },
+    #[error("the pipeline has no component {name}; it has {known}")]
+    Component { name: String, known: String },
     #[error("{}: {source}", path.display())]
     Scheduler { path: PathBuf, source: ConfigError },
     #[error("{component}: {source}")]
@@ -178,10 +180,14 @@ impl Pipeline {
     /// Reads a folder's index. Its networks are opened when their turn comes.
     ///
     /// # Errors
-    /// If it is no pipeline, or of a class that is not known here.
+    /// If it is no pipeline, or of a class that is not known here, or has no component that `placements` names.
     pub fn open(path: &Path, placements: Placements) -> Result<Pipeline, PipelineError> {
         let folder = Folder::read(path)?;
         let class = classes::find(folder.class())?;
+        let known = class.components();
+        if let Some(name) = placements.named.keys().find(|name| !known.contains(&name.as_str())) {
+            return Err(PipelineError::Component { name: name.clone(), known: known.join(", ") });
+        }
         Ok(Pipeline { class, components: Components { folder, placements } })
     }
 

@@ -90,11 +90,12 @@ impl Tokenizer {
             if path.exists() { folder::json(&path) } else { Ok(Config::default()) }
         };
         let (own, special) = (config("tokenizer_config.json")?, config("special_tokens_map.json")?);
-        let mut inner = inner(folder)?;
-        let padding = match own.pad_token.or(special.pad_token) {
-            Some(Token::Text(token) | Token::Described { content: token }) => token,
-            None => inner.get_padding().map_or(LAST.to_owned(), |padding| padding.pad_token.clone()),
-        };
+        let said = own.pad_token.or(special.pad_token).map(|token| match token {
+            Token::Text(token) | Token::Described { content: token } => token,
+        });
+        let mut inner = inner(folder, said.as_deref())?;
+        let padding =
+            said.unwrap_or_else(|| inner.get_padding().map_or(LAST.to_owned(), |own| own.pad_token.clone()));
         let no_padding = || TokenizerError::Padding { path: folder.to_owned(), token: padding.clone() };
         let id = inner.token_to_id(&padding).ok_or_else(no_padding)?;
         // Lengths are those of each call.
@@ -143,7 +144,8 @@ fn invalid(path: &Path, error: impl ToString) -> TokenizerError {
     TokenizerError::Invalid { path: path.to_owned(), problem: error.to_string() }
 }
 
-fn inner(folder: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
+/// The tokenizer, whose texts are filled up with `padding` if anything says so.
+fn inner(folder: &Path, padding: Option<&str>) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let whole = folder.join("tokenizer.json");
     if whole.exists() {
         return tokenizers::Tokenizer::from_file(&whole).map_err(|error| invalid(&whole, error));
@@ -158,33 +160,34 @@ fn inner(folder: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let merged = read(&merges)?;
     let pairs: Vec<&str> =
         merged.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
-    let Some([first, last]) = ids(&known) else {
+    let Some(clip) = clip(&known, &pairs, padding) else {
         return Err(invalid(
             &vocabulary,
             "there is no <|startoftext|> or <|endoftext|>, which CLIP's vocabulary has",
         ));
     };
-    let clip = clip(&known, &pairs, first, last).to_string();
-    tokenizers::Tokenizer::from_str(&clip).map_err(|error| invalid(folder, error))
-}
-
-fn ids(vocabulary: &Value) -> Option<[u64; 2]> {
-    Some([vocabulary.get(FIRST)?.as_u64()?, vocabulary.get(LAST)?.as_u64()?])
+    tokenizers::Tokenizer::from_str(&clip.to_string()).map_err(|error| invalid(folder, error))
 }
 
 /// The `tokenizer.json` that transformers 5.23 makes of CLIP's two files (`tokenization_clip.py`).
-fn clip(vocabulary: &Value, merges: &[&str], first: u64, last: u64) -> Value {
+fn clip(vocabulary: &Value, merges: &[&str], padding: Option<&str>) -> Option<Value> {
+    let id = |token: &str| vocabulary.get(token).and_then(Value::as_u64);
+    let (first, last) = (id(FIRST)?, id(LAST)?);
     let words =
         r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-    let special = |token: &str, id: u64| {
+    // What texts are filled up with is not a part of words either.
+    let padding = padding.filter(|token| ![FIRST, LAST].contains(token));
+    let padding = padding.and_then(|token| Some((token, id(token)?)));
+    let special = |(token, id): (&str, u64)| {
         json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
                "normalized": false, "special": true})
     };
-    json!({
+    let added: Vec<Value> = [(FIRST, first), (LAST, last)].into_iter().chain(padding).map(special).collect();
+    Some(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": [special(FIRST, first), special(LAST, last)],
+        "added_tokens": added,
         "normalizer": {"type": "Sequence", "normalizers": [
             {"type": "NFC"},
             {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
@@ -200,5 +203,5 @@ fn clip(vocabulary: &Value, merges: &[&str], first: u64, last: u64) -> Value {
         "model": {"type": "BPE", "dropout": null, "unk_token": LAST, "continuing_subword_prefix": "",
                   "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false,
                   "vocab": vocabulary, "merges": merges},
-    })
+    }))
 }

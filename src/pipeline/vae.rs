@@ -314,6 +314,16 @@ mod tests {
         assert_eq!(whole, picture);
     }
 
+    /// `AutoencoderKL.blend_h` and `blend_v`: the earlier tile's last rows and columns go over into the later one's first.
+    #[test]
+    fn tiles_go_over_into_each_other() {
+        let tile = |value: f32, shape| Planes { values: vec![value; 4], shape };
+        let across = joined(vec![tile(0.0, [1, 1, 4]), tile(1.0, [1, 1, 4])], 2, [1, 6], [1, 3], [1, 2]);
+        assert_eq!(across.values, [0.0, 0.0, 0.0, 0.0, 0.5, 1.0]);
+        let down = joined(vec![tile(0.0, [1, 4, 1]), tile(1.0, [1, 4, 1])], 1, [6, 1], [3, 1], [2, 1]);
+        assert_eq!(down.values, across.values);
+    }
+
     #[test]
     fn scaling_is_undone() {
         let latents = Planes { values: vec![1.0, -2.0], shape: [2, 1, 1] };

@@ -64,7 +64,7 @@ pub enum DrawError {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     #[error("{}: {source}", path.display())]
-    Pipeline { path: PathBuf, source: PipelineError },
+    Pipeline { path: PathBuf, source: Box<PipelineError> },
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -83,7 +83,7 @@ pub fn draw(args: &Sample) -> Result<(), DrawError> {
     let PromptArgs { prompt, negative_prompt, prompt_tokens, width, height, tiled, .. } = &args.prompt;
     let prompt = prompt.as_deref().ok_or_else(|| DrawError::NoPrompt(args.model.clone()))?;
     check_meaning(args)?;
-    let wrap = |source| DrawError::Pipeline { path: args.model.clone(), source };
+    let wrap = |source| DrawError::Pipeline { path: args.model.clone(), source: Box::new(source) };
     let placements = placements(args)?;
     let pipeline = Pipeline::open(&args.model, placements).map_err(wrap)?;
     let image = args.reference.picture(*height, *width)?;

@@ -101,7 +101,7 @@ impl Components {
         }
         let mut open = |settings| Compilation { name, path: &path, shapes, settings }.open(cache, evaluate);
         match open(*settings) {
-            Err(PipelineError::Network { source: NetworkError::Budget { .. }, .. }) if !settings.frugal => {
+            Err(error) if error.budget().is_some() && !settings.frugal => {
                 open(Settings { frugal: true, ..*settings })
             }
             opened => opened,
@@ -123,7 +123,7 @@ impl Components {
 }
 
 pub(super) fn failed(component: &str, source: NetworkError) -> PipelineError {
-    PipelineError::Network { component: component.to_owned(), source }
+    PipelineError::Network { component: component.to_owned(), source: source.into() }
 }
 
 pub(super) fn session_failed(component: &str, source: SessionError) -> PipelineError {

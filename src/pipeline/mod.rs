@@ -149,7 +149,7 @@ pub enum PipelineError {
     #[error("{}: {source}", path.display())]
     Scheduler { path: PathBuf, source: ConfigError },
     #[error("{component}: {source}")]
-    Network { component: String, source: NetworkError },
+    Network { component: String, source: Box<NetworkError> },
     #[error("{component}: {source}")]
     Session { component: String, source: Box<SessionError> },
     #[error("{component} has {what}, but {found}; export it again")]
@@ -174,6 +174,19 @@ pub enum PipelineError {
     NoNegative { class: &'static str },
     #[error("stopped")]
     Cancelled,
+}
+
+impl PipelineError {
+    /// Bytes that a component may take, and the least that it needs, if those are more.
+    pub fn budget(&self) -> Option<[usize; 2]> {
+        match self {
+            PipelineError::Network { source, .. } => match **source {
+                NetworkError::Budget { given, least } => Some([given, least]),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 impl Pipeline {

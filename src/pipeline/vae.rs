@@ -70,12 +70,9 @@ pub(super) fn decode(
     let [_, rows, columns] = latents.first().map_or([0; 3], |latents| latents.shape);
     let mut side = if tiled { autoencoder.tile() } else { [rows, columns] };
     loop {
-        let decoded = latents
-            .iter()
-            .map(|latents| in_tiles(components, autoencoder.reduction, latents, side))
-            .collect();
-        let Err(PipelineError::Network { source: NetworkError::Budget { given, least }, .. }) = &decoded
-        else {
+        let tile = |latents| in_tiles(components, autoencoder.reduction, latents, side);
+        let decoded = latents.iter().map(tile).collect::<Result<Vec<_>, _>>();
+        let Some([given, least]) = decoded.as_ref().err().and_then(PipelineError::budget) else {
             return decoded;
         };
         let smaller = side.map(|side| (side / 2).max(LEAST).min(side));

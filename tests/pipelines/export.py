@@ -1,0 +1,245 @@
+"""Writes a pipeline's components as ONNX files, in the layout of optimum or in that of diffusers' older script.
+
+Names, ranks and types of inputs and outputs are those of optimum-onnx 0.1 (`exporters/onnx/model_configs.py`) and of
+`convert_stable_diffusion_checkpoint_to_onnx.py`. Both go through PyTorch's TorchScript exporter.
+"""
+
+import json
+import shutil
+import warnings
+
+import onnx
+import torch
+from torch import nn
+
+BATCH, SEQUENCE = {0: "batch_size"}, {0: "batch_size", 1: "sequence_length"}
+PICTURE = {0: "batch_size", 2: "height", 3: "width"}
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+
+
+class Call(nn.Module):
+    """A module as a function of positional tensors, given a function of it and them."""
+
+    def __init__(self, module, function):
+        super().__init__()
+        self.module, self.function = module, function
+
+    def forward(self, *inputs):
+        return self.function(self.module, *inputs)
+
+
+def write(path, module, function, inputs, outputs, axes, opset):
+    """One ONNX file, without the exporter's notes on where nodes come from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Call(module, function), tuple(inputs.values()), path, input_names=list(inputs), output_names=outputs,
+            dynamic_axes=axes, opset_version=opset, dynamo=False,
+        )  # fmt: skip
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.doc_string = ""
+    onnx.save(model, path)
+
+
+def optimum(pipe, folder, dtype=torch.float32, opset=18):
+    """The whole folder as optimum writes it; `dtype` is that of weights, activations and the time."""
+    export = Optimum(folder, dtype, opset)
+    for encoder in ENCODERS:
+        if getattr(pipe, encoder, None) is not None:
+            export.encoder(encoder, getattr(pipe, encoder), hidden="XL" in type(pipe).__name__ or "3" in type(pipe).__name__)
+    export.network(pipe)
+    export.autoencoder(pipe.vae)
+    configs(pipe, folder)
+
+
+class Optimum:
+    def __init__(self, folder, dtype, opset):
+        self.folder, self.dtype, self.opset = folder, dtype, opset
+
+    def write(self, name, module, function, inputs, outputs, axes):
+        given = {k: t.to(self.dtype) if t.is_floating_point() else t for k, t in inputs.items()}
+        module = module.to(self.dtype)
+        write(self.folder / name / "model.onnx", module, function, given, outputs, axes, self.opset)
+        module.to(torch.float32)
+        save = module.save_config if hasattr(module, "save_config") else module.config.save_pretrained
+        save(self.folder / name)
+
+    def encoder(self, name, module, hidden):
+        kind, ids = type(module).__name__, dict(input_ids=torch.ones(2, 16, dtype=torch.int64))
+        if not kind.startswith("CLIP"):
+            return self.plain_encoder(name, module, ids)
+        first = ["text_embeds", "last_hidden_state"] if "Projection" in kind else ["last_hidden_state", "pooler_output"]
+        states = [f"hidden_states.{i}" for i in range(module.config.num_hidden_layers + 1)] if hidden else []
+
+        def call(m, input_ids):
+            result = m(input_ids=input_ids, output_hidden_states=hidden, return_dict=True)
+            return [result[key] for key in first] + list(result.hidden_states if hidden else [])
+
+        outputs = first + states
+        pooled = ("pooler_output", "text_embeds")
+        axes = dict(input_ids=SEQUENCE) | {o: BATCH if o in pooled else SEQUENCE for o in outputs}
+        self.write(name, module, call, ids, outputs, axes)
+
+    def plain_encoder(self, name, module, ids):
+        """T5 has the ids alone; Gemma a mask too."""
+        if type(module).__name__.startswith("Gemma"):
+            ids["attention_mask"] = torch.ones_like(ids["input_ids"])
+        call = lambda m, *given: m(**dict(zip(ids, given)), return_dict=True).last_hidden_state  # noqa: E731
+        axes = {key: SEQUENCE for key in [*ids, "last_hidden_state"]}
+        self.write(name, module, call, ids, ["last_hidden_state"], axes)
+
+    def network(self, pipe):
+        network = getattr(pipe, "unet", None) or pipe.transformer
+        make = {
+            "UNet2DConditionModel": unet_inputs,
+            "SD3Transformer2DModel": sd3_inputs,
+            "FluxTransformer2DModel": flux_inputs,
+            "PixArtTransformer2DModel": pixart_inputs,
+            "SanaTransformer2DModel": sana_inputs,
+        }[type(network).__name__]
+        inputs, output, axes = make(network.config)
+
+        def call(m, *tensors):
+            given = dict(zip(inputs, tensors))
+            added = {key: given.pop(key) for key in ("text_embeds", "time_ids") if key in given}
+            return m(**given, **(dict(added_cond_kwargs=added) if added else {}), return_dict=False)[0]
+
+        name = "unet" if output == "out_sample" else "transformer"
+        axes |= {output: axes[next(iter(inputs))]}
+        self.write(name, network, call, inputs, [output], axes)
+
+    def autoencoder(self, vae):
+        side, config = 16, vae.config
+
+        def encode(m, sample):
+            result = m.encode(sample)
+            return result.latent_dist.parameters if hasattr(result, "latent_dist") else result.latent
+
+        deterministic = type(vae).__name__ == "AutoencoderDC"
+        latents = "latent" if deterministic else "latent_parameters"
+        axes = dict(sample=PICTURE) | {latents: PICTURE}
+        self.write("vae_encoder", vae, encode, dict(sample=torch.randn(2, 3, side, side)), [latents], axes)
+        inputs = dict(latent_sample=torch.randn(2, config.latent_channels, side, side))
+        axes = dict(latent_sample=PICTURE, sample=PICTURE)
+        self.write("vae_decoder", vae, lambda m, z: m.decode(z, return_dict=False)[0], inputs, ["sample"], axes)
+
+
+def unet_inputs(config):
+    """The time is a scalar here, where transformers have one a sample."""
+    inputs = dict(
+        sample=torch.randn(2, config.in_channels, config.sample_size, config.sample_size),
+        timestep=torch.tensor(1.0),
+        encoder_hidden_states=torch.randn(2, 16, config.cross_attention_dim),
+    )
+    axes = dict(sample=PICTURE, encoder_hidden_states=SEQUENCE)
+    if config.time_cond_proj_dim:
+        inputs["timestep_cond"] = torch.randn(2, config.time_cond_proj_dim)
+        axes["timestep_cond"] = BATCH
+    if config.addition_embed_type == "text_time":
+        ids = 6 * config.addition_time_embed_dim
+        inputs["text_embeds"] = torch.randn(2, config.projection_class_embeddings_input_dim - ids)
+        inputs["time_ids"] = torch.randn(2, 6)
+        axes |= dict(text_embeds=BATCH, time_ids=BATCH)
+    return inputs, "out_sample", axes
+
+
+def sd3_inputs(config):
+    inputs = dict(
+        hidden_states=torch.randn(2, config.in_channels, config.sample_size, config.sample_size),
+        encoder_hidden_states=torch.randn(2, 16, config.joint_attention_dim),
+        pooled_projections=torch.randn(2, config.pooled_projection_dim),
+        timestep=torch.tensor([1.0]),
+    )
+    axes = dict(hidden_states=PICTURE, encoder_hidden_states=SEQUENCE, pooled_projections=BATCH, timestep={0: "step"})
+    return inputs, "out_hidden_states", axes
+
+
+def flux_inputs(config):
+    tokens = 64
+    inputs = dict(
+        hidden_states=torch.randn(1, tokens, config.in_channels),
+        encoder_hidden_states=torch.randn(1, 16, config.joint_attention_dim),
+        pooled_projections=torch.randn(1, config.pooled_projection_dim),
+        timestep=torch.tensor([1.0]),
+        img_ids=torch.randn(tokens, 3),
+        txt_ids=torch.randn(16, 3),
+    )
+    packed = {0: "batch_size", 1: "packed_height_width"}
+    axes = dict(
+        hidden_states=packed, encoder_hidden_states=SEQUENCE, pooled_projections=BATCH, timestep={0: "step"},
+        img_ids={0: "packed_height_width"}, txt_ids={0: "sequence_length"},
+    )  # fmt: skip
+    return inputs, "out_hidden_states", axes
+
+
+def pixart_inputs(config):
+    """Optimum has no PixArt: this follows its Sana."""
+    inputs = dict(
+        hidden_states=torch.randn(2, config.in_channels, config.sample_size, config.sample_size),
+        encoder_hidden_states=torch.randn(2, 16, config.caption_channels),
+        encoder_attention_mask=torch.ones(2, 16, dtype=torch.int64),
+        timestep=torch.tensor([1.0, 1.0]),
+    )
+    axes = dict(hidden_states=PICTURE, encoder_hidden_states=SEQUENCE, encoder_attention_mask=SEQUENCE, timestep=BATCH)
+    return inputs, "out_hidden_states", axes
+
+
+def sana_inputs(config):
+    """Optimum's Sana, and the guidance that Sana-Sprint takes."""
+    inputs, output, axes = pixart_inputs(config)
+    if config.guidance_embeds:
+        inputs["guidance"] = torch.tensor([1.0, 1.0])
+        axes["guidance"] = BATCH
+    return inputs, output, axes
+
+
+def older_script(pipe, folder, opset=14):
+    """Stable Diffusion as convert_stable_diffusion_checkpoint_to_onnx.py writes it."""
+    size = pipe.unet.config.sample_size
+    axes = lambda *names: {n: {0: "batch", 1: "channels", 2: "height", 3: "width"} for n in names}  # noqa: E731
+    text = {0: "batch", 1: "sequence"}
+    encode = lambda m, ids: tuple(m(ids, return_dict=False)[:2])  # noqa: E731
+    ids = dict(input_ids=torch.ones(1, 77, dtype=torch.int32))
+    write(folder / "text_encoder/model.onnx", pipe.text_encoder, encode, ids, ["last_hidden_state", "pooler_output"], dict(input_ids=text), opset)
+    inputs = dict(
+        sample=torch.randn(2, 4, size, size), timestep=torch.LongTensor([0, 1]),
+        encoder_hidden_states=torch.randn(2, 77, pipe.unet.config.cross_attention_dim),
+    )  # fmt: skip
+    path = folder / "unet/model.onnx"
+    network = lambda m, *given: m(*given, return_dict=False)[0]  # noqa: E731
+    all_axes = axes("sample") | dict(timestep={0: "batch"}, encoder_hidden_states=text)
+    write(path, pipe.unet, network, inputs, ["out_sample"], all_axes, opset)
+    model = onnx.load(path)
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.pb", convert_attribute=False)
+    picture = dict(sample=torch.randn(1, 3, 2 * size, 2 * size))
+    # The script draws from the distribution within the graph.
+    write(folder / "vae_encoder/model.onnx", pipe.vae, lambda m, x: m.encode(x)[0].sample(), picture, ["latent_sample"], axes("sample"), opset)
+    latents = dict(latent_sample=torch.randn(1, 4, size, size))
+    write(folder / "vae_decoder/model.onnx", pipe.vae, lambda m, z: m.decode(z, return_dict=False)[0], latents, ["sample"], axes("latent_sample"), opset)
+    configs(pipe, folder, components={c: ["diffusers", "OnnxRuntimeModel"] for c in ("text_encoder", "unet", "vae_encoder", "vae_decoder")})
+
+
+def configs(pipe, folder, components=None):
+    """model_index.json, the scheduler's file and the tokenizers'."""
+    index = {"_class_name": type(pipe).__name__, "_diffusers_version": "0.42.1"}
+    for name in pipe.config:
+        value = pipe.config[name]
+        part = getattr(pipe, name, None)
+        if isinstance(value, (list, tuple)) and part is not None:
+            index[name] = [type(part).__module__.split(".")[0], type(part).__name__]
+        elif isinstance(value, (list, tuple)):
+            index[name] = [None, None]
+        elif not name.startswith("_"):
+            index[name] = value
+        if hasattr(part, "save_pretrained") and ("tokenizer" in name or name == "scheduler"):
+            part.save_pretrained(folder / name)
+    if components:
+        index = {"_class_name": "OnnxStableDiffusionPipeline"} | {k: v for k, v in index.items() if k not in ("vae", "_class_name")} | components
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def fresh(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

@@ -1,0 +1,50 @@
+"""Writes tiny text-to-image pipelines as ONNX folders, with what the Python pipelines make of them.
+
+`python tests/pipelines/make.py [-o FOLDER] [NAME ...]`: all of them without names, into target/pipelines. Packages: requirements.txt.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import cases
+import export
+import torch
+from classes import PIPELINES
+from record import write_cases
+
+HERE = Path(__file__).resolve().parent
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, default=HERE.parents[1] / "target/pipelines")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(FOLDERS)}")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    for name in arguments.names or FOLDERS:
+        make(arguments.output / name, name)
+
+
+def make(folder, name):
+    pipeline, exporter, options = FOLDERS[name]
+    pipe = PIPELINES[pipeline]()
+    pipe.set_progress_bar_config(disable=True)
+    export.fresh(folder)
+    runs = cases.run(pipe, folder / "expected", pipeline)
+    exporter(pipe, folder, **options)
+    head = dict(name=name, exporter=exporter.__name__, precision="f16" if options.get("dtype") == torch.float16 else "f32")
+    write_cases(folder / "expected", head, runs)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{name}: {size / 1e6:.2f} MB, {', '.join(run['name'] for run in runs)}", flush=True)
+
+
+FOLDERS = {name: (name, export.optimum, {}) for name in PIPELINES} | {
+    "sd15_lcm_older": ("sd15_lcm", export.older_script, {}),
+    "lcm_f16": ("lcm", export.optimum, dict(dtype=torch.float16)),
+}
+
+
+if __name__ == "__main__":
+    main()

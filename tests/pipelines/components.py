@@ -7,8 +7,15 @@ hardly changes with its prompt or its time, and would prove nothing.
 import math
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel, PixArtTransformer2DModel
-from diffusers import AutoencoderDC, SanaTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    PixArtTransformer2DModel,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from torch import nn
 from transformers import (
     CLIPTextConfig,
@@ -57,10 +64,10 @@ def clip(tokenizer, seed, projected=False, act="quick_gelu"):
     return lively((CLIPTextModelWithProjection if projected else CLIPTextModel)(config), seed)
 
 
-def t5(tokenizer, seed):
+def t5(tokenizer, seed, width=WIDTH):
     config = T5Config(
         vocab_size=len(tokenizer),
-        d_model=WIDTH,
+        d_model=width,
         d_kv=8,
         d_ff=64,
         num_layers=2,
@@ -167,7 +174,7 @@ def sd3_transformer(seed):
         attention_head_dim=8,
         num_attention_heads=4,
         caption_projection_dim=WIDTH,
-        joint_attention_dim=WIDTH,
+        joint_attention_dim=2 * WIDTH,
         pooled_projection_dim=2 * WIDTH,
         pos_embed_max_size=SIDE,
     )

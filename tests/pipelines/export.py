@@ -7,6 +7,7 @@ Names, ranks and types of inputs and outputs are those of optimum-onnx 0.1 (`exp
 import json
 import shutil
 import warnings
+from unittest import mock
 
 import onnx
 import torch
@@ -31,7 +32,9 @@ class Call(nn.Module):
 def write(path, module, function, inputs, outputs, axes, opset):
     """One ONNX file, without the exporter's notes on where nodes come from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings(), torch.no_grad():
+    plain = mock.patch.object(nn.functional, "rms_norm", rms_norm)
+    sure = mock.patch.object(torch.Tensor, "squeeze", squeeze)
+    with warnings.catch_warnings(), torch.no_grad(), plain, sure:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Call(module, function), tuple(inputs.values()), path, input_names=list(inputs), output_names=outputs,
@@ -40,7 +43,21 @@ def write(path, module, function, inputs, outputs, axes, opset):
     model = onnx.load(path)
     for node in model.graph.node:
         node.doc_string = ""
+        for attribute in node.attribute:  # movedim(1, -1) leaves a negative axis, which ONNX Runtime refuses
+            if node.op_type == "Transpose" and attribute.name == "perm":
+                attribute.ints[:] = [axis % len(attribute.ints) for axis in attribute.ints]
     onnx.save(model, path)
+
+
+def rms_norm(x, shape, weight=None, eps=None):
+    """What the exporter has no operator for; optimum writes it out in the same way."""
+    normal = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + (eps or torch.finfo(x.dtype).eps))
+    return normal if weight is None else normal * weight
+
+
+def squeeze(x, axis, original=torch.Tensor.squeeze):
+    """PixArt squeezes an axis that is longer than one; of that the exporter makes an If that ONNX Runtime refuses."""
+    return original(x, axis) if x.shape[axis] == 1 else x
 
 
 def optimum(pipe, folder, dtype=torch.float32, opset=18):
@@ -118,7 +135,7 @@ class Optimum:
             return result.latent_dist.parameters if hasattr(result, "latent_dist") else result.latent
 
         deterministic = type(vae).__name__ == "AutoencoderDC"
-        latents = "latent" if deterministic else "latent_parameters"
+        latents = "latent_sample" if deterministic else "latent_parameters"
         axes = dict(sample=PICTURE) | {latents: PICTURE}
         self.write("vae_encoder", vae, encode, dict(sample=torch.randn(2, 3, side, side)), [latents], axes)
         inputs = dict(latent_sample=torch.randn(2, config.latent_channels, side, side))

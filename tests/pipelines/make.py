@@ -24,7 +24,7 @@ def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     for name in arguments.names or FOLDERS:
-        make(arguments.output / name, name)
+        make(arguments.output.resolve() / name, name)
 
 
 def make(folder, name):

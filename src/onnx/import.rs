@@ -2,7 +2,7 @@
 
 use super::load::Model;
 use super::tensors::{self, Files};
-use super::{OnnxError, tract};
+use super::{OnnxError, order, tract};
 use crate::graph::{Builder, Fact, Graph, ValueId};
 use crate::ops::{self, Attribute, Call, OpError};
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ struct Import {
 
 impl Import {
     fn nodes(&mut self, nodes: &[pb::NodeProto]) -> Result<(), OnnxError> {
-        nodes.iter().try_for_each(|node| self.node(node))
+        order::sorted(nodes).into_iter().try_for_each(|node| self.node(node))
     }
 
     fn node(&mut self, node: &pb::NodeProto) -> Result<(), OnnxError> {

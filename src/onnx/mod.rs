@@ -8,6 +8,7 @@
 
 mod import;
 mod load;
+mod order;
 mod tensors;
 mod tract;
 

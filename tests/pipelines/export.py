@@ -6,11 +6,18 @@ Names, ranks and types of inputs and outputs are those of optimum-onnx 0.1 (`exp
 
 import json
 import shutil
+import subprocess
+import tempfile
 import warnings
+from contextlib import ExitStack
+from pathlib import Path
 from unittest import mock
 
 import onnx
 import torch
+from diffusers.models.transformers import transformer_flux
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from safetensors.torch import save_file
 from torch import nn
 
 BATCH, SEQUENCE = {0: "batch_size"}, {0: "batch_size", 1: "sequence_length"}
@@ -32,9 +39,10 @@ class Call(nn.Module):
 def write(path, module, function, inputs, outputs, axes, opset):
     """One ONNX file, without the exporter's notes on where nodes come from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = mock.patch.object(nn.functional, "rms_norm", rms_norm)
-    sure = mock.patch.object(torch.Tensor, "squeeze", squeeze)
-    with warnings.catch_warnings(), torch.no_grad(), plain, sure:
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(warnings.catch_warnings())
+        for owner, name, plain in EXPORTABLE:
+            stack.enter_context(mock.patch.object(owner, name, plain))
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Call(module, function), tuple(inputs.values()), path, input_names=list(inputs), output_names=outputs,
@@ -60,9 +68,24 @@ def squeeze(x, axis, original=torch.Tensor.squeeze):
     return original(x, axis) if x.shape[axis] == 1 else x
 
 
-def optimum(pipe, folder, dtype=torch.float32, opset=18):
-    """The whole folder as optimum writes it; `dtype` is that of weights, activations and the time."""
-    export = Optimum(folder, dtype, opset)
+def rotated(x, cosine_sine, sequence_dim=2, **_):
+    """Rotary embedding by strides: the exporter takes the original's reshape for one of a fixed shape."""
+    cosine, sine = (t[None, :, None] if sequence_dim == 1 else t[None, None] for t in cosine_sine)
+    turned = torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(3)
+    return x * cosine + turned * sine
+
+
+# What the TorchScript exporter can not write, or writes wrongly, and what is traced instead; optimum does the same.
+EXPORTABLE = [
+    (nn.functional, "rms_norm", rms_norm),
+    (torch.Tensor, "squeeze", squeeze),
+    (transformer_flux, "apply_rotary_emb", rotated),
+]
+
+
+def optimum(pipe, folder, half=False, opset=18):
+    """The whole folder as optimum writes it; with `half`, inputs, weights and activations are float16."""
+    export = Optimum(folder, half, opset)
     for encoder in ENCODERS:
         if getattr(pipe, encoder, None) is not None:
             export.encoder(encoder, getattr(pipe, encoder), hidden="XL" in type(pipe).__name__ or "3" in type(pipe).__name__)
@@ -72,14 +95,15 @@ def optimum(pipe, folder, dtype=torch.float32, opset=18):
 
 
 class Optimum:
-    def __init__(self, folder, dtype, opset):
-        self.folder, self.dtype, self.opset = folder, dtype, opset
+    def __init__(self, folder, half, opset):
+        self.folder, self.half, self.opset = folder, half, opset
 
     def write(self, name, module, function, inputs, outputs, axes):
-        given = {k: t.to(self.dtype) if t.is_floating_point() else t for k, t in inputs.items()}
-        module = module.to(self.dtype)
-        write(self.folder / name / "model.onnx", module, function, given, outputs, axes, self.opset)
-        module.to(torch.float32)
+        path = self.folder / name / "model.onnx"
+        write(path, module, function, inputs, outputs, axes, self.opset)
+        if self.half:
+            # PyTorch traces no half precision on a CPU; this is how ONNX Runtime's tools make such files.
+            onnx.save(convert_float_to_float16(onnx.load(path)), path)
         save = module.save_config if hasattr(module, "save_config") else module.config.save_pretrained
         save(self.folder / name)
 
@@ -236,6 +260,7 @@ def older_script(pipe, folder, opset=14):
     latents = dict(latent_sample=torch.randn(1, 4, size, size))
     write(folder / "vae_decoder/model.onnx", pipe.vae, lambda m, z: m.decode(z, return_dict=False)[0], latents, ["sample"], axes("latent_sample"), opset)
     configs(pipe, folder, components={c: ["diffusers", "OnnxRuntimeModel"] for c in ("text_encoder", "unet", "vae_encoder", "vae_decoder")})
+    older_tokenizer(pipe.tokenizer, folder / "tokenizer")
 
 
 def configs(pipe, folder, components=None):
@@ -255,6 +280,37 @@ def configs(pipe, folder, components=None):
     if components:
         index = {"_class_name": "OnnxStableDiffusionPipeline"} | {k: v for k, v in index.items() if k not in ("vae", "_class_name")} | components
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def older_tokenizer(tokenizer, folder):
+    """CLIP's tokenizer as transformers 4 kept it: no tokenizer.json, but its vocabulary and merges."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tokenizer.backend_tokenizer.model.save(str(folder))
+    specials = {key: str(getattr(tokenizer, key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    more = dict(add_prefix_space=False, do_lower_case=True, errors="replace", tokenizer_class="CLIPTokenizer")
+    config = specials | more | dict(model_max_length=tokenizer.model_max_length)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "special_tokens_map.json").write_text(json.dumps(specials, indent=2) + "\n")
+
+
+def by_optimum(pipe, folder, python):
+    """The whole folder by optimum itself; `python` is an interpreter that has the packages of requirements-optimum.txt.
+
+    Optimum wants transformers 4, so the weights and tokenizers are given to it as that version kept them.
+    """
+    with tempfile.TemporaryDirectory() as saved:
+        saved = Path(saved)
+        pipe.save_pretrained(saved)
+        for name in (name for name in pipe.config if name.startswith("tokenizer")):
+            if type(getattr(pipe, name)).__name__ == "CLIPTokenizer":
+                older_tokenizer(getattr(pipe, name), saved / name)
+        for encoder in (e for e in ENCODERS if type(getattr(pipe, e, None)).__name__ == "CLIPTextModel"):
+            weights = {f"text_model.{key}": tensor for key, tensor in getattr(pipe, encoder).state_dict().items()}
+            save_file(weights, saved / encoder / "model.safetensors", metadata={"format": "pt"})
+        call = "import sys; from optimum.exporters.onnx import main_export as export; "
+        call += "export(sys.argv[1], output=sys.argv[2], library_name='diffusers', task='text-to-image', opset=18, do_validation=False)"
+        subprocess.run([python, "-c", call, saved, folder], check=True, stderr=subprocess.DEVNULL)
 
 
 def fresh(folder):

@@ -19,10 +19,14 @@ HERE = Path(__file__).resolve().parent
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=HERE.parents[1] / "target/pipelines")
+    parser.add_argument("--optimum", metavar="PYTHON", help="an interpreter with requirements-optimum.txt: NAME_optimum too")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(FOLDERS)}")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    if arguments.optimum:
+        options = dict(python=arguments.optimum)
+        FOLDERS.update({f"{name}_optimum": (name, export.by_optimum, options) for name in BY_OPTIMUM})
     for name in arguments.names or FOLDERS:
         make(arguments.output.resolve() / name, name)
 
@@ -34,7 +38,7 @@ def make(folder, name):
     export.fresh(folder)
     runs = cases.run(pipe, folder / "expected", pipeline)
     exporter(pipe, folder, **options)
-    head = dict(name=name, exporter=exporter.__name__, precision="f16" if options.get("dtype") == torch.float16 else "f32")
+    head = dict(name=name, exporter=exporter.__name__, precision="f16" if options.get("half") else "f32")
     write_cases(folder / "expected", head, runs)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{name}: {size / 1e6:.2f} MB, {', '.join(run['name'] for run in runs)}", flush=True)
@@ -42,9 +46,10 @@ def make(folder, name):
 
 FOLDERS = {name: (name, export.optimum, {}) for name in PIPELINES} | {
     "sd15_lcm_older": ("sd15_lcm", export.older_script, {}),
-    "lcm_f16": ("lcm", export.optimum, dict(dtype=torch.float16)),
+    "sdxl_turbo_f16": ("sdxl_turbo", export.optimum, dict(half=True)),
+    "lcm_f16": ("lcm", export.optimum, dict(half=True)),
 }
-
+BY_OPTIMUM = ["lcm", "sdxl_turbo", "sd3_turbo", "flux_schnell"]
 
 if __name__ == "__main__":
     main()

@@ -65,6 +65,7 @@ RUNS = {
         "batch": (None, PAIR | steps(2, 5.0)),
         "image": ("LatentConsistencyModelImg2ImgPipeline", PICTURE | steps(4, 8.0) | dict(strength=0.6)),
     },
+    "smallest": {"text": (None, TEXT | steps(2, 8.0))},
     "sd15_lcm": stable_diffusion(4),
     "sd15": stable_diffusion(6, 4.0),
     "sd_turbo": {

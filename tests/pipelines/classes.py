@@ -40,6 +40,23 @@ def lcm():
 
 
 @pipeline
+def smallest():
+    """An LCM that is small enough for the repository."""
+    tokenizer = tokenizers.clip()
+    widths = dict(block_out_channels=(8, 8), norm_num_groups=4, attention_head_dim=2, cross_attention_dim=16)
+    return diffusers.LatentConsistencyModelPipeline(
+        tokenizer=tokenizer,
+        text_encoder=components.clip(tokenizer, seed=1, width=16),
+        unet=components.unet(seed=2, time_cond_proj_dim=16, **widths),
+        vae=components.vae(seed=3, widths=(8, 8)),
+        scheduler=diffusers.LCMScheduler(**SCALED),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+@pipeline
 def sd15_lcm():
     """LCM-LoRA merged into Stable Diffusion 1.5."""
     return stable_diffusion(diffusers.StableDiffusionPipeline, diffusers.LCMScheduler(**SCALED))

@@ -46,16 +46,16 @@ def lively(module, seed):
     return module.eval()
 
 
-def clip(tokenizer, seed, projected=False, act="quick_gelu"):
+def clip(tokenizer, seed, projected=False, act="quick_gelu", width=WIDTH):
     """CLIP's text encoder with two layers; with `projected`, the one that has text_embeds."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=77,
-        projection_dim=WIDTH,
+        projection_dim=width,
         hidden_act=act,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -124,15 +124,15 @@ def sdxl_unet(seed):
     )
 
 
-def vae(seed, channels=4, scale=0.18215, shift=None, quant=True):
+def vae(seed, channels=4, scale=0.18215, shift=None, quant=True, widths=(16, 32)):
     model = AutoencoderKL(
         sample_size=2 * SIDE,
         latent_channels=channels,
-        block_out_channels=(16, 32),
+        block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=8,
+        norm_num_groups=4,
         scaling_factor=scale,
         shift_factor=shift,
         use_quant_conv=quant,

@@ -83,9 +83,12 @@ EXPORTABLE = [
 ]
 
 
-def optimum(pipe, folder, half=False, opset=18):
-    """The whole folder as optimum writes it; with `half`, inputs, weights and activations are float16."""
-    export = Optimum(folder, half, opset)
+def optimum(pipe, folder, half=False, small=False, opset=18):
+    """The whole folder as optimum writes it.
+
+    With `half`, inputs, weights and activations are float16. With `small`, numbers take the place of names.
+    """
+    export = Optimum(folder, half, small, opset)
     for encoder in ENCODERS:
         if getattr(pipe, encoder, None) is not None:
             export.encoder(encoder, getattr(pipe, encoder), hidden="XL" in type(pipe).__name__ or "3" in type(pipe).__name__)
@@ -95,8 +98,8 @@ def optimum(pipe, folder, half=False, opset=18):
 
 
 class Optimum:
-    def __init__(self, folder, half, opset):
-        self.folder, self.half, self.opset = folder, half, opset
+    def __init__(self, folder, half, small, opset):
+        self.folder, self.half, self.small, self.opset = folder, half, small, opset
 
     def write(self, name, module, function, inputs, outputs, axes):
         path = self.folder / name / "model.onnx"
@@ -104,6 +107,8 @@ class Optimum:
         if self.half:
             # PyTorch traces no half precision on a CPU; this is how ONNX Runtime's tools make such files.
             onnx.save(convert_float_to_float16(onnx.load(path)), path)
+        if self.small:
+            number_names(path)
         save = module.save_config if hasattr(module, "save_config") else module.config.save_pretrained
         save(self.folder / name)
 
@@ -236,6 +241,20 @@ def sana_inputs(config):
     return inputs, output, axes
 
 
+def number_names(path):
+    """Numbers for the names of nodes and values, which are most of a small file."""
+    model = onnx.load(path)
+    graph = model.graph
+    short = {value.name: value.name for value in [*graph.input, *graph.output]} | {"": ""}
+    for tensor in graph.initializer:
+        tensor.name = short.setdefault(tensor.name, str(len(short)))
+    for node in graph.node:
+        node.name = ""
+        node.input[:] = [short.setdefault(name, str(len(short))) for name in node.input]
+        node.output[:] = [short.setdefault(name, str(len(short))) for name in node.output]
+    onnx.save(model, path)
+
+
 def older_script(pipe, folder, opset=14):
     """Stable Diffusion as convert_stable_diffusion_checkpoint_to_onnx.py writes it."""
     size = pipe.unet.config.sample_size
@@ -305,6 +324,10 @@ def by_optimum(pipe, folder, python):
         for name in (name for name in pipe.config if name.startswith("tokenizer")):
             if type(getattr(pipe, name)).__name__ == "CLIPTokenizer":
                 older_tokenizer(getattr(pipe, name), saved / name)
+        for file in [saved / "model_index.json", *saved.glob("tokenizer*/tokenizer_config.json")]:
+            kept = json.loads(file.read_text().replace('"T5Tokenizer"', '"T5TokenizerFast"'))
+            kept.pop("extra_special_tokens", None)
+            file.write_text(json.dumps(kept))
         for encoder in (e for e in ENCODERS if type(getattr(pipe, e, None)).__name__ == "CLIPTextModel"):
             weights = {f"text_model.{key}": tensor for key, tensor in getattr(pipe, encoder).state_dict().items()}
             save_file(weights, saved / encoder / "model.safetensors", metadata={"format": "pt"})

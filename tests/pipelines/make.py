@@ -45,6 +45,7 @@ def make(folder, name):
 
 
 FOLDERS = {name: (name, export.optimum, {}) for name in PIPELINES} | {
+    "smallest": ("smallest", export.optimum, dict(small=True)),
     "sd15_lcm_older": ("sd15_lcm", export.older_script, {}),
     "sdxl_turbo_f16": ("sdxl_turbo", export.optimum, dict(half=True)),
     "lcm_f16": ("lcm", export.optimum, dict(half=True)),

@@ -16,7 +16,6 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
-from torch import nn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,

@@ -257,28 +257,32 @@ def number_names(path):
 
 def older_script(pipe, folder, opset=14):
     """Stable Diffusion as convert_stable_diffusion_checkpoint_to_onnx.py writes it."""
-    size = pipe.unet.config.sample_size
-    axes = lambda *names: {n: {0: "batch", 1: "channels", 2: "height", 3: "width"} for n in names}  # noqa: E731
-    text = {0: "batch", 1: "sequence"}
-    encode = lambda m, ids: tuple(m(ids, return_dict=False)[:2])  # noqa: E731
+    size, width = pipe.unet.config.sample_size, pipe.unet.config.cross_attention_dim
+    picture, text = {0: "batch", 1: "channels", 2: "height", 3: "width"}, {0: "batch", 1: "sequence"}
+
+    def component(name, module, function, inputs, outputs, axes):
+        write(folder / name / "model.onnx", module, function, inputs, outputs, axes, opset)
+
     ids = dict(input_ids=torch.ones(1, 77, dtype=torch.int32))
-    write(folder / "text_encoder/model.onnx", pipe.text_encoder, encode, ids, ["last_hidden_state", "pooler_output"], dict(input_ids=text), opset)
+    encode = lambda m, ids: tuple(m(ids, return_dict=False)[:2])  # noqa: E731
+    component("text_encoder", pipe.text_encoder, encode, ids, ["last_hidden_state", "pooler_output"], dict(input_ids=text))
     inputs = dict(
-        sample=torch.randn(2, 4, size, size), timestep=torch.LongTensor([0, 1]),
-        encoder_hidden_states=torch.randn(2, 77, pipe.unet.config.cross_attention_dim),
-    )  # fmt: skip
+        sample=torch.randn(2, 4, size, size),
+        timestep=torch.LongTensor([0, 1]),
+        encoder_hidden_states=torch.randn(2, 77, width),
+    )
+    axes = dict(sample=picture, timestep={0: "batch"}, encoder_hidden_states=text)
+    component("unet", pipe.unet, lambda m, *given: m(*given, return_dict=False)[0], inputs, ["out_sample"], axes)
     path = folder / "unet/model.onnx"
-    network = lambda m, *given: m(*given, return_dict=False)[0]  # noqa: E731
-    all_axes = axes("sample") | dict(timestep={0: "batch"}, encoder_hidden_states=text)
-    write(path, pipe.unet, network, inputs, ["out_sample"], all_axes, opset)
-    model = onnx.load(path)
-    onnx.save_model(model, path, save_as_external_data=True, location="weights.pb", convert_attribute=False)
-    picture = dict(sample=torch.randn(1, 3, 2 * size, 2 * size))
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location="weights.pb", convert_attribute=False)
     # The script draws from the distribution within the graph.
-    write(folder / "vae_encoder/model.onnx", pipe.vae, lambda m, x: m.encode(x)[0].sample(), picture, ["latent_sample"], axes("sample"), opset)
+    sample = dict(sample=torch.randn(1, 3, 2 * size, 2 * size))
+    component("vae_encoder", pipe.vae, lambda m, x: m.encode(x)[0].sample(), sample, ["latent_sample"], dict(sample=picture))
     latents = dict(latent_sample=torch.randn(1, 4, size, size))
-    write(folder / "vae_decoder/model.onnx", pipe.vae, lambda m, z: m.decode(z, return_dict=False)[0], latents, ["sample"], axes("latent_sample"), opset)
-    configs(pipe, folder, components={c: ["diffusers", "OnnxRuntimeModel"] for c in ("text_encoder", "unet", "vae_encoder", "vae_decoder")})
+    decode = lambda m, z: m.decode(z, return_dict=False)[0]  # noqa: E731
+    component("vae_decoder", pipe.vae, decode, latents, ["sample"], dict(latent_sample=picture))
+    names = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
+    configs(pipe, folder, components={name: ["diffusers", "OnnxRuntimeModel"] for name in names})
     older_tokenizer(pipe.tokenizer, folder / "tokenizer")
 
 
@@ -297,7 +301,8 @@ def configs(pipe, folder, components=None):
         if hasattr(part, "save_pretrained") and ("tokenizer" in name or name == "scheduler"):
             part.save_pretrained(folder / name)
     if components:
-        index = {"_class_name": "OnnxStableDiffusionPipeline"} | {k: v for k, v in index.items() if k not in ("vae", "_class_name")} | components
+        index = {key: value for key, value in index.items() if key != "vae"} | components
+        index["_class_name"] = "OnnxStableDiffusionPipeline"
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 

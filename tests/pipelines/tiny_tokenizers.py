@@ -1,6 +1,7 @@
 """Small tokenizers of the three kinds that text-to-image pipelines have, trained on generated English.
 
-The vocabularies are small; everything else (normalisation, splitting, special tokens, padding) is the real thing.
+The vocabularies are small; everything else (normalisation, splitting, special tokens, padding) is the real thing. The
+trainers order equal counts by chance, so that two runs do not make the same vocabulary: what is kept is kept with its ids.
 """
 
 import functools

@@ -56,7 +56,13 @@ def mixture(rng):
 def weighted(rng):
     """As people write prompts: parentheses, weights, capitals, numbers, punctuation."""
     text = tiny.prompt(rng)
-    return rng.choice([f"(({text}:1.{rng.randint(0, 9)})), masterpiece", text.upper() + "!!!", f"{text}; f/{rng.random():.2f}, #{rng.randint(0, 9999)}", f'"{text}" --ar 16:9'])
+    forms = [
+        f"(({text}:1.{rng.randint(0, 9)})), masterpiece",
+        text.upper() + "!!!",
+        f"{text}; f/{rng.random():.2f}, #{rng.randint(0, 9999)}",
+        f'"{text}" --ar 16:9',
+    ]
+    return rng.choice(forms)
 
 
 def charsmap():

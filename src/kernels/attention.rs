@@ -332,7 +332,7 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
         unsafe {
             let (b, acc) = (block.k.add((keys.first + key) * k), block.scores.add(key * MR));
             let ahead = Ahead::of(b, nr * size_of::<f32>());
-            tiles[vectors - 1][rows - 1](&Tile { table: &table, k, b, nr, acc, ahead });
+            tiles[vectors - 1][rows - 1](&Tile { table: &table, k, b, acc, ahead });
         }
     }
 }
@@ -539,23 +539,23 @@ unsafe fn mix<V: Simd, const MR: usize, const NV: usize>(
     let mut table = [[core::ptr::null(); MAX_MR]; PANELS];
     let mut acc = MaybeUninit::<[f32; MAX_MR * MAX_NR]>::uninit();
     let acc = acc.as_mut_ptr().cast::<f32>();
-    for column in (0..values).step_by(nr) {
-        let columns = nr.min(values - column);
-        let vectors = columns.div_ceil(V::LANES);
-        let mut key = 0;
-        while key < keys.count {
-            let panel = key / nr;
-            // Whole panels of keys together, the part of one that may be left on its own.
-            let (panels, k) = if panel < whole { (PANELS.min(whole - panel), nr) } else { (1, rest) };
-            let next = key + panels * k;
+    let mut key = 0;
+    while key < keys.count {
+        let panel = key / nr;
+        // Whole panels of keys together, the part of one that may be left on its own.
+        let (panels, k) = if panel < whole { (PANELS.min(whole - panel), nr) } else { (1, rest) };
+        let next = key + panels * k;
+        for (i, table) in table[..panels].iter_mut().enumerate() {
+            *table = pointers::<MR>(rows, |r| block.scores.wrapping_add(((panel + i) * MR + r) * nr));
+        }
+        for column in (0..values).step_by(nr) {
+            let columns = nr.min(values - column);
+            let vectors = columns.div_ceil(V::LANES);
             // SAFETY: weights and values of these keys; the tile fills rows x nr of the accumulators; rows of the result.
             unsafe {
-                for (i, table) in table[..panels].iter_mut().enumerate() {
-                    *table = pointers::<MR>(rows, |r| block.scores.wrapping_add(((panel + i) * MR + r) * nr));
-                }
                 let b = block.v.add(column * n + (keys.first + key) * nr);
                 let ahead = Ahead::of(b, nr * size_of::<f32>());
-                tiles[vectors - 1][rows - 1](&Tile { table: &table[..panels], k, b, nr, acc, ahead });
+                tiles[vectors - 1][rows - 1](&Tile { table: &table[..panels], k, b, acc, ahead });
                 for (r, factors) in factors[..rows].iter().enumerate() {
                     let factors = Factors {
                         old: if key == 0 { factors.old } else { 1.0 },
@@ -564,8 +564,8 @@ unsafe fn mix<V: Simd, const MR: usize, const NV: usize>(
                     join::<V>(block.y_row(first + r).add(column), acc.add(r * nr), columns, factors);
                 }
             }
-            key = next;
         }
+        key = next;
     }
 }
 

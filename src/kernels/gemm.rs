@@ -53,7 +53,6 @@ impl Ahead {
     #[inline(always)]
     pub(super) fn fetch<V: Simd>(&mut self, rows: usize) {
         V::prefetch(self.from);
-        V::prefetch(self.from.wrapping_add(64));
         self.from = self.from.wrapping_add(rows * self.step);
     }
 }
@@ -65,7 +64,6 @@ pub(super) struct Tile<'a, B = f32> {
     pub(super) k: usize,
     /// [taps][k][NR].
     pub(super) b: *const B,
-    pub(super) nr: usize,
     /// [rows][NR].
     pub(super) acc: *mut f32,
     pub(super) ahead: Ahead,
@@ -343,7 +341,7 @@ impl<V: Simd, const MR: usize, const NV: usize, B> Strips for Pointers<'_, V, MR
             let rows = self.at_once.min(rows - first);
             // SAFETY: the caller's contract.
             unsafe {
-                let tile = Tile { table, k, b, nr, acc: acc.add(first * nr), ahead };
+                let tile = Tile { table, k, b, acc: acc.add(first * nr), ahead };
                 self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile)
             }
         }
@@ -366,18 +364,21 @@ macro_rules! unroll {
 
 pub(in crate::kernels) use unroll;
 
-/// The innermost kernel, R x (NV vectors).
+/// The innermost kernel, R x (NV vectors) of a panel of PANEL vectors.
 ///
 /// # Safety
 /// The CPU has V's instruction set; the tile's pointers are good for its depth, R rows and NV vectors.
 #[inline(always)]
-pub(super) unsafe fn tile<V: Simd, B: Element, const R: usize, const NV: usize>(t: &Tile<B>) {
+pub(super) unsafe fn tile<V: Simd, B: Element, const R: usize, const NV: usize, const PANEL: usize>(
+    t: &Tile<B>,
+) {
+    let nr = PANEL * V::LANES;
     // SAFETY: the caller's contract.
     unsafe {
         let mut acc = [[V::splat(0.0); NV]; R];
         let (mut b, mut ahead) = (t.b, t.ahead);
         for rows in t.table {
-            let rows: &[*const f32; MAX_MR] = rows;
+            let rows: [*const f32; MAX_MR] = *rows;
             // One load of a row for four steps. Loads of single values would be too many for a core that issues in order.
             let by_lane = if V::BY_LANE { t.k / 4 * 4 } else { 0 };
             for k in (0..by_lane).step_by(4) {
@@ -387,10 +388,10 @@ pub(super) unsafe fn tile<V: Simd, B: Element, const R: usize, const NV: usize>(
                     values[ROW] = V::load(rows[ROW].add(k));
                 });
                 step::<V, B, 0, R, NV>(&mut acc, &values, b);
-                step::<V, B, 1, R, NV>(&mut acc, &values, b.add(t.nr));
-                step::<V, B, 2, R, NV>(&mut acc, &values, b.add(2 * t.nr));
-                step::<V, B, 3, R, NV>(&mut acc, &values, b.add(3 * t.nr));
-                b = b.add(4 * t.nr);
+                step::<V, B, 1, R, NV>(&mut acc, &values, b.add(nr));
+                step::<V, B, 2, R, NV>(&mut acc, &values, b.add(2 * nr));
+                step::<V, B, 3, R, NV>(&mut acc, &values, b.add(3 * nr));
+                b = b.add(4 * nr);
             }
             for k in by_lane..t.k {
                 ahead.fetch::<V>(1);
@@ -398,7 +399,7 @@ pub(super) unsafe fn tile<V: Simd, B: Element, const R: usize, const NV: usize>(
                 for (v, bs) in bs.iter_mut().enumerate() {
                     *bs = B::load(b.add(v * V::LANES));
                 }
-                b = b.add(t.nr);
+                b = b.add(nr);
                 unroll!(ROW, R, {
                     let a = V::splat(*rows[ROW].add(k));
                     for (acc, b) in acc[ROW].iter_mut().zip(bs) {
@@ -409,7 +410,7 @@ pub(super) unsafe fn tile<V: Simd, B: Element, const R: usize, const NV: usize>(
         }
         unroll!(ROW, R, {
             for (v, acc) in acc[ROW].iter().enumerate() {
-                acc.store(t.acc.add(ROW * t.nr + v * V::LANES));
+                acc.store(t.acc.add(ROW * nr + v * V::LANES));
             }
         });
     }

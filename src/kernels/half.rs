@@ -32,7 +32,6 @@ pub(super) struct HalfTile {
     pub(super) stretch: usize,
     /// [k][NR].
     pub(super) b: *const F16,
-    pub(super) nr: usize,
     /// [rows][NR].
     pub(super) acc: *mut f32,
     pub(super) ahead: Ahead,
@@ -143,7 +142,7 @@ impl<V: Simd, const NV: usize> Strips for Scaled<'_, V, NV> {
             *pointer = strip.wrapping_add(if r < rows { r } else { 0 } * ROW);
         }
         let k = depth.taps() * depth.k();
-        let tile = Tile { table: &table, k, b, nr: Self::GRAIN.nr, acc, ahead };
+        let tile = Tile { table: &table, k, b, acc, ahead };
         // SAFETY: the caller's contract.
         unsafe { self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile) }
     }
@@ -180,7 +179,7 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Halves<'_, V, MR, NV>
         let k = depth.taps() * depth.k();
         let a = self.rows.as_ptr().cast::<[[F16; ROW]; MAX_MR]>().wrapping_add(strip).cast();
         let stretch = stretch(k, self.stretch);
-        let tile = HalfTile { a, stride: ROW, k, stretch, b, nr: Self::GRAIN.nr, acc, ahead };
+        let tile = HalfTile { a, stride: ROW, k, stretch, b, acc, ahead };
         // SAFETY: the caller's contract.
         unsafe { self.tiles[columns.div_ceil(Self::LANES) - 1][rows - 1](&tile) }
     }

@@ -372,19 +372,43 @@ unsafe fn parameters(args: &NormArgs, c: usize) -> (f64, f64) {
 
 #[inline(always)]
 unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
-    let (image, rows) = chunk_rows(args, scratch, chunk);
-    // SAFETY: rows of x and y, and channel vectors of scratch.
+    let mut c = 0;
+    // SAFETY: channels of the chunk's rows.
     unsafe {
-        let at = image * args.c;
-        let (mean, scale, shift) = (scratch.mean.add(at), scratch.scale.add(at), scratch.shift.add(at));
+        while c + 2 * V::LANES <= args.c {
+            apply_block::<V, A, 2>(args, scratch, chunk, c);
+            c += 2 * V::LANES;
+        }
+        while c < args.c {
+            apply_block::<V, A, 1>(args, scratch, chunk, c);
+            c += V::LANES;
+        }
+    }
+}
+
+/// NV vectors of channels; the last one may be partial.
+#[inline(always)]
+unsafe fn apply_block<V: Simd, const A: u8, const NV: usize>(
+    args: &NormArgs,
+    scratch: &Scratch,
+    chunk: usize,
+    c: usize,
+) {
+    let (image, rows) = chunk_rows(args, scratch, chunk);
+    let (at, left) = (image * args.c + c, args.c - c);
+    // SAFETY: channels from c on of rows of x and y, and of what scratch has of them.
+    unsafe {
+        let mean = load::<V, NV>(scratch.mean.add(at), left);
+        let scale = load::<V, NV>(scratch.scale.add(at), left);
+        let shift = load::<V, NV>(scratch.shift.add(at), left);
+        let x = args.x.offset(image as isize * args.x_image).add(c);
+        let y = args.y.offset(image as isize * args.y_image).add(c);
         for row in rows {
-            let x = args.x.offset(image as isize * args.x_image + row as isize * args.x_row);
-            let y = args.y.offset(image as isize * args.y_image + row as isize * args.y_row);
-            for c in (0..args.c).step_by(V::LANES) {
-                let left = args.c - c;
-                let d = V::load_upto(x.add(c), left).sub(V::load_upto(mean.add(c), left));
-                let v = d.mul_add(V::load_upto(scale.add(c), left), V::load_upto(shift.add(c), left));
-                fused::<V, A>(v).store_upto(y.add(c), left);
+            let mut x = load::<V, NV>(x.offset(row as isize * args.x_row), left);
+            let y = y.offset(row as isize * args.y_row);
+            for v in 0..NV {
+                x[v] = fused::<V, A>(x[v].sub(mean[v]).mul_add(scale[v], shift[v]));
+                x[v].store_block::<NV>(y.add(v * V::LANES), left);
             }
         }
     }

@@ -138,7 +138,7 @@ pub trait Simd: Copy {
     /// As [`Simd::store`].
     unsafe fn store_half(self, ptr: *mut F16);
 
-    /// Asks for the cache line at `ptr`, which may be any address.
+    /// Asks for the cache line at `ptr`, which may be any address, and for the next one.
     #[inline(always)]
     fn prefetch(_ptr: *const u8) {}
 
@@ -191,6 +191,16 @@ pub trait Simd: Copy {
     unsafe fn load_block<const NV: usize>(ptr: *const f32, left: usize) -> Self {
         // SAFETY: the caller's contract.
         unsafe { if NV > 1 { Self::load(ptr) } else { Self::load_upto(ptr, left) } }
+    }
+
+    /// Stores what [`Simd::load_block`] loads.
+    ///
+    /// # Safety
+    /// As [`Simd::store`], for `left` values at most.
+    #[inline(always)]
+    unsafe fn store_block<const NV: usize>(self, ptr: *mut f32, left: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { if NV > 1 { self.store(ptr) } else { self.store_upto(ptr, left) } }
     }
 
     /// Stores a whole vector, or as many lanes as `left` says.

@@ -15,7 +15,7 @@ use super::args::{Activation, GemmArgs, HalfArgs, Patches, Rows, WinogradArgs};
 use super::gemm::{self, Ahead, MAX_MR, Pixel, Tile, TileFns};
 use super::half::{self, HalfTile, HalfTileFns};
 use super::math;
-use super::simd::{Element, F16, Simd};
+use super::simd::{Element, F16, MAX_LANES, Simd};
 use core::marker::PhantomData;
 
 /// Alignment of a task's scratch, in bytes.
@@ -232,14 +232,7 @@ impl<V: Simd, B, const MR: usize, const NV: usize> Places for Single<'_, V, B, M
         unsafe {
             let b = self.b.add(at * k * nr);
             let ahead = Ahead::of(b, nr * size_of::<B>());
-            self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&Tile {
-                table: &table,
-                k,
-                b,
-                nr,
-                acc,
-                ahead,
-            });
+            self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&Tile { table: &table, k, b, acc, ahead });
         }
     }
 }
@@ -273,7 +266,7 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Double<'_, V, MR, NV>
             let b = self.b.add(at * k * nr);
             let ahead = Ahead::of(b, nr * size_of::<F16>());
             let stretch = half::stretch(k, self.stretch);
-            let tile = HalfTile { a, stride: k, k, stretch, b, nr, acc, ahead };
+            let tile = HalfTile { a, stride: k, k, stretch, b, acc, ahead };
             self.tiles[columns.div_ceil(2 * V::LANES) - 1][rows - 1](&tile);
         }
     }
@@ -354,13 +347,15 @@ unsafe fn forward<V: Simd, E: Element>(
         }
     }
     let whole = k / V::LANES * V::LANES;
-    for c in (0..whole).step_by(V::LANES) {
-        // SAFETY: k channels of each pixel, zeros or image, and k values of each place.
-        unsafe { forward_channels::<V, E, false>(&from, [c, V::LANES], scale, to, step) };
-    }
-    if whole < k {
-        // SAFETY: as above.
-        unsafe { forward_channels::<V, E, true>(&from, [whole, k - whole], scale, to, step) };
+    // SAFETY: the caller's contract: k channels of each pixel, zeros or image, and k values of each place.
+    unsafe {
+        let numbers = Numbers::<V>::load();
+        for c in (0..whole).step_by(V::LANES) {
+            forward_channels::<V, E, false>(&numbers, &from, [c, V::LANES], scale, to, step);
+        }
+        if whole < k {
+            forward_channels::<V, E, true>(&numbers, &from, [whole, k - whole], scale, to, step);
+        }
     }
 }
 
@@ -373,6 +368,7 @@ unsafe fn load<V: Simd, const PARTIAL: bool>(from: *const f32, left: usize) -> V
 /// One vector of channels, whole or PARTIAL.
 #[inline(always)]
 unsafe fn forward_channels<V: Simd, E: Element, const PARTIAL: bool>(
+    numbers: &Numbers<V>,
     from: &[*const f32; PLACES],
     [c, left]: [usize; 2],
     scale: *const f32,
@@ -391,12 +387,12 @@ unsafe fn forward_channels<V: Simd, E: Element, const PARTIAL: bool>(
                     *d = d.mul(scale);
                 }
             }
-            for (i, v) in into_places(d).into_iter().enumerate() {
+            for (i, v) in into_places(numbers, d).into_iter().enumerate() {
                 half[i][j] = v;
             }
         }
         for (i, row) in half.into_iter().enumerate() {
-            for (j, v) in into_places(row).into_iter().enumerate() {
+            for (j, v) in into_places(numbers, row).into_iter().enumerate() {
                 let to = to.add((i * IN + j) * step + c);
                 if PARTIAL {
                     E::store_first(v, to, left)
@@ -419,49 +415,107 @@ unsafe fn backward<V: Simd>(
     step: usize,
     [column, columns]: [usize; 2],
 ) {
-    let (rows, pixels) = (OUT.min(p.output[0] - y), OUT.min(p.output[1] - x));
+    let size = [OUT.min(p.output[0] - y), OUT.min(p.output[1] - x)];
     let first = (image * p.output[0] + y) * p.output[1] + x;
-    // SAFETY: the first element of output row i of the patch, in C or what is laid out like it.
-    let at = |i: usize, stride: isize| ((first + i * p.output[1]) as isize * stride) + column as isize;
+    // Of C, and of what is laid out like it: the first element of the patch, and strides of rows and pixels.
+    let patch = |ptr: *mut f32, stride: isize| {
+        let at = (first as isize * stride) + column as isize;
+        Patch { ptr: ptr.wrapping_offset(at), row: p.output[1] as isize * stride, pixel: stride }
+    };
+    let c = patch(args.c, args.c_stride);
+    let residual = (!args.residual.is_null()).then(|| patch(args.residual.cast_mut(), args.residual_stride));
     for v in (0..columns).step_by(V::LANES) {
         let left = columns - v;
         // SAFETY: all places of the patch; rows x pixels of C, bias and residual.
         unsafe {
-            // Column by column, then row by row.
-            let mut half = [[V::splat(0.0); OUT]; IN];
-            for (j, column) in half.iter_mut().enumerate() {
-                let mut m = [V::splat(0.0); IN];
-                for (i, m) in m.iter_mut().enumerate() {
-                    *m = V::load(from.add((i * IN + j) * step + v));
-                }
-                *column = out_of_places(m);
-            }
+            let from = from.add(v);
             let bias = value_or::<V>(args.bias, column + v, left, 0.0);
             let unscale = value_or::<V>(unscale, column + v, left, 1.0);
-            for i in 0..rows {
-                let mut row = [V::splat(0.0); IN];
-                for (value, column) in row.iter_mut().zip(&half) {
-                    *value = column[i];
-                }
-                let to = args.c.offset(at(i, args.c_stride)).add(v);
-                for (j, sum) in out_of_places(row).into_iter().enumerate().take(pixels) {
-                    let mut sum = sum.mul_add(unscale, bias);
-                    if !args.residual.is_null() {
-                        let residual = args.residual.offset(at(i, args.residual_stride)).add(v);
-                        let residual = residual.offset(j as isize * args.residual_stride);
-                        sum = sum.add(V::load_upto(residual, left));
-                    }
-                    sum.store_upto(to.offset(j as isize * args.c_stride), left);
-                }
+            let (c, residual) = (c.at(v), residual.as_ref().map(|residual| residual.at(v)));
+            if left >= V::LANES && size == [OUT; 2] {
+                backward_vector::<V, true>(from, step, [unscale, bias], residual, &c, size, left);
+            } else {
+                backward_vector::<V, false>(from, step, [unscale, bias], residual, &c, size, left);
             }
         }
     }
     if args.activation != Activation::None {
-        for i in 0..rows {
+        for i in 0..size[0] {
             // SAFETY: the pixels that have just been written.
             unsafe {
-                let row = args.c.offset(at(i, args.c_stride));
-                math::activate::<V>(args.activation, row, pixels, columns, args.c_stride);
+                math::activate::<V>(args.activation, c.pixel(i, 0), size[1], columns, args.c_stride);
+            }
+        }
+    }
+}
+
+/// The pixels of a patch.
+struct Patch {
+    ptr: *mut f32,
+    row: isize,
+    pixel: isize,
+}
+
+impl Patch {
+    /// From another channel on.
+    fn at(&self, channel: usize) -> Patch {
+        Patch { ptr: self.ptr.wrapping_add(channel), ..*self }
+    }
+
+    fn pixel(&self, i: usize, j: usize) -> *mut f32 {
+        self.ptr.wrapping_offset(i as isize * self.row + j as isize * self.pixel)
+    }
+}
+
+/// One vector of columns: a WHOLE one of all pixels, or what there is.
+#[inline(always)]
+unsafe fn backward_vector<V: Simd, const WHOLE: bool>(
+    from: *const f32,
+    step: usize,
+    [unscale, bias]: [V; 2],
+    residual: Option<Patch>,
+    c: &Patch,
+    [rows, pixels]: [usize; 2],
+    left: usize,
+) {
+    // SAFETY: the caller vouches for the places, and so many pixels.
+    unsafe {
+        // Column by column, then row by row.
+        let mut half = [[V::splat(0.0); OUT]; IN];
+        for (j, column) in half.iter_mut().enumerate() {
+            let mut m = [V::splat(0.0); IN];
+            for (i, m) in m.iter_mut().enumerate() {
+                *m = V::load(from.add((i * IN + j) * step));
+            }
+            *column = out_of_places(m);
+        }
+        for i in 0..OUT {
+            if !WHOLE && i >= rows {
+                break;
+            }
+            let mut row = [V::splat(0.0); IN];
+            for (value, column) in row.iter_mut().zip(&half) {
+                *value = column[i];
+            }
+            let mut sums = out_of_places(row);
+            for sum in &mut sums {
+                *sum = sum.mul_add(unscale, bias);
+            }
+            if let Some(residual) = &residual {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    if WHOLE {
+                        *sum = sum.add(V::load(residual.pixel(i, j)));
+                    } else if j < pixels {
+                        *sum = sum.add(V::load_upto(residual.pixel(i, j), left));
+                    }
+                }
+            }
+            for (j, sum) in sums.into_iter().enumerate() {
+                if WHOLE {
+                    sum.store(c.pixel(i, j));
+                } else if j < pixels {
+                    sum.store_upto(c.pixel(i, j), left);
+                }
             }
         }
     }
@@ -474,22 +528,58 @@ unsafe fn value_or<V: Simd>(values: *const f32, column: usize, left: usize, defa
     unsafe { if values.is_null() { V::splat(default) } else { V::load_upto(values.add(column), left) } }
 }
 
+/// What values of the input are multiplied by. The first four lanes of a vector, since instructions may take a factor
+/// from one: so many vectors of equal factors would leave no registers for anything else.
+const NUMBERS: [[f32; MAX_LANES]; 2] = {
+    let mut numbers = [[0.0; MAX_LANES]; 2];
+    let all = [[AA * BB, -AA - BB, -BB, -AA], [A, -A, B, -B]];
+    let mut i = 0;
+    while i < 8 {
+        numbers[i / 4][i % 4] = all[i / 4][i % 4] as f32;
+        i += 1;
+    }
+    numbers
+};
+
+/// [`NUMBERS`] in registers.
+struct Numbers<V>([V; 2]);
+
+impl<V: Simd> Numbers<V> {
+    /// # Safety
+    /// The CPU has V's instruction set.
+    #[inline(always)]
+    unsafe fn load() -> Self {
+        // A compiler that knew the values would make each factor a vector of its own again.
+        let numbers = core::hint::black_box(&NUMBERS);
+        // SAFETY: the caller's contract; a vector has no more than MAX_LANES.
+        unsafe { Numbers([V::load(numbers[0].as_ptr()), V::load(numbers[1].as_ptr())]) }
+    }
+
+    /// A number times `b`, plus `c`.
+    #[inline(always)]
+    fn mul_add<const I: usize, const LANE: i32>(&self, b: V, c: V) -> V {
+        if V::BY_LANE {
+            self.0[I].mul_add_lane::<LANE>(b, c)
+        } else {
+            b.like(NUMBERS[I][LANE as usize]).mul_add(b, c)
+        }
+    }
+}
+
 /// Six values of the input, as seen from the six points.
 #[inline(always)]
-fn into_places<V: Simd>(d: [V; IN]) -> [V; IN] {
-    let number = |value: f64| d[0].like(value as f32);
-    let (aabb, sum) = (number(AA * BB), number(-AA - BB));
-    let even_a = number(-BB).mul_add(d[2], d[4]);
-    let odd_a = number(-BB).mul_add(d[1], d[3]);
-    let even_b = number(-AA).mul_add(d[2], d[4]);
-    let odd_b = number(-AA).mul_add(d[1], d[3]);
+fn into_places<V: Simd>(numbers: &Numbers<V>, d: [V; IN]) -> [V; IN] {
+    let even_a = numbers.mul_add::<0, 2>(d[2], d[4]);
+    let odd_a = numbers.mul_add::<0, 2>(d[1], d[3]);
+    let even_b = numbers.mul_add::<0, 3>(d[2], d[4]);
+    let odd_b = numbers.mul_add::<0, 3>(d[1], d[3]);
     [
-        aabb.mul_add(d[0], sum.mul_add(d[2], d[4])),
-        number(A).mul_add(odd_a, even_a),
-        number(-A).mul_add(odd_a, even_a),
-        number(B).mul_add(odd_b, even_b),
-        number(-B).mul_add(odd_b, even_b),
-        aabb.mul_add(d[1], sum.mul_add(d[3], d[5])),
+        numbers.mul_add::<0, 0>(d[0], numbers.mul_add::<0, 1>(d[2], d[4])),
+        numbers.mul_add::<1, 0>(odd_a, even_a),
+        numbers.mul_add::<1, 1>(odd_a, even_a),
+        numbers.mul_add::<1, 2>(odd_b, even_b),
+        numbers.mul_add::<1, 3>(odd_b, even_b),
+        numbers.mul_add::<0, 0>(d[1], numbers.mul_add::<0, 1>(d[3], d[5])),
     ]
 }
 

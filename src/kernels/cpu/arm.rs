@@ -56,7 +56,10 @@ impl Simd for Neon {
     fn prefetch(ptr: *const u8) {
         // SAFETY: a prefetch reads nothing; there is no stable intrinsic for it.
         unsafe {
-            core::arch::asm!("prfm pldl2keep, [{}]", in(reg) ptr, options(nostack, readonly, preserves_flags));
+            core::arch::asm!(
+                "prfm pldl2keep, [{0}]", "prfm pldl2keep, [{0}, #64]",
+                in(reg) ptr, options(nostack, readonly, preserves_flags)
+            );
         }
     }
 

@@ -9,15 +9,17 @@ use core::arch::aarch64::*;
 /// Lanes of a vector, and the steps that one load of a row serves.
 const LANES: usize = 8;
 
-/// R rows x NV vectors.
+/// R rows x NV vectors of a panel of PANEL vectors.
 ///
 /// # Safety
 /// The CPU has half-precision arithmetic; the tile's pointers are good for its depth, R rows and NV vectors.
 #[target_feature(enable = "neon,fp16")]
-pub(super) unsafe fn tile<const R: usize, const NV: usize>(t: &HalfTile) {
+pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t: &HalfTile) {
+    let nr = PANEL * LANES;
     // SAFETY: the caller's contract. Of a row, a vector is loaded only where the stretch has as many values left.
     unsafe {
-        let (mut a, mut b, mut ahead, mut left) = (t.a, t.b, t.ahead, t.k);
+        let rows: [*const F16; R] = core::array::from_fn(|row| t.a.wrapping_add(row * t.stride));
+        let (mut k, mut b, mut ahead, mut left) = (0, t.b, t.ahead, t.k);
         let mut first = true;
         while left > 0 || first {
             let stretch = left.min(t.stretch);
@@ -28,30 +30,30 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize>(t: &HalfTile) {
                 ahead.fetch::<Neon>(LANES / 2);
                 let mut values = [vreinterpretq_f16_u16(vdupq_n_u16(0)); R];
                 unroll!(ROW, R, {
-                    values[ROW] = load(a.add(ROW * t.stride));
+                    values[ROW] = load(rows[ROW].add(k));
                 });
                 step::<0, R, NV>(&mut acc, &values, b);
-                step::<1, R, NV>(&mut acc, &values, b.add(t.nr));
-                step::<2, R, NV>(&mut acc, &values, b.add(2 * t.nr));
-                step::<3, R, NV>(&mut acc, &values, b.add(3 * t.nr));
-                step::<4, R, NV>(&mut acc, &values, b.add(4 * t.nr));
-                step::<5, R, NV>(&mut acc, &values, b.add(5 * t.nr));
-                step::<6, R, NV>(&mut acc, &values, b.add(6 * t.nr));
-                step::<7, R, NV>(&mut acc, &values, b.add(7 * t.nr));
-                (a, b) = (a.add(LANES), b.add(LANES * t.nr));
+                step::<1, R, NV>(&mut acc, &values, b.add(nr));
+                step::<2, R, NV>(&mut acc, &values, b.add(2 * nr));
+                step::<3, R, NV>(&mut acc, &values, b.add(3 * nr));
+                step::<4, R, NV>(&mut acc, &values, b.add(4 * nr));
+                step::<5, R, NV>(&mut acc, &values, b.add(5 * nr));
+                step::<6, R, NV>(&mut acc, &values, b.add(6 * nr));
+                step::<7, R, NV>(&mut acc, &values, b.add(7 * nr));
+                (k, b) = (k + LANES, b.add(LANES * nr));
             }
             for _ in 0..stretch % LANES {
                 ahead.fetch::<Neon>(1);
                 let mut values = [vreinterpretq_f16_u16(vdupq_n_u16(0)); R];
                 unroll!(ROW, R, {
-                    values[ROW] = vreinterpretq_f16_u16(vld1q_dup_u16(a.add(ROW * t.stride)));
+                    values[ROW] = vreinterpretq_f16_u16(vld1q_dup_u16(rows[ROW].add(k)));
                 });
                 step::<0, R, NV>(&mut acc, &values, b);
-                (a, b) = (a.add(1), b.add(t.nr));
+                (k, b) = (k + 1, b.add(nr));
             }
             unroll!(ROW, R, {
                 for (v, &acc) in acc[ROW].iter().enumerate() {
-                    widen(acc, t.acc.add(ROW * t.nr + v * LANES), first);
+                    widen(acc, t.acc.add(ROW * nr + v * LANES), first);
                 }
             });
             left -= stretch;

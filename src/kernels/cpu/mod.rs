@@ -304,7 +304,7 @@ macro_rules! row {
         $(#[$enable])?
         unsafe fn tile<const R: usize, const N: usize>(t: &gemm::Tile) {
             // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
-            unsafe { gemm::tile::<$v, f32, R, N>(t) }
+            unsafe { gemm::tile::<$v, f32, R, N, NV>(t) }
         }
 
         $(#[$enable])?
@@ -318,7 +318,7 @@ macro_rules! row {
         $(#[$enable])?
         unsafe fn wide_tile<const R: usize, const N: usize>(t: &gemm::Tile<F16>) {
             // SAFETY: as for `tile`.
-            unsafe { gemm::tile::<$v, F16, R, N>(t) }
+            unsafe { gemm::tile::<$v, F16, R, N, NV>(t) }
         }
 
         $(#[$enable])?
@@ -421,7 +421,7 @@ macro_rules! half {
         #[$enable]
         unsafe fn few<const R: usize, const N: usize>(t: &gemm::Tile<F16>) {
             // SAFETY: as for `native`.
-            unsafe { gemm::tile::<$v, F16, R, N>(t) }
+            unsafe { gemm::tile::<$v, F16, R, N, { 2 * NV }>(t) }
         }
 
         #[$enable]
@@ -452,7 +452,7 @@ macro_rules! half {
             winograd,
         }
     }};
-    (@tiles $tile:path, $nv:literal, [$($rows:literal),*]) => { [$({ use $tile as tile; tile::<$rows, $nv> }),*] };
+    (@tiles $tile:path, $nv:literal, [$($rows:literal),*]) => { [$({ use $tile as tile; tile::<$rows, $nv, NV> }),*] };
 }
 
 #[cfg(target_arch = "aarch64")]

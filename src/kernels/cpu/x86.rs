@@ -60,7 +60,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(ptr: *const u8) {
         // SAFETY: a prefetch reads nothing, and every x86-64 CPU has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(ptr.cast()) }
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(ptr.cast());
+            _mm_prefetch::<_MM_HINT_T1>(ptr.wrapping_add(64).cast());
+        }
     }
 
     #[inline(always)]
@@ -147,7 +150,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(ptr: *const u8) {
         // SAFETY: a prefetch reads nothing, and every x86-64 CPU has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(ptr.cast()) }
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(ptr.cast());
+            _mm_prefetch::<_MM_HINT_T1>(ptr.wrapping_add(64).cast());
+        }
     }
 
     #[inline(always)]

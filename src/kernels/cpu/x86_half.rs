@@ -32,12 +32,13 @@ macro_rules! multiply_add {
     };
 }
 
-/// R rows x NV vectors.
+/// R rows x NV vectors of a panel of PANEL vectors.
 ///
 /// # Safety
 /// The CPU has AVX512-FP16; the tile's pointers are good for its depth, R rows and NV vectors.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512fp16")]
-pub(super) unsafe fn tile<const R: usize, const NV: usize>(t: &HalfTile) {
+pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t: &HalfTile) {
+    let nr = PANEL * LANES;
     // SAFETY: the caller's contract.
     unsafe {
         let stride = t.stride * size_of::<u16>();
@@ -55,7 +56,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize>(t: &HalfTile) {
                 for (v, bs) in bs.iter_mut().enumerate() {
                     *bs = _mm512_loadu_si512(b.add(v * LANES).cast());
                 }
-                b = b.add(t.nr);
+                b = b.add(nr);
                 unroll!(ROW, R, {
                     for (acc, b) in acc[ROW].iter_mut().zip(bs) {
                         match ROW % 3 {
@@ -71,7 +72,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize>(t: &HalfTile) {
             }
             unroll!(ROW, R, {
                 for (v, &acc) in acc[ROW].iter().enumerate() {
-                    widen(acc, t.acc.add(ROW * t.nr + v * LANES), first);
+                    widen(acc, t.acc.add(ROW * nr + v * LANES), first);
                 }
             });
             left -= stretch;

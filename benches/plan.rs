@@ -7,7 +7,7 @@
 use fewstep::manifest::Manifest;
 use fewstep::memory::Memory;
 use fewstep::onnx::Model;
-use fewstep::plan::{Plan, Stage};
+use fewstep::plan::{Depth, Plan, Stage};
 use fewstep::provider::{Precision, Settings};
 use fewstep::session::{Session, package};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -67,7 +67,7 @@ fn measure(folder: &Path) -> Result<bool, Failure> {
     let manifest = Manifest::read(folder)?;
     let model = Model::read(&manifest.network_path())?;
     let file = tempfile::Builder::new().suffix(".fsp").tempfile()?;
-    let package = package(&manifest, &model, &[Precision::F32], Settings::default(), None)?;
+    let package = package(&manifest, &model, &[Precision::F32], Settings::default(), &Depth::ALL, None)?;
     fs::write(file.path(), {
         let mut bytes = Vec::new();
         package.write(&mut bytes)?;

@@ -229,6 +229,17 @@ fn plan_files_are_described_too() {
 }
 
 #[test]
+fn the_way_into_half_precision_can_be_named() {
+    let folder = folder();
+    let halves = |way: usize| {
+        fewstep(&folder, &format!("compile digits -o d.fsp --target arm-fp16 --precision f16 --way {way}"));
+        json(&folder, "inspect d.fsp --json")["plans"][0]["halves"].as_u64().expect("a number")
+    };
+    // The first has convolutions by Winograd's method in half precision too.
+    assert!(halves(1) > halves(3));
+}
+
+#[test]
 fn lists_are_arrays_with_names() {
     let folder = folder();
     let known = [("models", "digits"), ("samplers", "euler"), ("providers", "cpu"), ("targets", "portable")];

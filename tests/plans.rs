@@ -10,7 +10,7 @@ use corruption::{HEAD, Outcome, PLAN, Section, Tally, WEIGHTS, bytes, damaged, o
 use fewstep::kernels::{Isa, cpu};
 use fewstep::manifest::{Manifest, Request, Role};
 use fewstep::onnx::Model;
-use fewstep::plan::{ALIGNMENT, OpenError, Plan, PlanError, PlanFile, Slots, VERSION};
+use fewstep::plan::{ALIGNMENT, Depth, OpenError, Plan, PlanError, PlanFile, Slots, VERSION};
 use fewstep::provider::{Precision, Settings};
 use fewstep::session::{self, Session, SessionError};
 use program::{fewstep, try_fewstep};
@@ -72,7 +72,8 @@ fn a_plan_for_little_memory_samples_the_same_in_less() {
     let settings = Settings { threads: 1, frugal: true, ..Settings::default() };
     let manifest = Manifest::read(path("models/digits")).expect("a manifest");
     let model = Model::read(&manifest.network_path()).expect("a model");
-    let frugal = session::package(&manifest, &model, &[Precision::F32], settings, None).expect("a package");
+    let frugal = session::package(&manifest, &model, &[Precision::F32], settings, &Depth::ALL, None)
+        .expect("a package");
     let other = tempfile::tempdir().expect("a folder");
     let files = [save(&folder, digits()), save(&other, &seeds::file(&frugal))];
     let plans = files.map(|file| Plan::open(file).expect("a plan"));

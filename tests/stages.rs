@@ -10,7 +10,7 @@ use fewstep::kernels::{Activation, DType, Isa, MapCode, cpu};
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::Model;
 use fewstep::ops::{Concat, MatMul, Op};
-use fewstep::plan::{CompiledPlan, Constants, Plan, Recipe, Slots, Stage, lower};
+use fewstep::plan::{CompiledPlan, Constants, Depth, Plan, Recipe, Slots, Stage, lower};
 use fewstep::provider::{Precision, Settings};
 use fewstep::sampler::TorchCpu;
 use fewstep::session::{Session, package};
@@ -317,7 +317,7 @@ fn digits_file(isa: Isa, bake: bool, folder: &std::path::Path) -> PathBuf {
     let settings = Settings { isa: Some(isa), ..Settings::default() };
     let request = Request { steps: Some(2), ..Request::default() };
     let precisions = [Precision::F32, Precision::F16];
-    let package = package(&manifest, &model, &precisions, settings, bake.then_some(&request));
+    let package = package(&manifest, &model, &precisions, settings, &Depth::ALL, bake.then_some(&request));
     let file = folder.join(format!("{isa}-{bake}.fsp"));
     let mut out = std::fs::File::create(&file).expect("a file");
     package.expect("plans").write(&mut out).expect("written");

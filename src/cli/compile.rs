@@ -28,6 +28,10 @@ pub struct Compile {
     /// What products are computed in: several, with commas, make a plan each
     #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]
     precision: Vec<Precision>,
+    /// The way into half precision, 1 to 3 of docs/precision.md: for a CPU that is not this one, on which it was found good
+    /// [default: the fastest that samples allow; for another CPU the most exact]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
+    way: Option<u8>,
     /// An input's shape, where the file leaves it open; another one for the same input makes another plan
     #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]
     shapes: Vec<shapes::Given>,
@@ -95,7 +99,7 @@ impl Compile {
                     |error| CompileError::Session { path: source.path().into(), source: Box::new(error) };
                 let request = Request { steps: self.steps, ..Request::default() };
                 let bake = self.bake.then_some(&request);
-                session::package(manifest, &model, &precisions, settings, bake).map_err(wrap)?
+                session::package(manifest, &model, &precisions, settings, self.ways(), bake).map_err(wrap)?
             }
             None if self.bake => return Err(CompileError::Bake(source.path().into())),
             None => self.package(&source, &model, target)?,
@@ -119,6 +123,12 @@ impl Compile {
             time(begin.elapsed())
         ))?;
         Ok(())
+    }
+
+    /// The ways into half precision that may be taken.
+    fn ways(&self) -> &'static [Depth] {
+        let all: &'static [Depth] = &Depth::ALL;
+        self.way.map_or(all, |way| &all[usize::from(way) - 1..usize::from(way)])
     }
 
     fn target(&self) -> Result<Isa, CompileError> {
@@ -178,7 +188,7 @@ impl Compile {
         };
         let mut network = Network::compile(graph.clone(), settings).map_err(wrap)?;
         let inputs = first_step::inputs(&network, None, &Request::default())?;
-        let depth = first_step::depth(&mut network, &inputs).map_err(wrap)?;
+        let depth = first_step::depth(&mut network, &inputs, self.ways()).map_err(wrap)?;
         Ok(depth.and_then(|depth| Some((network.into_ranges()?, depth))))
     }
 }

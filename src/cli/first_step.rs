@@ -117,28 +117,28 @@ pub fn prepare(network: &mut Network, inputs: &[Input]) -> Result<(), NetworkErr
 /// # Errors
 /// As [`prepare`].
 pub fn settle(network: &mut Network) -> Result<(), NetworkError> {
-    match found(network)? {
+    match found(network, &Depth::ALL)? {
         Some((_, halved)) => *network = halved,
         None => network.settle(),
     }
     Ok(())
 }
 
-/// The way into half precision that [`prepare`] takes; `None` for none.
+/// Which of the ways into half precision [`prepare`] takes; `None` for none.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn depth(network: &mut Network, inputs: &[Input]) -> Result<Option<Depth>, NetworkError> {
+pub fn depth(network: &mut Network, inputs: &[Input], ways: &[Depth]) -> Result<Option<Depth>, NetworkError> {
     write(network, inputs)?;
-    Ok(found(network)?.map(|(depth, _)| depth))
+    Ok(found(network, ways)?.map(|(depth, _)| depth))
 }
 
-fn found(network: &mut Network) -> Result<Option<(Depth, Network)>, NetworkError> {
+fn found(network: &mut Network, ways: &[Depth]) -> Result<Option<(Depth, Network)>, NetworkError> {
     let Some(precision) = network.calibrating() else { return Ok(None) };
     evaluate(network)?;
     let wanted = outputs(network)?;
     let mut found = None;
-    for depth in Depth::ALL {
+    for &depth in ways {
         let Some(mut halved) = network.halved(depth)? else { break };
         evaluate(&mut halved)?;
         let close = distance(&wanted, &outputs(&mut halved)?) < CLOSE;

@@ -7,7 +7,7 @@ use crate::kernels::cpu;
 use crate::manifest::Manifest;
 use crate::mapping;
 use crate::onnx::{Model, external_files};
-use crate::plan::{Plan, VERSION};
+use crate::plan::{Depth, Plan, VERSION};
 use crate::provider::{NetworkError, Settings};
 use std::format;
 use std::path::Path;
@@ -61,12 +61,11 @@ impl Session {
         }
         let read = || Model::read(network).map_err(NetworkError::from);
         if let Some((cache, key)) = entry {
-            let stored = package(&manifest, &read()?, &[settings.precision], settings, None).and_then(
-                |mut package| {
+            let stored = package(&manifest, &read()?, &[settings.precision], settings, &Depth::ALL, None)
+                .and_then(|mut package| {
                     package.origin = format!("{}, in the cache", network.display());
                     Ok(cache.store(&key, |out| package.write(out).map(drop))?)
-                },
-            );
+                });
             // Compiling has taken memory that the network may need.
             mapping::trim();
             if stored.is_ok()

@@ -25,7 +25,7 @@ impl Session {
     /// Puts the network into half precision, as far as samples stay the same, if that is what was asked for.
     pub(super) fn calibrate(&mut self) -> Result<(), SessionError> {
         let Some(isa) = self.network().cpu().map(|cpu| cpu.plan().isa()) else { return Ok(()) };
-        if let Some((_, Some(halved))) = self.depth(isa)? {
+        if let Some((_, Some(halved))) = self.depth(isa, &Depth::ALL)? {
             self.evaluator.network = halved;
         }
         self.evaluator.network.settle();
@@ -34,16 +34,20 @@ impl Session {
 
     /// Draws samples that the network watches, and finds the fastest way into half precision that leaves samples the same,
     /// with the network that is. `None` if there is no such way and half precision is not asked for whatever comes of it, or
-    /// is not asked for at all. For instruction sets of other computers, it is the most exact way.
-    pub(super) fn depth(&mut self, isa: Isa) -> Result<Option<(Depth, Option<Network>)>, SessionError> {
+    /// is not asked for at all. For instruction sets of other computers, it is the last of the ways.
+    pub(super) fn depth(
+        &mut self,
+        isa: Isa,
+        ways: &[Depth],
+    ) -> Result<Option<(Depth, Option<Network>)>, SessionError> {
         let Some(precision) = self.evaluator.network.calibrating() else { return Ok(None) };
         let stand_ins = self.evaluator.stand_in(&self.manifest)?;
         let wanted = self.watch()?;
-        let mut found = Depth::ALL.last().map(|&depth| (depth, None)).filter(|_| !isa.supported());
-        for (i, depth) in Depth::ALL.into_iter().enumerate().filter(|_| isa.supported()) {
+        let mut found = ways.last().map(|&depth| (depth, None)).filter(|_| !isa.supported());
+        for (i, &depth) in ways.iter().enumerate().filter(|_| isa.supported()) {
             let Some(halved) = self.evaluator.network.halved(depth)? else { break };
             let single = core::mem::replace(&mut self.evaluator.network, halved);
-            let last = precision == Precision::F16 && i + 1 == Depth::ALL.len();
+            let last = precision == Precision::F16 && i + 1 == ways.len();
             let taken = last || self.trials().is_ok_and(|found| is_close(&wanted, &found));
             let halved = core::mem::replace(&mut self.evaluator.network, single);
             if taken {

@@ -76,7 +76,7 @@ impl Session {
 /// that takes are not: they sample this schedule and no other.
 ///
 /// Half precision is calibrated on this computer. Whether samples stay what they are can only be tried where the
-/// instruction set is: for another one, [`Precision::F16`] takes the most exact way, and [`Precision::Auto`] stays in f32.
+/// instruction set is: for another one, [`Precision::F16`] takes the last of the `ways`, and [`Precision::Auto`] stays in f32.
 ///
 /// # Errors
 /// As [`Session::open`]; or if the network has operators that a plan file can not hold.
@@ -85,6 +85,7 @@ pub fn package(
     model: &Model,
     precisions: &[Precision],
     settings: Settings,
+    ways: &[Depth],
     bake: Option<&Request<'_>>,
 ) -> Result<Package, SessionError> {
     if manifest.guide_path().is_some() {
@@ -99,7 +100,7 @@ pub fn package(
     package.manifest = Some(manifest.archived());
     package.in_pieces = settings.frugal;
     for &precision in precisions {
-        let half = calibrated(manifest, &graph, isa, Settings { precision, ..here })?;
+        let half = calibrated(manifest, &graph, isa, Settings { precision, ..here }, ways)?;
         let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
         let recipe = Recipe { isa, half, times, frugal: settings.frugal };
         let plan = lower(&graph, recipe, package.constants()).map_err(NetworkError::from)?;
@@ -117,13 +118,14 @@ fn calibrated(
     graph: &Graph,
     isa: Isa,
     settings: Settings,
+    ways: &[Depth],
 ) -> Result<Option<(Ranges, Depth)>, SessionError> {
     let tried = isa.supported() || settings.precision == Precision::F16;
     if settings.precision == Precision::F32 || !tried {
         return Ok(None);
     }
     let mut session = Session::of(manifest.clone(), Network::compile(graph.clone(), settings)?)?;
-    let depth = session.depth(isa)?;
+    let depth = session.depth(isa, ways)?;
     Ok(depth.and_then(|(depth, _)| Some((session.evaluator.network.into_ranges()?, depth))))
 }
 

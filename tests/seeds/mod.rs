@@ -23,7 +23,7 @@ pub fn package(folder: &str, isa: Isa, precisions: &[Precision]) -> Package {
     let manifest = Manifest::read(path(folder)).expect("a manifest");
     let model = Model::read(&manifest.network_path()).expect("a model");
     let settings = Settings { isa: Some(isa), threads: 1, ..Settings::default() };
-    session::package(&manifest, &model, precisions, settings, None).expect("a package")
+    session::package(&manifest, &model, precisions, settings, &Depth::ALL, None).expect("a package")
 }
 
 /// A network's plans in f32 and in half precision.

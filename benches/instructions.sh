@@ -16,6 +16,8 @@ work=$target_dir/instructions
 wheel=onnxruntime==1.23.2
 library=$work/onnxruntime/onnxruntime/capi/libonnxruntime.so.${wheel##*=}
 sysroot=/usr/aarch64-linux-gnu
+# How far outputs may be from ONNX Runtime's, relative L2.
+declare -A farthest=([f32]=1e-5 [f16]=5e-3)
 
 need instructions "${1:-}"
 [ "${1:-}" != --install ] || shift
@@ -63,6 +65,8 @@ for model in "$@"; do
     for precision in f32 f16; do
         count "$name-$precision" "$work/$name.fsp" $precision
         distance=$(sed -n "s/^$precision //p" <<<"$off")
+        awk "BEGIN { exit !($distance <= ${farthest[$precision]}) }" ||
+            { echo "$name: $precision is off by $distance of ONNX Runtime's output, so the two do not do the same" && exit 1; }
         table+=$'\n'$(row "$name, $precision" "$(head -1 "$work/$name-$precision.txt")" "$peer" "$distance")
     done
 done

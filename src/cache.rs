@@ -262,6 +262,7 @@ mod tests {
     use super::*;
     use std::{
         collections::HashSet,
+        ffi::OsString,
         io::Write,
         process::{Child, Command, Stdio},
         string::ToString,
@@ -571,8 +572,13 @@ mod tests {
     impl Process {
         /// A process that is about to store its first entry.
         fn start(folder: &Path) -> Process {
-            let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["--exact", "cache::tests::child"]).env(CHILD, folder).stdout(Stdio::null());
+            // After the emulator, where these tests run in one (tests/emulated.sh).
+            let runner = std::env::var("FEWSTEP_RUNNER").unwrap_or_default();
+            let own = std::env::current_exe().unwrap().into_os_string();
+            let mut words = runner.split_whitespace().map(OsString::from).chain([own]);
+            let mut command = Command::new(words.next().unwrap());
+            command.args(words).args(["--exact", "cache::tests::child"]);
+            command.env(CHILD, folder).stdout(Stdio::null());
             let process = Process(command.spawn().unwrap());
             let (sign, start) = (folder.join(process.0.id().to_string()), Instant::now());
             while !sign.exists() {

@@ -19,6 +19,9 @@
 #![no_std]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+#[cfg(target_endian = "big")]
+compile_error!("plans are little-endian and used as they lie in memory: fewstep needs a little-endian CPU");
+
 #[cfg(feature = "std")]
 extern crate std;
 

@@ -1,6 +1,8 @@
 //! What is wrong with an input is said in one line that names it, and nothing is left behind.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
+mod program;
+
 use npyz::WriterBuilder;
 use prost::Message;
 use std::collections::BTreeSet;
@@ -197,7 +199,7 @@ fn a_file_that_can_not_be_finished_is_not_begun() {
     ];
     for (arguments, says) in commands {
         let mut command = Command::new("sh");
-        command.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_fewstep")]);
+        command.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh"]).args(program::words());
         command
             .args(arguments.replace("one.npy", "ones.npy").replace("ten.npy", "tens.npy").split_whitespace());
         let output = command.current_dir(folder.path()).output().expect("a run");
@@ -223,7 +225,7 @@ fn output_that_nobody_takes_is_an_error_unless_they_have_seen_enough() {
 }
 
 fn fewstep(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
+    let mut command = program::program();
     command.current_dir(folder);
     command
 }

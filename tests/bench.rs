@@ -5,10 +5,9 @@ mod common;
 mod program;
 
 use common::path;
-use program::{fewstep, try_fewstep};
+use program::{fewstep, program, try_fewstep};
 use serde_json::Value;
 use std::fs;
-use std::process::Command;
 use tempfile::TempDir;
 
 /// Two runtimes that compute the same in another order.
@@ -254,7 +253,7 @@ fn onnx_runtime_computes_the_same() {
 
 #[test]
 fn onnx_runtime_has_to_be_there() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
+    let mut command = program();
     command.args(["bench", "digits", "--runs", "1", "--against", "ort"]).env_remove("FEWSTEP_ORT_LIB");
     let output = command.env("ORT_DYLIB_PATH", "/not/here.so").output().expect("a run");
     let printed = String::from_utf8(output.stderr).expect("text");

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The kernels' tests for AArch64 in QEMU, on another computer, so that its instruction sets are checked against the oracles
-# too. Says what it lacks, and then exits with 77.
+# All tests for AArch64 in QEMU, on another computer: with half-precision arithmetic and without. And samples of digits and
+# terrain, which have to be what this computer draws. What cannot run there is skipped by name, with the reason. Says what
+# it lacks, and then exits with 77.
 #
 #     tests/emulated.sh [--install]     # --install: asks apt for what it lacks, as root or with sudo
 set -euo pipefail
@@ -9,14 +10,28 @@ source tests/aarch64.sh
 
 need emulated "$@"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-# Static: QEMU would look for the C library in this computer's folders, and may find the loader of one and the rest of another.
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
-# One CPU that has all there is, and one that has NEON alone. They share a build.
+target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export FEWSTEP_ELSEWHERE=$target_dir/elsewhere
+build=(--release --locked --target "$target" --target-dir "$target_dir/emulated" --config tests/emulated.toml)
+
+skips=()
+skip() {
+    echo "emulated: $cpu: skipped $1: $2"
+    skips+=(--skip "$1")
+}
+
+# All tests on one CPU. Programs that tests start are emulated too.
+suite() {
+    # The C library of the linker, and not another one that is here.
+    local emulator="qemu-aarch64 -cpu $cpu -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=/usr/aarch64-linux-gnu/lib"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=$emulator FEWSTEP_RUNNER=$emulator
+    cargo test "${build[@]}" --quiet --lib --bins --tests -- "${skips[@]}"
+    cargo test "${build[@]}" --quiet --test elsewhere -- --ignored --nocapture samples
+}
+
+mkdir -p "$FEWSTEP_ELSEWHERE"
+cargo test --release --locked --quiet --test elsewhere -- --ignored write
 for cpu in max cortex-a53; do
-    echo "emulated: $cpu"
-    # Dependencies only prepare the tests, but for libm, which is the oracle.
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $cpu" \
-        cargo test --release --locked --lib --no-default-features --features f16 --target "$target" \
-        --target-dir "${CARGO_TARGET_DIR:-target}/emulated" --config 'profile.release.package."*".opt-level=0' \
-        --config 'profile.release.package.libm.opt-level=3' kernels
+    skips=()
+    suite
 done

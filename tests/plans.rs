@@ -13,9 +13,9 @@ use fewstep::onnx::Model;
 use fewstep::plan::{ALIGNMENT, Depth, OpenError, Plan, PlanError, PlanFile, Slots, VERSION};
 use fewstep::provider::{Precision, Settings};
 use fewstep::session::{self, Session, SessionError};
-use program::{fewstep, try_fewstep};
+use program::{fewstep, program, try_fewstep};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -366,7 +366,7 @@ fn a_killed_compile_leaves_the_old_file_or_the_new_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = path("models/toy2d/ctm");
     let compile = |precision: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
+        let mut command = program();
         command.arg("compile").arg(&model).args(["-o", "plan.fsp", "--precision", precision]);
         command.current_dir(folder.path()).stdout(Stdio::null());
         command.spawn().expect("the program")

@@ -14,7 +14,7 @@ use fewstep::provider::ort::Choice;
 use fewstep::provider::{Network, OnnxFile, Opening, Provider, Settings};
 use fewstep::sampler::{Noise, TorchCpu};
 use fewstep::session::Session;
-use program::{fewstep, try_fewstep};
+use program::{fewstep, program, try_fewstep};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -227,7 +227,7 @@ fn fake(folder: &TempDir, name: &str, source: &str) -> std::path::PathBuf {
 
 #[test]
 fn everything_that_was_tried_is_named() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fewstep"));
+    let mut command = program();
     command.args(["sample", "digits", "--provider", "ort"]);
     command.env_remove("ORT_DYLIB_PATH").env("FEWSTEP_ORT_LIB", "/not/here.so");
     let output = command.output().expect("a run");

@@ -2,9 +2,9 @@
 # Draws a digit, and points in the plane, on two boards without an operating system, in QEMU, and compares them with what
 # this computer's portable kernels draw from the same noise: every bit where the board runs these as well, and within
 # a tolerance where it has NEON, which rounds once where they round twice. Says what it lacks, and exits with 77 if it could
-# run neither board.
+# run no board of those targets.
 #
-#     targets/bare/run.sh [--install]     # --install: asks apt for what it lacks, as root or with sudo
+#     targets/bare/run.sh [--install] [TARGET]...  # --install: asks apt for what it lacks, as root or with sudo
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -110,9 +110,12 @@ check() {
 }
 
 export FEWSTEP_PLANS=$work
+asked=
+[ "${1:-}" != --install ] || { asked=1 && shift; }
 ran=
 while read -r board emulator target isa; do
-    if [ "${1:-}" = --install ] && [ -n "$(lacking "$emulator" "$target")" ]; then
+    [ $# = 0 ] || [[ " $* " = *" $target "* ]] || continue
+    if [ -n "$asked" ] && [ -n "$(lacking "$emulator" "$target")" ]; then
         install "$target" || echo "apt cannot install all of it"
     fi
     lacks=$(lacking "$emulator" "$target")

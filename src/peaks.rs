@@ -55,16 +55,16 @@ pub fn half_gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64>
     if !isa.supported() {
         return None;
     }
-    let multiply_adds: fn(usize) -> f64 = match isa {
+    let multiply_adds: Option<fn(usize) -> f64> = match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the CPU has the instruction set.
-        Isa::X86Avx512Fp16 => |rounds| unsafe { avx512fp16(rounds) },
+        Isa::X86Avx512Fp16 => Some(|rounds| unsafe { avx512fp16(rounds) }),
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
-        Isa::ArmFp16 => |rounds| unsafe { fp16(rounds) },
-        _ => return None,
+        Isa::ArmFp16 => Some(|rounds| unsafe { fp16(rounds) }),
+        _ => None,
     };
-    Some(on_threads(multiply_adds, threads, count))
+    multiply_adds.map(|multiply_adds| on_threads(multiply_adds, threads, count))
 }
 
 fn on_threads(multiply_adds: fn(usize) -> f64, threads: &dyn Threads, count: usize) -> f64 {

@@ -6,6 +6,7 @@ mod program;
 
 use common::{distance, npy_file, path};
 use fewstep::graph::Tensor;
+use fewstep::kernels::Isa;
 use program::{fewstep, try_fewstep};
 use serde_json::Value;
 use std::fs;
@@ -218,7 +219,7 @@ fn plan_files_are_described_too() {
     assert_eq!(plans.len(), 2);
     for (plan, precision) in plans.iter().zip(["f32", "f16"]) {
         assert_eq!((&plan["precision"], &plan["instruction_set"]), (&precision.into(), &"arm-fp16".into()));
-        assert_eq!(plan["runs_here"], cfg!(target_arch = "aarch64"));
+        assert_eq!(plan["runs_here"], Isa::ArmFp16.supported());
         assert_eq!(plan["inputs"][1]["role"], "time");
         assert!(plan["arena_bytes"].as_u64() >= plan["arena_least_bytes"].as_u64());
     }

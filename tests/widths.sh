@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source targets/target.sh
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/widths
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/widths RUSTFLAGS=-Dwarnings
 refusal='plans are little-endian and used as they lie in memory'
 
 # With the target's own library, or with a core that is built of its sources.

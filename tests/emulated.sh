@@ -26,6 +26,8 @@ what_will_be_needed_is_read: the same
 a_model_that_needs_too_much_memory_is_compiled_for_less: QEMU's own memory is counted
 the_library_has_to_be_onnx_runtimes: it builds libraries for this computer
 a_killed_compile_leaves_the_old_file_or_the_new_one: 200 runs of the program; the cache's test kills 30 writers
+a_damaged_plan_is_refused_or_stays_inside_of_its_memory: 1800 damaged plans; tests/corrupt.sh has more
+every_mistake_is_explained_in_one_line: 150 runs of the program, whose messages are no matter of the CPU
 samples_read_as_the_digit_that_was_asked_for: 3000 evaluations; digits are compared below
 terrain_equals_onnx_runtime: three evaluations of 18 GFLOP; terrain is compared below
 steps_allocate_nothing: hundreds of samples, and allocations are no matter of the CPU

@@ -105,7 +105,7 @@ fn noise_comes_from_the_caller_who_may_end_the_sample() {
     let folder = tempfile::tempdir().expect("a folder");
     let plan = open(&digits(&folder));
     let (session, label) = (session(plan), 2.0);
-    let (noise, mut seen) = ([0.5f32; 784], (0, 0));
+    let (noise, mut seen) = ([0.5f32; 784], (0usize, 0usize));
     let mut outs = [[0f32; 784]; 2];
     // SAFETY: as above.
     unsafe {

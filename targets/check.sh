@@ -36,12 +36,12 @@ check() {
         export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/emulated
         options=(--config tests/emulated.toml)
     fi
-    built=$(targets/build.sh "$name" ${options[@]+"${options[@]}"})
-    [ -e "$built" ]
+    built=$(targets/build.sh "$name" ${options[@]+"${options[@]}"}) || return
+    [ -e "$built" ] || return
     case $product in
         program)
-            has_plan targets/run.sh "$name" ${options[@]+"${options[@]}"} --
-            is_host && board "$name"
+            has_plan targets/run.sh "$name" ${options[@]+"${options[@]}"} -- || return
+            ! is_host || board "$name" || return
             echo "check: $name: $built runs, and $plan with it"
             ;;
         firmware) echo "check: $name: $built runs, as said above" ;;
@@ -53,7 +53,7 @@ checked=
 for name in $(names); do
     status=0
     [ "${1:-}" != --install ] || targets/setup.sh "$name" || status=$?
-    [ $status != 0 ] || (set -e && check "$name") || status=$?
+    [ $status != 0 ] || (check "$name") || status=$?
     case $status in
         0) checked=1 ;;
         77) echo "check: skipped $name" ;;

@@ -51,7 +51,7 @@ cargo test --release --locked --quiet --test elsewhere -- --ignored write
 cargo test "${build[@]}" --no-run --lib --bins --tests
 echo "emulated: cortex-a53 runs all tests; max those of kernels and of what runs on them, but for the sweeps of f32 functions," \
     "which are NEON's on both"
-suite max --lib --test ffi --test half --test networks --test operators --test session --test stages -- \
+suite max --lib --test ffi --test half --test networks --test operators --test session -- \
     --skip error_bounds >"$target_dir/emulated/max.txt" 2>&1 &
 max=$!
 status=0

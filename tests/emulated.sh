@@ -42,12 +42,12 @@ suite() {
     local emulator="qemu-aarch64 -cpu $cpu -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=/usr/aarch64-linux-gnu/lib"
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=$emulator FEWSTEP_RUNNER=$emulator
     cargo test "${build[@]}" "$@" "${skips[@]}" &&
-        cargo test "${build[@]}" --test elsewhere -- --ignored --nocapture samples
+        cargo test "${build[@]}" --test elsewhere -- --ignored --nocapture samples_are
 }
 
 # Both at the same time: many of the tests are one thread's.
 mkdir -p "$FEWSTEP_ELSEWHERE"
-cargo test --release --locked --quiet --test elsewhere -- --ignored write
+cargo test --release --locked --quiet --test elsewhere -- --ignored write_plans
 cargo test "${build[@]}" --no-run --lib --bins --tests
 echo "emulated: cortex-a53 runs all tests; max those of kernels and of what runs on them, but for the sweeps of f32 functions," \
     "which are NEON's on both"

@@ -13,8 +13,8 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-const PREFIX: &str = ".fewstep-";
-const SUFFIX: &str = ".part";
+pub(crate) const PREFIX: &str = ".fewstep-";
+pub(crate) const SUFFIX: &str = ".part";
 
 /// Creates or replaces the file `path` with what `write` produces.
 ///
@@ -47,7 +47,7 @@ pub fn folder(path: &Path) -> &Path {
 }
 
 /// Whether a file of this name is one that [`write_whole`] was writing.
-fn is_temporary(name: &str) -> bool {
+pub(crate) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
@@ -83,7 +83,7 @@ fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
 
 /// The new name reaches the disk too.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     match fs::File::open(folder).and_then(|folder| folder.sync_all()) {
         // Some file systems sync no folders, and some folders can be written to but not read: the file itself is synced.
@@ -93,7 +93,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

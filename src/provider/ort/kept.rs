@@ -2,28 +2,31 @@
 //! not make it again.
 
 use super::Choice;
-use super::api::OrtError;
 use super::library::Library;
 use super::registry::Kept;
-use crate::cache::{Cache, Key, KeyBuilder};
+use crate::cache::{Cache, Draft, Key, KeyBuilder};
 use crate::kernels::cpu;
 use crate::onnx::external_files;
 use crate::provider::external::Port;
 use crate::provider::{OnnxFile, Opening};
-use std::fs::{self, File};
+use std::format;
+use std::fs;
 use std::path::PathBuf;
 use std::string::{String, ToString};
 use std::vec::Vec;
-use std::{format, io};
-use tempfile::TempDir;
 
 /// Beyond this size, the copy of a network might not fit a file of protocol buffers.
 const LARGEST: usize = 1 << 30;
+
+/// What is in an entry: the network, and the weights that are mapped.
+pub(super) const NETWORK: &str = "network.onnx";
+pub(super) const WEIGHTS: &str = "network.data";
 
 /// The entry of a network in the cache.
 pub(super) struct Entry<'a> {
     cache: &'a Cache,
     key: Key,
+    kept: Kept,
 }
 
 impl<'a> Entry<'a> {
@@ -35,10 +38,11 @@ impl<'a> Entry<'a> {
         inputs: &[Port],
         opening: &Opening<'a>,
     ) -> Option<Entry<'a>> {
-        let cache = opening.cache.filter(|_| matches!(choice.ep.kept, Kept::Network | Kept::Context))?;
+        let kept = choice.ep.kept;
+        let cache = opening.cache.filter(|_| !matches!(kept, Kept::Not))?;
         let bytes = file.contents().ok()?;
-        // What is beside a file, ONNX Runtime maps by itself; a copy would have it inside.
-        if bytes.len() > LARGEST || !external_files(&bytes).ok()?.is_empty() {
+        // What is beside a file, ONNX Runtime maps by itself; a copy would be as large.
+        if kept.is_ours() && (bytes.len() > LARGEST || !external_files(&bytes).ok()?.is_empty()) {
             return None;
         }
         let shapes: Vec<&[usize]> = inputs.iter().map(|port| &port.shape[..]).collect();
@@ -47,55 +51,38 @@ impl<'a> Entry<'a> {
         let made = format!("{} {} {:?} {plugin:?}", choice.name(), library.version, choice.options);
         let mut key = KeyBuilder::new();
         key.add(made.as_bytes()).add(format!("{shapes:?} {}", cpu::best().isa).as_bytes()).add(&bytes);
-        Some(Entry { cache, key: key.key() })
+        Some(Entry { cache, key: key.key(), kept })
     }
 
-    /// Its file, if there is one.
+    /// Options of a provider that keeps things itself, in the entry's folder.
+    pub(super) fn options(&self) -> Vec<(String, String)> {
+        let Kept::Folder { option, switch } = self.kept else { return Vec::new() };
+        // A full disk, or a folder that is read only, is no reason not to run.
+        let folder = self.cache.folder(&self.key).ok();
+        let Some(path) = folder.as_ref().and_then(|folder| folder.to_str()) else { return Vec::new() };
+        let switch = switch.map(|switch| (switch.to_string(), "1".to_string()));
+        [(option.to_string(), path.to_string())].into_iter().chain(switch).collect()
+    }
+
+    /// The network that is kept, if there is one.
     pub(super) fn find(&self) -> Option<PathBuf> {
-        self.cache.find(&self.key)
+        self.cache.find_folder(&self.key).map(|folder| folder.join(NETWORK))
     }
 
-    /// Removes a file that is of no use.
+    /// Removes what is of no use.
     pub(super) fn remove(&self) {
-        // Of a file that can not be removed either, the next start says the same.
+        // Of what can not be removed either, the next start says the same.
         self.cache.remove(&self.key).ok();
     }
 
-    /// Keeps what is in a draft. A full disk, or a folder that is read only, is no reason not to run.
-    pub(super) fn store(&self, draft: &Draft) {
-        if let Ok(mut made) = File::open(draft.path()) {
-            self.cache.store(&self.key, |out| io::copy(&mut made, out).map(drop)).ok();
-        }
-    }
-}
-
-/// Where ONNX Runtime writes what it makes of a network.
-pub(super) struct Draft(TempDir);
-
-impl Draft {
-    pub(super) fn new() -> Option<Draft> {
-        tempfile::tempdir().ok().map(Draft)
+    pub(super) fn draft(&self) -> Option<Draft> {
+        self.cache.draft().ok()
     }
 
-    pub(super) fn path(&self) -> PathBuf {
-        self.0.path().join("network.onnx")
+    /// Keeps a draft, if one was written, and says where the network is.
+    pub(super) fn keep(&self, draft: Draft) -> Option<PathBuf> {
+        let is_written = draft.path().join(NETWORK).is_file();
+        let folder = is_written.then(|| self.cache.keep(&self.key, draft).ok()).flatten()?;
+        Some(folder.join(NETWORK))
     }
-}
-
-/// Options of a provider that keeps things itself, in a folder beside the entries of the cache.
-pub(super) fn folder(
-    choice: &Choice,
-    library: &Library,
-    cache: Option<&Cache>,
-) -> Result<Vec<(String, String)>, OrtError> {
-    let (Some(cache), Kept::Folder { option, switch }) = (cache, choice.ep.kept) else {
-        return Ok(Vec::new());
-    };
-    let folder = cache.folder.join(format!("{}-{}", choice.ep.name, library.version));
-    if fs::create_dir_all(&folder).is_err() {
-        return Ok(Vec::new());
-    }
-    let path = folder.to_str().ok_or_else(|| OrtError(format!("{} is no text", folder.display())))?;
-    let switch = switch.map(|switch| (switch.to_string(), "1".to_string()));
-    Ok([(option.to_string(), path.to_string())].into_iter().chain(switch).collect())
 }

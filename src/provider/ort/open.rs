@@ -2,10 +2,12 @@
 
 use super::Choice;
 use super::api::{OrtError, Owned, check, system_path, text};
-use super::kept::{Draft, Entry, folder};
+use super::kept::{Entry, NETWORK, WEIGHTS};
 use super::library::Library;
 use super::registry::Kept;
 use super::session::Session;
+use crate::cache::Draft;
+use crate::mapping;
 use crate::onnx::{Dimension, Header};
 use crate::provider::external::{Port, Runtime};
 use crate::provider::{Assigned, Fallback, NetworkError, OnnxFile, Opening, ProviderError};
@@ -13,6 +15,7 @@ use ort_sys::{GraphOptimizationLevel, OrtApi, OrtSession, OrtSessionOptions};
 use std::boxed::Box;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::path::Path;
 use std::ptr;
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -35,14 +38,14 @@ pub(in crate::provider) fn open(
     let refused =
         |error: OrtError| ProviderError::Refused { provider: choice.name(), problem: error.to_string() };
     let library = Library::find(choice.library.as_deref())?;
-    let mut extra = folder(choice, &library, opening.cache).map_err(refused)?;
+    let entry = Entry::of(choice, &library, file, inputs, opening);
+    let mut extra = entry.as_ref().map(Entry::options).unwrap_or_default();
     if let (threads @ 1.., Some(option)) = (opening.settings.threads, choice.ep.threads()) {
         extra.push((option.to_string(), threads.to_string()));
     }
     let sizes = symbols(header, inputs).collect();
     let attempt = Attempt { choice, library: &library, threads: opening.settings.threads, sizes, extra };
-    let entry = Entry::of(choice, &library, file, inputs, opening);
-    let session = match &entry {
+    let session = match entry.as_ref().filter(|_| choice.ep.kept.is_ours()) {
         Some(entry) => attempt.by_way_of(entry, file)?,
         None => attempt.session(file, Way::Direct)?,
     };
@@ -80,16 +83,25 @@ enum Way<'a> {
 impl Attempt<'_> {
     /// From the cache, or into it.
     fn by_way_of(&self, entry: &Entry<'_>, file: OnnxFile<'_>) -> Result<Owned<OrtSession>, ProviderError> {
+        let kept = |path: &Path| self.session(OnnxFile { path, bytes: None }, Way::Kept);
         if let Some(path) = entry.find() {
-            match self.session(OnnxFile { path: &path, bytes: None }, Way::Kept) {
+            match kept(&path) {
                 Ok(session) => return Ok(session),
                 Err(_) => entry.remove(),
             }
         }
-        if let Some(draft) = Draft::new()
+        if let Some(draft) = entry.draft()
             && let Ok(session) = self.session(file, Way::Drafting(&draft))
         {
-            entry.store(&draft);
+            // What was written has its weights in a file that is mapped; the session that wrote it, in memory of its own.
+            if let Some(path) = entry.keep(draft)
+                && matches!(self.choice.ep.kept, Kept::Network)
+                && let Ok(mapped) = kept(&path)
+            {
+                drop(session);
+                mapping::trim();
+                return Ok(mapped);
+            }
             return Ok(session);
         }
         // Not every network can be written down.
@@ -153,8 +165,11 @@ impl Attempt<'_> {
 
     /// Has what is made of the network written down.
     fn draft(&self, options: &Owned<OrtSessionOptions>, draft: &Draft) -> Result<(), OrtError> {
-        let (api, path) = (self.library.api, draft.path());
+        let (api, path) = (self.library.api, draft.path().join(NETWORK));
         if matches!(self.choice.ep.kept, Kept::Network) {
+            let weights = &CString::new(WEIGHTS)?;
+            configure(api, options, c"session.optimized_model_external_initializers_file_name", weights)?;
+            configure(api, options, c"session.save_external_prepacked_constant_initializers", c"1")?;
             let path = system_path(&path);
             // SAFETY: the options are alive, the path ends in a zero.
             return check(api, unsafe { (api.SetOptimizedModelFilePath)(options.ptr, path.as_ptr()) });

@@ -43,12 +43,19 @@ impl std::fmt::Debug for Ep {
 pub(super) enum Kept {
     /// It does not.
     Not,
-    /// The network that ONNX Runtime has optimized is an entry of the cache.
+    /// The network that ONNX Runtime has optimized is an entry of the cache, its weights as the kernels read them.
     Network,
     /// A network of nodes that hold what the provider has compiled is an entry of the cache.
     Context,
-    /// The provider looks after a folder, which an option names and another one may have to switch on.
+    /// The provider looks after an entry of the cache, which an option names and another one may have to switch on.
     Folder { option: &'static str, switch: Option<&'static str> },
+}
+
+impl Kept {
+    /// Whether it is a network that is handed over in the place of the model's.
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Kept::Network | Kept::Context)
+    }
 }
 
 const EXTENSIONS: Kind = Choice(&["kNextPowerOfTwo", "kSameAsRequested"]);

@@ -18,6 +18,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod folders;
+
+pub use folders::Draft;
+
 use crate::files;
 use std::{
     ffi::{OsStr, OsString},
@@ -67,7 +71,7 @@ impl KeyBuilder {
     }
 }
 
-/// A folder of compiled plans.
+/// A folder of compiled plans, and of what other runtimes make of networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     /// Made when the first entry is stored.
@@ -108,7 +112,7 @@ impl Cache {
     ///
     /// Another process may remove it at any time, so that it may be gone before it is opened; once open or mapped it stays.
     pub fn find(&self, key: &Key) -> Option<PathBuf> {
-        let path = self.path(key);
+        let path = self.path(key, EXTENSION);
         if !path.is_file() {
             return None;
         }
@@ -130,7 +134,7 @@ impl Cache {
     ) -> Result<PathBuf, CacheError> {
         make_folder(&self.folder)
             .map_err(|source| CacheError::Folder { path: self.folder.clone(), source })?;
-        let path = self.path(key);
+        let path = self.path(key, EXTENSION);
         files::write_whole(&path, write)
             .map_err(|source| CacheError::Store { path: path.clone(), source })?;
         // Although it is new: the system's clock for files may lag behind the one that `find` asks.
@@ -144,12 +148,14 @@ impl Cache {
     /// # Errors
     /// If it cannot be removed.
     pub fn remove(&self, key: &Key) -> Result<(), CacheError> {
-        let path = self.path(key);
-        fs::remove_file(&path).or_else(unless_missing).map_err(|source| CacheError::Remove { path, source })
+        [EXTENSION, folders::EXTENSION].into_iter().try_for_each(|extension| {
+            let path = self.path(key, extension);
+            folders::remove(&path).map_err(|source| CacheError::Remove { path, source })
+        })
     }
 
-    fn path(&self, key: &Key) -> PathBuf {
-        self.folder.join(format!("{key}{EXTENSION}"))
+    fn path(&self, key: &Key, extension: &str) -> PathBuf {
+        self.folder.join(format!("{key}{extension}"))
     }
 
     fn evict(&self, keep: &Path) {
@@ -160,7 +166,7 @@ impl Cache {
             if total <= self.limit {
                 return;
             }
-            if fs::remove_file(&entry.path).or_else(unless_missing).is_ok() {
+            if folders::remove(&entry.path).is_ok() {
                 total -= entry.bytes;
             }
         }
@@ -214,7 +220,7 @@ fn size(text: &OsStr) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// A plan that is kept.
+/// What is kept.
 struct Entry {
     path: PathBuf,
     bytes: u64,
@@ -224,17 +230,20 @@ struct Entry {
 /// The entries in a folder; other files are none of the cache's business.
 fn entries_of(folder: &Path) -> impl Iterator<Item = Entry> {
     fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|file| {
-        if !file.file_name().to_str().is_some_and(is_entry) {
-            return None;
+        let name = file.file_name();
+        let is = |extension| name.to_str().is_some_and(|name| is_entry(name, extension));
+        let metadata = file.metadata().ok()?;
+        if is(folders::EXTENSION) && metadata.is_dir() {
+            return folders::entry(file.path());
         }
-        let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
+        (is(EXTENSION) && metadata.is_file()).then_some(())?;
         Some(Entry { path: file.path(), bytes: metadata.len(), used: metadata.modified().ok()? })
     })
 }
 
-fn is_entry(name: &str) -> bool {
+fn is_entry(name: &str, extension: &str) -> bool {
     let hexadecimal = |digits: &str| digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    name.strip_suffix(EXTENSION).is_some_and(|digits| digits.len() == 32 && hexadecimal(digits))
+    name.strip_suffix(extension).is_some_and(|digits| digits.len() == 32 && hexadecimal(digits))
 }
 
 /// The folder is the user's own, as the XDG specification asks, if it has to be made.
@@ -355,7 +364,7 @@ mod tests {
         let cache = cache(&folder, 300);
         let present = |names: &str| {
             let found: String =
-                "abcdef".chars().filter(|name| cache.path(&key(&name.to_string())).exists()).collect();
+                "abcdef".chars().filter(|name| cache.path(&key(&name.to_string()), EXTENSION).exists()).collect();
             assert_eq!(found, names);
         };
         for name in ["a", "b", "c"] {
@@ -388,7 +397,7 @@ mod tests {
         }
         cache.limit = 500;
         store(&cache, "new", 100);
-        let left = names.map(|name| cache.path(&key(name)).exists());
+        let left = names.map(|name| cache.path(&key(name), EXTENSION).exists());
         assert_eq!(left, [false, false, false, false, false, false, true, true, true, true]);
     }
 

@@ -99,7 +99,7 @@ fn guidance_is_the_engines() {
 /// The first output of a network on unit normal noise, from its file alone.
 fn evaluated(provider: &Provider, network: &Path, shapes: &Shapes) -> Vec<f32> {
     let file = OnnxFile { path: network, bytes: None };
-    let opening = Opening { shapes, settings: ALONE, conditions: &[], cache: None };
+    let opening = Opening { shapes, settings: ALONE, bindings: &[], cache: None };
     let mut network = match provider {
         Provider::Cpu => Network::new(Model::read(network).expect("a network"), shapes, ALONE),
         provider => Network::on(provider, file, &opening),
@@ -143,7 +143,7 @@ fn an_evaluation_shows_a_shape_that_hangs_on_values() {
     let network = path("tests/onnxruntime/slice.onnx");
     let shapes = Shapes::from([("x".to_string(), vec![2, 3])]);
     let provider = Provider::Ort(Choice { library: Some(library), ..Choice::default() });
-    let opening = Opening { shapes: &shapes, settings: ALONE, conditions: &[], cache: None };
+    let opening = Opening { shapes: &shapes, settings: ALONE, bindings: &[], cache: None };
     let file = OnnxFile { path: &network, bytes: None };
     let mut network = Network::on(&provider, file, &opening).expect("a network");
     assert_eq!(network.outputs().map(|(_, fact)| fact.shape).collect::<Vec<_>>(), [vec![2, 3]]);

@@ -20,7 +20,7 @@ use fewstep::ops::Op;
 use fewstep::pipeline::{Folder, PipelineError};
 use fewstep::plan::{self, CompiledPlan, Placed};
 use fewstep::provider::{Network, NetworkError, Opening, Provider, ProviderError, Settings};
-use fewstep::session::bind;
+use fewstep::session::{bind, bindings};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -175,7 +175,8 @@ impl Inspect {
         let file = source.onnx()?;
         let begin = Instant::now();
         let shapes = &shapes::of(source, &file.header()?.inputs, &self.shapes)?;
-        let opening = Opening { shapes, settings, conditions: &[], cache: None };
+        let bindings = &source.manifest.as_ref().map(bindings).unwrap_or_default();
+        let opening = Opening { shapes, settings, bindings, cache: None };
         let wrap = |error| InspectError::Network { path: source.path().into(), source: Box::new(error) };
         let network = Network::on(provider, file, &opening).map_err(wrap)?;
         let report = ProviderReport::of(source, &network, begin.elapsed());

@@ -102,8 +102,8 @@ impl Run {
                 let network = match provider {
                     Provider::Cpu => Network::new(model, &shapes, settings),
                     provider => {
-                        let (shapes, conditions, cache) = (&shapes, &[][..], self.running.cache()?);
-                        let opening = Opening { shapes, settings, conditions, cache: cache.as_ref() };
+                        let (shapes, bindings, cache) = (&shapes, &[][..], self.running.cache()?);
+                        let opening = Opening { shapes, settings, bindings, cache: cache.as_ref() };
                         Network::on(&provider, source.onnx()?, &opening)
                     }
                 };

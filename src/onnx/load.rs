@@ -169,27 +169,7 @@ impl Model {
     pub fn parse(bytes: &[u8], path: &Path, folder: Option<&Path>) -> Result<Model, OnnxError> {
         let not_onnx = |problem: String| OnnxError::NotOnnx { path: path.to_path_buf(), problem };
         let proto = pb::ModelProto::decode(bytes).map_err(|e| not_onnx(e.to_string()))?;
-        let graph = proto.graph.ok_or_else(|| not_onnx("it has no graph".to_string()))?;
-        if proto.opset_import.is_empty() || graph.node.is_empty() && graph.output.is_empty() {
-            return Err(not_onnx("it imports no operators and computes nothing".to_string()));
-        }
-        let mut files = Files::new(folder);
-        let mut initializers = Vec::with_capacity(graph.initializer.len());
-        for proto in graph.initializer {
-            initializers.push((proto.name.clone(), tensors::load(proto, &mut files)?));
-        }
-        let known = |info: &&pb::ValueInfoProto| !initializers.iter().any(|(name, _)| *name == info.name);
-        let inputs = graph.input.iter().filter(known).map(Declared::of).collect();
-        let pair = |entry: pb::StringStringEntryProto| (entry.key, entry.value);
-        Ok(Model {
-            inputs,
-            outputs: graph.output.iter().map(Declared::of).collect(),
-            metadata: proto.metadata_props.into_iter().map(pair).collect(),
-            producer: format!("{} {}", proto.producer_name, proto.producer_version).trim().to_string(),
-            nodes: graph.node,
-            initializers,
-            opsets: proto.opset_import.into_iter().map(|o| (o.domain, o.version)).collect(),
-        })
+        model(proto, path, folder)
     }
 
     /// The graph at concrete input shapes. The weights move into the graph.
@@ -221,6 +201,32 @@ impl Model {
     pub fn input_shapes(&self, given: &Shapes) -> Result<Vec<Vec<usize>>, OnnxError> {
         concrete_shapes(&self.inputs, given)
     }
+}
+
+/// As [`Model::parse`], of what was decoded.
+pub(super) fn model(proto: pb::ModelProto, path: &Path, folder: Option<&Path>) -> Result<Model, OnnxError> {
+    let not_onnx = |problem: &str| OnnxError::NotOnnx { path: path.to_path_buf(), problem: problem.into() };
+    let graph = proto.graph.ok_or_else(|| not_onnx("it has no graph"))?;
+    if proto.opset_import.is_empty() || graph.node.is_empty() && graph.output.is_empty() {
+        return Err(not_onnx("it imports no operators and computes nothing"));
+    }
+    let mut files = Files::new(folder);
+    let mut initializers = Vec::with_capacity(graph.initializer.len());
+    for proto in graph.initializer {
+        initializers.push((proto.name.clone(), tensors::load(proto, &mut files)?));
+    }
+    let known = |info: &&pb::ValueInfoProto| !initializers.iter().any(|(name, _)| *name == info.name);
+    let inputs = graph.input.iter().filter(known).map(Declared::of).collect();
+    let pair = |entry: pb::StringStringEntryProto| (entry.key, entry.value);
+    Ok(Model {
+        inputs,
+        outputs: graph.output.iter().map(Declared::of).collect(),
+        metadata: proto.metadata_props.into_iter().map(pair).collect(),
+        producer: format!("{} {}", proto.producer_name, proto.producer_version).trim().to_string(),
+        nodes: graph.node,
+        initializers,
+        opsets: proto.opset_import.into_iter().map(|o| (o.domain, o.version)).collect(),
+    })
 }
 
 fn unknown_input(inputs: &[Declared], input: &str) -> OnnxError {

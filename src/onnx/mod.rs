@@ -6,12 +6,14 @@
 //! resizing stay whole. That takes milliseconds where a general type inference takes seconds.
 #![forbid(unsafe_code)]
 
+mod cut;
 mod import;
 mod load;
 mod order;
 mod tensors;
 mod tract;
 
+pub use cut::{Cut, cut};
 pub use load::{Declared, Dimension, Header, Model, concrete_shapes, external_files};
 
 use crate::ops::OpError;

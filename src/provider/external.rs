@@ -1,12 +1,14 @@
 //! Networks in general runtimes, which read ONNX themselves: the memory of inputs and outputs, and what a runtime has to
 //! do with it.
 
+use super::prelude::{Prelude, split};
 use super::{Assigned, NetworkError, Opening, Precision, Provider, ProviderError};
 use crate::engine::EngineError;
+use crate::graph::Binding;
 use crate::kernels::DType;
 use crate::mapping::{self, Bytes, Scratch};
 use crate::onnx::{Declared, Header, Model, OnnxError, concrete_shapes};
-use crate::plan::Fact;
+use crate::plan::{Fact, Plan, Slots};
 use half::f16;
 use std::boxed::Box;
 use std::fmt;
@@ -125,7 +127,11 @@ pub(super) struct Port {
     pub(super) shape: Vec<usize>,
     pub(super) element: Element,
     /// Whether every condition has elements of its own.
-    conditional: bool,
+    pub(super) conditional: bool,
+    /// Whether it is one of the runtime's, and not of a prelude alone.
+    pub(super) handed: bool,
+    /// How often the elements have been written, once or once a condition.
+    writes: Vec<u64>,
     /// The elements here, once or once a condition.
     values: Vec<Scratch>,
     /// The elements as the network has them, where they are of another type there.
@@ -134,10 +140,24 @@ pub(super) struct Port {
 
 impl Port {
     pub(super) fn new(name: String, shape: Vec<usize>, element: Element) -> Port {
-        Port { name, shape, element, conditional: false, values: Vec::new(), converted: Vec::new() }
+        Port {
+            name,
+            shape,
+            element,
+            conditional: false,
+            handed: true,
+            writes: Vec::new(),
+            values: Vec::new(),
+            converted: Vec::new(),
+        }
     }
 
-    fn fact(&self) -> Fact {
+    /// Another of the same name, shape and type, without memory.
+    pub(super) fn like(&self) -> Port {
+        Port::new(self.name.clone(), self.shape.clone(), self.element)
+    }
+
+    pub(super) fn fact(&self) -> Fact {
         Fact::new(self.element.dtype(), &self.shape)
     }
 
@@ -149,6 +169,7 @@ impl Port {
             let make = |_| Scratch::new(bytes).map_err(|_| NetworkError::Memory { bytes });
             (0..count).map(make).collect::<Result<Vec<_>, _>>()
         };
+        self.writes = std::vec![0; count];
         self.values = scratch(self.element.dtype().size())?;
         self.converted = if self.element.is_plain() { Vec::new() } else { scratch(self.element.size())? };
         Ok(())
@@ -156,14 +177,39 @@ impl Port {
 
     /// The elements as the network has them, for a condition.
     pub(super) fn bytes(&mut self, condition: usize) -> &mut [u8] {
+        let at = self.at(condition);
         let all = if self.element.is_plain() { &mut self.values } else { &mut self.converted };
-        let at = if self.conditional { condition } else { 0 };
         all.get_mut(at).map(|scratch| &mut scratch[..]).unwrap_or_default()
+    }
+
+    fn at(&self, condition: usize) -> usize {
+        if self.conditional { condition } else { 0 }
+    }
+
+    /// How often a condition's elements have been written, and what they are here.
+    pub(super) fn written(&mut self, condition: usize) -> (u64, &[u8]) {
+        let at = self.at(condition);
+        let writes = self.writes.get(at).copied().unwrap_or_default();
+        (writes, self.values.get(at).map(|scratch| &scratch[..]).unwrap_or_default())
+    }
+
+    /// Writes a condition's elements.
+    pub(super) fn write<T: Plain>(&mut self, condition: usize, values: &[T]) {
+        self.elements(condition).copy_from_slice(values);
+    }
+
+    /// A condition's elements as they are here, to be written.
+    fn elements<T: Plain>(&mut self, condition: usize) -> &mut [T] {
+        let at = self.at(condition);
+        if let Some(writes) = self.writes.get_mut(at) {
+            *writes += 1;
+        }
+        cast_mut(self.values.get_mut(at).map(|scratch| &mut scratch[..]).unwrap_or_default())
     }
 
     /// The elements here and there, if they are of other types there.
     fn pair(&mut self, condition: usize) -> Option<(&mut [u8], &mut [u8])> {
-        let at = if self.conditional { condition } else { 0 };
+        let at = self.at(condition);
         Some((self.values.get_mut(at)?, self.converted.get_mut(at)?))
     }
 
@@ -240,6 +286,7 @@ fn cast_mut<T: Plain>(bytes: &mut [u8]) -> &mut [T] {
 /// All inputs and outputs of a network.
 #[derive(Debug)]
 pub(super) struct Ports {
+    /// Those of the network, and after them those that a prelude writes.
     pub(super) inputs: Vec<Port>,
     pub(super) outputs: Vec<Port>,
     pub(super) conditions: usize,
@@ -248,6 +295,11 @@ pub(super) struct Ports {
 }
 
 impl Ports {
+    /// The inputs that a runtime has, in its order.
+    pub(super) fn handed(&mut self) -> impl Iterator<Item = &mut Port> {
+        self.inputs.iter_mut().filter(|port| port.handed)
+    }
+
     pub(super) fn reserve(&mut self, conditions: usize) -> Result<(), NetworkError> {
         self.inputs.iter_mut().chain(&mut self.outputs).try_for_each(|port| port.reserve(conditions))?;
         (self.conditions, self.condition) = (conditions, 0);
@@ -273,6 +325,10 @@ pub(super) trait Runtime: fmt::Debug + Send {
 pub(super) struct External {
     /// Dropped before the memory that it knows of.
     runtime: Box<dyn Runtime>,
+    /// What the engine evaluates before.
+    prelude: Option<Prelude>,
+    /// Number of inputs that are the network's own.
+    inputs: usize,
     ports: Ports,
 }
 
@@ -284,21 +340,56 @@ impl External {
     ) -> Result<External, NetworkError> {
         check(provider, opening)?;
         let header = file.header()?;
-        let shapes = concrete_shapes(&header.inputs, opening.shapes)?;
-        let input = |(declared, shape): (&Declared, Vec<usize>)| {
-            let onnx_type = declared.onnx_type;
-            let wrong = || ProviderError::Type { input: declared.name.clone(), onnx_type };
-            let element = Element::of(onnx_type).ok_or_else(wrong)?;
-            let conditional = opening.conditions.contains(&&declared.name[..]);
-            Ok(Port { conditional, ..Port::new(declared.name.clone(), shape, element) })
+        let mut external = match External::staged(provider, file, inputs(&header, opening)?, opening) {
+            Some(staged) => staged,
+            None => {
+                let inputs = inputs(&header, opening)?;
+                let (runtime, outputs) = provider.runtime(file, &header, &inputs, opening)?;
+                External::of(runtime, None, inputs.len(), inputs, outputs)
+            }
         };
-        let inputs =
-            header.inputs.iter().zip(shapes).map(input).collect::<Result<Vec<_>, ProviderError>>()?;
-        let (runtime, outputs) = provider.runtime(file, &header, &inputs, opening)?;
-        let ports = Ports { inputs, outputs, conditions: 0, condition: 0 };
-        let mut external = External { runtime, ports };
-        external.reserve(1)?;
+        external.reserve(Slots::ONE)?;
         Ok(external)
+    }
+
+    /// With a prelude, if the network can be cut, and the runtime takes what is left.
+    fn staged(
+        provider: &Provider,
+        file: OnnxFile<'_>,
+        mut ports: Vec<Port>,
+        opening: &Opening<'_>,
+    ) -> Option<External> {
+        let own = ports.len();
+        let (cpu, rest) = split(file, opening)?;
+        let file = rest.file(file.path);
+        let header = file.header().ok()?;
+        let prelude = Prelude::connect(cpu, &mut ports, &header, opening)?;
+        let handed = ports.iter().filter(|port| port.handed);
+        let handed: Vec<Port> = handed.map(Port::like).collect();
+        let in_order = header.inputs.iter().zip(&handed).all(|(input, port)| input.name == port.name);
+        if !in_order || header.inputs.len() != handed.len() {
+            return None;
+        }
+        let (runtime, outputs) = provider.runtime(file, &header, &handed, opening).ok()?;
+        Some(External::of(runtime, Some(prelude), own, ports, outputs))
+    }
+
+    fn of(
+        runtime: Box<dyn Runtime>,
+        prelude: Option<Prelude>,
+        own: usize,
+        inputs: Vec<Port>,
+        outputs: Vec<Port>,
+    ) -> External {
+        let ports = Ports { inputs, outputs, conditions: 0, condition: 0 };
+        External { runtime, prelude, inputs: own, ports }
+    }
+
+    /// The plan of what the engine evaluates before the runtime, and the number of values that it hands on.
+    pub(super) fn prelude(&self) -> Option<(Plan<'_>, usize)> {
+        let handed = &self.ports.inputs[self.inputs..];
+        let values = handed.iter().map(|port| port.fact().len()).sum();
+        self.prelude.as_ref().map(|prelude| (prelude.plan(), values))
     }
 
     pub(super) fn provider(&self) -> &str {
@@ -314,7 +405,7 @@ impl External {
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = (&str, Fact)> {
-        self.ports.inputs.iter().map(|port| (&port.name[..], port.fact()))
+        self.ports.inputs[..self.inputs].iter().map(|port| (&port.name[..], port.fact()))
     }
 
     pub(super) fn outputs(&self) -> impl Iterator<Item = (&str, Fact)> {
@@ -325,7 +416,9 @@ impl External {
         self.ports.conditions
     }
 
-    pub(super) fn reserve(&mut self, conditions: usize) -> Result<bool, NetworkError> {
+    pub(super) fn reserve(&mut self, slots: Slots) -> Result<bool, NetworkError> {
+        let conditions = slots.conditions;
+        self.prelude.as_mut().map_or(Ok(()), |prelude| prelude.reserve(slots))?;
         if conditions == self.ports.conditions {
             return Ok(false);
         }
@@ -335,6 +428,10 @@ impl External {
         self.ports.reserve(conditions)?;
         self.runtime.bind(&mut self.ports)?;
         Ok(true)
+    }
+
+    pub(super) fn forget_times(&mut self) -> Result<(), EngineError> {
+        self.prelude.as_mut().map_or(Ok(()), Prelude::forget_times)
     }
 
     pub(super) fn select_condition(&mut self, condition: usize) -> Result<(), EngineError> {
@@ -353,9 +450,12 @@ impl External {
         Ok(values(&mut self.ports.outputs, "output", index, self.ports.condition)?)
     }
 
-    pub(super) fn run(&mut self) -> Result<(), ProviderError> {
+    pub(super) fn run(&mut self) -> Result<(), NetworkError> {
         let condition = self.ports.condition;
-        self.ports.inputs.iter_mut().for_each(|port| port.send(condition));
+        if let Some(prelude) = &mut self.prelude {
+            prelude.run(&mut self.ports)?;
+        }
+        self.ports.handed().for_each(|port| port.send(condition));
         self.runtime.run(&mut self.ports)?;
         self.ports.outputs.iter_mut().for_each(|port| port.receive(condition));
         Ok(())
@@ -369,12 +469,24 @@ fn check(provider: &Provider, opening: &Opening<'_>) -> Result<(), ProviderError
         ("half precision", settings.precision == Precision::F16),
         ("a limit on memory", settings.max_memory.is_some()),
         ("weights in memory beforehand", settings.prefault),
-        ("evaluations without stages", settings.unstaged),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
         Some((what, _)) => Err(ProviderError::EngineOnly { what, provider: provider.name() }),
         None => Ok(()),
     }
+}
+
+/// The inputs of a network, at concrete shapes.
+fn inputs(header: &Header, opening: &Opening<'_>) -> Result<Vec<Port>, NetworkError> {
+    let shapes = concrete_shapes(&header.inputs, opening.shapes)?;
+    let input = |(declared, shape): (&Declared, Vec<usize>)| {
+        let onnx_type = declared.onnx_type;
+        let wrong = || ProviderError::Type { input: declared.name.clone(), onnx_type };
+        let element = Element::of(onnx_type).ok_or_else(wrong)?;
+        let conditional = opening.binding(&declared.name) == Binding::CONDITION;
+        Ok(Port { conditional, ..Port::new(declared.name.clone(), shape, element) })
+    };
+    header.inputs.iter().zip(shapes).map(input).collect()
 }
 
 fn values<'a, T: Plain>(
@@ -387,10 +499,7 @@ fn values<'a, T: Plain>(
     let found = port.element.dtype();
     match T::DTYPE {
         Some(wanted) if wanted != found => Err(EngineError::PortType { kind, index, found, wanted }),
-        _ => {
-            let at = if port.conditional { condition } else { 0 };
-            Ok(cast_mut(port.values.get_mut(at).map(|scratch| &mut scratch[..]).unwrap_or_default()))
-        }
+        _ => Ok(port.elements(condition)),
     }
 }
 

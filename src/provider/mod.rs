@@ -17,6 +17,8 @@ mod network;
 pub mod ort;
 mod pager;
 #[cfg(feature = "compile")]
+mod prelude;
+#[cfg(feature = "compile")]
 mod select;
 #[cfg(feature = "compile")]
 mod tract;

@@ -12,7 +12,7 @@ use crate::kernels::DType;
 #[cfg(feature = "compile")]
 use crate::onnx::{Model, Shapes};
 #[cfg(feature = "compile")]
-use crate::plan::{Depth, Ranges};
+use crate::plan::{Depth, Plan, Ranges};
 use crate::plan::{Fact, PlanFile, Slots};
 use std::boxed::Box;
 use std::sync::Arc;
@@ -128,6 +128,13 @@ impl Network {
         }
     }
 
+    /// The plan of what the engine evaluates before a general runtime gets the rest, if it does, and the number of values
+    /// that it hands on.
+    #[cfg(feature = "compile")]
+    pub fn prelude(&self) -> Option<(Plan<'_>, usize)> {
+        self.external().and_then(External::prelude)
+    }
+
     /// Names and facts of the inputs, in the network's order.
     pub fn inputs(&self) -> impl Iterator<Item = (&str, Fact)> {
         let own = self.cpu().into_iter().flat_map(Cpu::inputs);
@@ -172,7 +179,7 @@ impl Network {
         match &mut self.0 {
             Backend::Cpu(cpu) => Ok(cpu.run()?),
             #[cfg(feature = "compile")]
-            Backend::External(external) => Ok(external.run()?),
+            Backend::External(external) => external.run(),
         }
     }
 
@@ -184,7 +191,7 @@ impl Network {
         match &mut self.0 {
             Backend::Cpu(cpu) => Ok(cpu.run_branch()?),
             #[cfg(feature = "compile")]
-            Backend::External(external) => Ok(external.run()?),
+            Backend::External(external) => external.run(),
         }
     }
 
@@ -197,7 +204,7 @@ impl Network {
         match &mut self.0 {
             Backend::Cpu(cpu) => cpu.reserve(slots),
             #[cfg(feature = "compile")]
-            Backend::External(external) => external.reserve(slots.conditions),
+            Backend::External(external) => external.reserve(slots),
         }
     }
 
@@ -227,7 +234,11 @@ impl Network {
     /// # Errors
     /// As [`Network::io`].
     pub fn forget_times(&mut self) -> Result<(), EngineError> {
-        self.cpu_mut().map_or(Ok(()), Cpu::forget_times)
+        match &mut self.0 {
+            Backend::Cpu(cpu) => cpu.forget_times(),
+            #[cfg(feature = "compile")]
+            Backend::External(external) => external.forget_times(),
+        }
     }
 
     /// Whether the network takes two samples at once.

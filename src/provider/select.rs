@@ -4,6 +4,7 @@ use super::external::{Port, Runtime};
 use super::tract::Tract;
 use super::{OnnxFile, Settings};
 use crate::cache::Cache;
+use crate::graph::Binding;
 use crate::onnx::{Header, Shapes};
 use std::boxed::Box;
 use std::collections::BTreeMap;
@@ -31,10 +32,18 @@ pub struct Opening<'a> {
     /// Of all inputs whose shapes the file leaves open.
     pub shapes: &'a Shapes,
     pub settings: Settings,
-    /// Inputs that are written once a condition, and not once an evaluation.
-    pub conditions: &'a [&'a str],
+    /// What changes the inputs that not every evaluation writes: times, and conditions.
+    pub bindings: &'a [(&'a str, Binding)],
     /// Where what a provider compiles is kept.
     pub cache: Option<&'a Cache>,
+}
+
+impl Opening<'_> {
+    /// What changes an input.
+    pub(super) fn binding(&self, input: &str) -> Binding {
+        let known = self.bindings.iter().find(|(name, _)| *name == input);
+        known.map_or(Binding::STATE, |&(_, binding)| binding)
+    }
 }
 
 /// A node of a network, and what evaluates it.

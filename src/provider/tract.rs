@@ -106,7 +106,7 @@ impl Runtime for Tract {
                 tensor.as_bytes_mut().copy_from_slice(port.bytes(condition));
                 Ok(tensor.into_tvalue())
             };
-            let inputs = ports.inputs.iter_mut().map(tensor).collect::<TractResult<TVec<TValue>>>()?;
+            let inputs = ports.handed().map(tensor).collect::<TractResult<TVec<TValue>>>()?;
             for (port, found) in ports.outputs.iter_mut().zip(self.0.run(inputs)?) {
                 let (to, from) = (port.bytes(condition), found.as_bytes());
                 if to.len() != from.len() {

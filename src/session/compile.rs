@@ -2,7 +2,7 @@
 
 use super::guidance::Evaluator;
 use super::ports::Moment;
-use super::shapes::{bind, input_shapes, paired_shapes};
+use super::shapes::{bind, bindings, input_shapes, paired_shapes};
 use super::{Session, SessionError};
 use crate::cache::Cache;
 use crate::graph::Graph;
@@ -50,11 +50,11 @@ impl Session {
         if matches!(provider, Provider::Cpu) {
             return Session::new(manifest, file.read().map_err(NetworkError::from)?, settings);
         }
-        let conditions: Vec<&str> = manifest.conditions().map(|(name, _)| name).collect();
+        let bindings = &bindings(&manifest);
         let open = |file: OnnxFile<'_>| -> Result<Network, SessionError> {
             let header = file.header().map_err(NetworkError::from)?;
             let shapes = &input_shapes(&manifest, &header.inputs)?;
-            Ok(Network::on(provider, file, &Opening { shapes, settings, conditions: &conditions, cache })?)
+            Ok(Network::on(provider, file, &Opening { shapes, settings, bindings, cache })?)
         };
         let network = open(file)?;
         let guide = manifest.guide_path();

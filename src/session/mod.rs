@@ -20,7 +20,7 @@ pub use calibration::Change;
 pub use compile::package;
 pub use control::{Control, Gradient, Steer, Step, Weight};
 #[cfg(feature = "compile")]
-pub use shapes::{bind, input_shapes};
+pub use shapes::{bind, bindings, input_shapes};
 
 use crate::engine::EngineError;
 use crate::manifest::{ConditionError, Manifest, ManifestError, Request, RequestError};

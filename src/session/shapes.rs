@@ -2,7 +2,7 @@
 
 use super::SessionError;
 use crate::graph::{Binding, Graph};
-use crate::manifest::{Manifest, Role};
+use crate::manifest::{Input, Manifest, Role};
 use crate::onnx::{Declared, Dimension, Model, Shapes};
 use std::vec::Vec;
 
@@ -35,17 +35,24 @@ pub fn input_shapes(manifest: &Manifest, inputs: &[Declared]) -> Result<Shapes, 
 /// that the sampler does not read.
 #[must_use]
 pub fn bind(graph: Graph, manifest: &Manifest) -> Graph {
-    let role = |name: &str| manifest.inputs.iter().find(|input| input.name == name).map(|input| &input.role);
-    let graph = graph.bound(|name| match role(name) {
-        None | Some(Role::State { .. }) => Binding::STATE,
-        Some(Role::Condition(_)) => Binding::CONDITION,
-        Some(Role::Time | Role::Target | Role::Duration | Role::Step | Role::Steps) => Binding::TIME,
-    });
+    let bindings = bindings(manifest);
+    let binding = |name: &str| bindings.iter().find(|(own, _)| *own == name).map(|own| own.1);
+    let graph = graph.bound(|name| binding(name).unwrap_or(Binding::STATE));
     let wanted = manifest.output.name.as_deref();
     match graph.output_names.iter().position(|name| wanted.is_none_or(|wanted| wanted == name)) {
         Some(at) => graph.with_output(at),
         None => graph,
     }
+}
+
+/// What changes the inputs, by their roles, other than the state.
+pub fn bindings(manifest: &Manifest) -> Vec<(&str, Binding)> {
+    let binding = |input: &'_ Input| match input.role {
+        Role::State { .. } => None,
+        Role::Condition(_) => Some(Binding::CONDITION),
+        Role::Time | Role::Target | Role::Duration | Role::Step | Role::Steps => Some(Binding::TIME),
+    };
+    manifest.inputs.iter().filter_map(|input| Some((&input.name[..], binding(input)?))).collect()
 }
 
 /// The shapes for two samples at a time: the state and the conditions lead with a 2, and times that have a batch with

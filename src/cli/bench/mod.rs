@@ -246,7 +246,7 @@ impl Bench {
             _ => {
                 let shapes = &shapes::of(source, &file.header()?.inputs, &self.shapes)?;
                 let cache = self.running.cache()?;
-                let opening = Opening { shapes, settings, conditions: &[], cache: cache.as_ref() };
+                let opening = Opening { shapes, settings, bindings: &[], cache: cache.as_ref() };
                 Network::on(provider, file, &opening)
             }
         };

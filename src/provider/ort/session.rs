@@ -127,9 +127,8 @@ impl Session {
     /// Types and shapes of the outputs of an evaluation, of zeros.
     fn evaluated(&mut self, inputs: &[Port]) -> Result<Vec<(i32, Vec<i64>)>, OrtError> {
         let api = self.api();
-        let port = |port: &Port| Port::new(port.name.clone(), port.shape.clone(), port.element);
         let mut ports = Ports {
-            inputs: inputs.iter().map(port).collect(),
+            inputs: inputs.iter().map(Port::like).collect(),
             outputs: Vec::new(),
             conditions: 1,
             condition: 0,
@@ -174,10 +173,9 @@ impl Session {
         // SAFETY: the session is alive, `out` is writable.
         let create = |out: *mut *mut OrtIoBinding| unsafe { (api.CreateIoBinding)(self.session.ptr, out) };
         let io = Owned::new(api, api.ReleaseIoBinding, create)?;
-        let values = |ports: &mut [Port]| {
-            ports.iter_mut().map(|port| self.value(port, condition)).collect::<Result<Vec<_>, _>>()
-        };
-        let (inputs, outputs) = (values(&mut ports.inputs)?, values(&mut ports.outputs)?);
+        let inputs = ports.handed().map(|port| self.value(port, condition)).collect::<Result<_, _>>()?;
+        let outputs = &mut ports.outputs;
+        let outputs = outputs.iter_mut().map(|port| self.value(port, condition)).collect::<Result<_, _>>()?;
         let binding = Binding { io, inputs, outputs };
         self.bind_inputs(&binding)?;
         for (name, value) in self.outputs.iter().zip(&binding.outputs) {

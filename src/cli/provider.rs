@@ -84,6 +84,7 @@ impl ProviderArgs {
             plugin: self.libraries.ep_lib.clone(),
             options: self.options.clone(),
             strict: self.strict,
+            resident: None,
         }
     }
 }
@@ -164,7 +165,8 @@ impl Row {
             |path: &PathBuf| path.file_name().is_some_and(|file| file.to_string_lossy().contains(ep.name));
         let plugin = args.ep_lib.clone().filter(is_own);
         let probe = |plugin| {
-            Choice { ep, library: args.ort_lib.clone(), plugin, options: Vec::new(), strict: false }.probe()
+            let library = args.ort_lib.clone();
+            Choice { ep, library, plugin, options: Vec::new(), strict: false, resident: None }.probe()
         };
         let probed = probe(plugin);
         let option = |option: &EpOption| OptionRow {

@@ -9,6 +9,7 @@ use crate::kernels::DType;
 use crate::mapping::{self, Bytes, Scratch};
 use crate::onnx::{Declared, Header, Model, OnnxError, concrete_shapes};
 use crate::plan::{Fact, Plan, Slots};
+use crate::sampler::Table;
 use half::f16;
 use std::boxed::Box;
 use std::fmt;
@@ -96,7 +97,19 @@ impl Element {
         })
     }
 
-    fn size(self) -> usize {
+    /// As [`Element::of`] reads it.
+    pub(super) fn onnx_type(self) -> i32 {
+        match self {
+            Element::F32 => 1,
+            Element::I32 => 6,
+            Element::I64 => 7,
+            Element::Bool => 9,
+            Element::F16 => 10,
+            Element::F64 => 11,
+        }
+    }
+
+    pub(super) fn size(self) -> usize {
         match self {
             Element::Bool => 1,
             Element::F16 => 2,
@@ -184,6 +197,11 @@ impl Port {
 
     fn at(&self, condition: usize) -> usize {
         if self.conditional { condition } else { 0 }
+    }
+
+    /// How often elements have been written, of all conditions.
+    fn writes(&self) -> u64 {
+        self.writes.iter().sum()
     }
 
     /// How often a condition's elements have been written, and what they are here.
@@ -307,6 +325,27 @@ impl Ports {
     }
 }
 
+/// What a runtime that keeps a sampler's state has to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule<'a> {
+    pub(crate) table: &'a Table,
+    /// The number of the input and of the output of the state.
+    pub(crate) state: usize,
+    pub(crate) output: usize,
+}
+
+/// A runtime that keeps a sampler's state where the network is, and updates it there.
+pub(super) trait Resident {
+    /// Takes what the inputs hold, other than the state, for a step of all samples to come.
+    fn fix(&mut self, ports: &mut Ports, step: usize) -> Result<(), ProviderError>;
+    /// Begins a sample with the state before the first step, and with what the network reads for it.
+    fn begin(&mut self, state: &[f32]) -> Result<(), ProviderError>;
+    /// Evaluates the network, and takes a step with this noise.
+    fn advance(&mut self, step: usize, noise: &[f32]) -> Result<(), ProviderError>;
+    /// The state after the last step.
+    fn end(&mut self, state: &mut [f32]) -> Result<(), ProviderError>;
+}
+
 /// A general runtime with a network in it.
 pub(super) trait Runtime: fmt::Debug + Send {
     /// As `--provider` names it.
@@ -318,11 +357,19 @@ pub(super) trait Runtime: fmt::Debug + Send {
     fn bind(&mut self, ports: &mut Ports) -> Result<(), ProviderError>;
     /// Evaluates the network for the present condition.
     fn run(&mut self, ports: &mut Ports) -> Result<(), ProviderError>;
+    /// Prepares to keep the state of samples of a schedule, or not to do so any more.
+    fn keep_state(&mut self, _: &mut Ports, _: Option<Schedule<'_>>) -> Result<(), ProviderError> {
+        Ok(())
+    }
+    /// The runtime, if it keeps the state.
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        None
+    }
 }
 
 /// A network in a general runtime.
 #[derive(Debug)]
-pub(super) struct External {
+pub(crate) struct External {
     /// Dropped before the memory that it knows of.
     runtime: Box<dyn Runtime>,
     /// What the engine evaluates before.
@@ -330,6 +377,8 @@ pub(super) struct External {
     /// Number of inputs that are the network's own.
     inputs: usize,
     ports: Ports,
+    /// How often conditions had been written when what the runtime keeps for each step was made of them.
+    fixed: Option<u64>,
 }
 
 impl External {
@@ -382,7 +431,7 @@ impl External {
         outputs: Vec<Port>,
     ) -> External {
         let ports = Ports { inputs, outputs, conditions: 0, condition: 0 };
-        External { runtime, prelude, inputs: own, ports }
+        External { runtime, prelude, inputs: own, ports, fixed: None }
     }
 
     /// The plan of what the engine evaluates before the runtime, and the number of values that it hands on.
@@ -452,13 +501,61 @@ impl External {
 
     pub(super) fn run(&mut self) -> Result<(), NetworkError> {
         let condition = self.ports.condition;
+        self.send()?;
+        self.runtime.run(&mut self.ports)?;
+        self.ports.outputs.iter_mut().for_each(|port| port.receive(condition));
+        Ok(())
+    }
+}
+
+/// Samples whose state the runtime keeps.
+impl External {
+    /// Evaluates what comes before the runtime, and converts its inputs.
+    fn send(&mut self) -> Result<(), NetworkError> {
+        let condition = self.ports.condition;
         if let Some(prelude) = &mut self.prelude {
             prelude.run(&mut self.ports)?;
         }
         self.ports.handed().for_each(|port| port.send(condition));
-        self.runtime.run(&mut self.ports)?;
-        self.ports.outputs.iter_mut().for_each(|port| port.receive(condition));
         Ok(())
+    }
+
+    /// Whether the runtime keeps the state of samples of this schedule from now on.
+    pub(crate) fn keep_state(&mut self, schedule: Option<Schedule<'_>>) -> Result<bool, NetworkError> {
+        self.fixed = None;
+        self.runtime.keep_state(&mut self.ports, schedule)?;
+        Ok(self.runtime.resident().is_some())
+    }
+
+    /// Whether what the runtime keeps for each step is that of the present conditions.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.fixed == Some(self.conditions_written())
+    }
+
+    fn conditions_written(&self) -> u64 {
+        self.ports.inputs[..self.inputs].iter().filter(|port| port.conditional).map(Port::writes).sum()
+    }
+
+    /// Has the runtime keep what the inputs hold for a step.
+    pub(crate) fn fix(&mut self, step: usize) -> Result<(), NetworkError> {
+        self.send()?;
+        if let Some(resident) = self.runtime.resident() {
+            resident.fix(&mut self.ports, step)?;
+        }
+        self.fixed = Some(self.conditions_written());
+        Ok(())
+    }
+
+    pub(crate) fn begin(&mut self, state: &[f32]) -> Result<(), NetworkError> {
+        Ok(self.runtime.resident().map_or(Ok(()), |resident| resident.begin(state))?)
+    }
+
+    pub(crate) fn advance(&mut self, step: usize, noise: &[f32]) -> Result<(), NetworkError> {
+        Ok(self.runtime.resident().map_or(Ok(()), |resident| resident.advance(step, noise))?)
+    }
+
+    pub(crate) fn end(&mut self, state: &mut [f32]) -> Result<(), NetworkError> {
+        Ok(self.runtime.resident().map_or(Ok(()), |resident| resident.end(state))?)
     }
 }
 

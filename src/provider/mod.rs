@@ -27,6 +27,8 @@ pub use cpu::{Cpu, Precision, Settings};
 pub use error::NetworkError;
 #[cfg(feature = "compile")]
 pub use external::OnnxFile;
+#[cfg(feature = "compile")]
+pub(crate) use external::Schedule;
 pub use network::{Io, Network};
 #[cfg(feature = "compile")]
 pub use select::{Assigned, Fallback, Opening, Provider, ProviderError};

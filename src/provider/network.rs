@@ -229,6 +229,15 @@ impl Network {
         }
     }
 
+    /// The network in a general runtime, which may keep the state of samples.
+    #[cfg(feature = "compile")]
+    pub(crate) fn external_mut(&mut self) -> Option<&mut External> {
+        match &mut self.0 {
+            Backend::Cpu(_) => None,
+            Backend::External(external) => Some(external),
+        }
+    }
+
     /// Drops what stages have computed for times that will not come again.
     ///
     /// # Errors

@@ -125,4 +125,4 @@ fn positive(name: &'static str, value: f64) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -58,7 +58,7 @@ impl Row {
         }
     }
 
-    pub(super) fn keeps(&self) -> bool {
+    pub(crate) fn keeps(&self) -> bool {
         self.keep != Combination::NOTHING
     }
 }

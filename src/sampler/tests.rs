@@ -26,7 +26,8 @@ fn examples() -> Vec<Parameterisation> {
     .to_vec()
 }
 
-fn accepted(sampler: &Sampler) -> Vec<Parameterisation> {
+/// Of the examples, those that a sampler takes.
+pub(crate) fn accepted(sampler: &Sampler) -> Vec<Parameterisation> {
     // PeRFlow takes no less than four.
     let fits = |p: &Parameterisation| sampler.table(p, &Grid::steps(4), &Options::default()).is_ok();
     examples().into_iter().filter(fits).collect()

@@ -203,6 +203,12 @@ impl Reference {
         self.edit.is_some()
     }
 
+    /// Whether anything is changed after the start.
+    #[cfg(feature = "compile")]
+    pub(super) fn changes(&self) -> bool {
+        self.edit.is_some() || !self.mask.is_empty()
+    }
+
     /// Makes unit normal noise the initial state; false if the run starts from noise alone. A reference that is only begun
     /// with is begun with even if no step is left out.
     pub(super) fn start(

@@ -117,6 +117,12 @@ impl Evaluator {
         (0..self.conditions.len()).try_for_each(|at| self.write(at))
     }
 
+    /// Whether an evaluation is the network's output for the state, and nothing else.
+    #[cfg(feature = "compile")]
+    pub(super) fn is_plain(&self) -> bool {
+        self.guidance.is_none() && self.prior.is_empty() && !self.paired
+    }
+
     /// Guides the evaluations to come.
     pub(super) fn set_guidance(&mut self, guidance: Option<Guidance>) {
         self.guidance = guidance.filter(|guidance| !guidance.is_idle());

@@ -11,6 +11,8 @@ mod control;
 mod guidance;
 mod ports;
 #[cfg(feature = "compile")]
+mod resident;
+#[cfg(feature = "compile")]
 mod shapes;
 
 pub use builder::Builder;
@@ -160,6 +162,9 @@ pub struct Session {
     table: Table,
     strength: f64,
     reference: Option<Reference>,
+    /// Whether a provider keeps the state.
+    #[cfg(feature = "compile")]
+    resident: bool,
     /// Of the noise of the next sample.
     seed: u64,
     /// [elements of a sample]
@@ -197,6 +202,8 @@ impl Session {
             clean: zeros(elements)?,
             strength: 1.0,
             reference: None,
+            #[cfg(feature = "compile")]
+            resident: false,
             seed: 0,
             manifest,
             evaluator,
@@ -244,7 +251,10 @@ impl Session {
         self.strength = request.strength.unwrap_or(1.0);
         self.history.resize(self.state.len() * self.table.history(), 0.0);
         self.evaluator.set_guidance(guidance);
-        self.evaluator.reserve(self.table.rows.len())
+        self.evaluator.reserve(self.table.rows.len())?;
+        #[cfg(feature = "compile")]
+        self.keep_state()?;
+        Ok(())
     }
 
     /// Guides by a weaker network, which has the same inputs, in the place of negative conditions.
@@ -355,6 +365,10 @@ impl Session {
         // One hand-over to the pool for the whole loop: within it, nothing needs one, and nothing allocates.
         match self.network().pool() {
             Some(pool) => pool.install(|| self.steps_of(run, noise))?,
+            #[cfg(feature = "compile")]
+            None if self.keeps_state() && run.steer.is_none() && run.after.is_none() => {
+                self.resident_steps(noise)?;
+            }
             None => self.steps_of(run, noise)?,
         }
         out.copy_from_slice(&self.state);

@@ -9,6 +9,8 @@
 //! | `open.rs` | from a network to a session, by way of the cache |
 //! | `kept.rs` | what is kept in the cache |
 //! | `session.rs` | a session that is bound to our memory |
+//! | `resident.rs` | samples whose state stays in the provider's memory |
+//! | `update.rs` | the sampler's update, as a network for that |
 //! | `api.rs` | objects and errors of the C API |
 
 mod api;
@@ -18,11 +20,13 @@ mod library;
 mod open;
 mod options;
 mod registry;
+mod resident;
 mod session;
+mod update;
 
 pub(super) use open::open;
 pub use options::{EpOption, Kind};
-pub use registry::{EPS, Ep, names};
+pub use registry::{EPS, Ep, Memory, names};
 
 use super::ProviderError;
 use api::{OrtError, Owned};
@@ -46,11 +50,14 @@ pub struct Choice {
     pub options: Vec<(String, String)>,
     /// Nodes that the provider does not take are an error, and not left to the CPU.
     pub strict: bool,
+    /// Whether the state of a sample stays in the provider's memory from step to step; `None` if that is so where it is a
+    /// [device's](Memory::Device).
+    pub resident: Option<bool>,
 }
 
 impl Default for Choice {
     fn default() -> Choice {
-        Choice { ep: &EPS[0], library: None, plugin: None, options: Vec::new(), strict: false }
+        Choice { ep: &EPS[0], library: None, plugin: None, options: Vec::new(), strict: false, resident: None }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Opened {
     pub(super) session: Owned<OrtSession>,
     pub(super) library: Library,
     pub(super) assignment: Vec<Assigned>,
+    pub(super) choice: Choice,
+    pub(super) threads: usize,
 }
 
 /// Opens a network, and says what its outputs are.
@@ -39,12 +41,11 @@ pub(in crate::provider) fn open(
         |error: OrtError| ProviderError::Refused { provider: choice.name(), problem: error.to_string() };
     let library = Library::find(choice.library.as_deref())?;
     let entry = Entry::of(choice, &library, file, inputs, opening);
+    let threads = opening.settings.threads;
     let mut extra = entry.as_ref().map(Entry::options).unwrap_or_default();
-    if let (threads @ 1.., Some(option)) = (opening.settings.threads, choice.ep.threads()) {
-        extra.push((option.to_string(), threads.to_string()));
-    }
+    extra.extend(threads_option(choice, threads));
     let sizes = symbols(header, inputs).collect();
-    let attempt = Attempt { choice, library: &library, threads: opening.settings.threads, sizes, extra };
+    let attempt = Attempt { choice, library: &library, threads, sizes, extra };
     let session = match entry.as_ref().filter(|_| choice.ep.kept.is_ours()) {
         Some(entry) => attempt.by_way_of(entry, file)?,
         None => attempt.session(file, Way::Direct)?,
@@ -53,9 +54,32 @@ pub(in crate::provider) fn open(
     if choice.strict {
         check_fallback(choice, &assignment)?;
     }
-    let opened = Opened { session, library, assignment };
-    let (session, outputs) = Session::new(opened, choice, header, inputs).map_err(refused)?;
+    let opened = Opened { session, library, assignment, choice: choice.clone(), threads };
+    let (session, outputs) = Session::new(opened, header, inputs).map_err(refused)?;
     Ok((Box::new(session), outputs))
+}
+
+/// Opens a network of our own beside another one; `None` if not all of its nodes run on the provider.
+pub(super) fn open_beside(
+    library: &Library,
+    choice: &Choice,
+    threads: usize,
+    network: &[u8],
+) -> Result<Option<Owned<OrtSession>>, ProviderError> {
+    let extra = threads_option(choice, threads).into_iter().collect();
+    let attempt = Attempt { choice, library, threads, sizes: Vec::new(), extra };
+    let file = OnnxFile { path: Path::new(""), bytes: Some(network) };
+    let session = attempt.session(file, Way::Direct)?;
+    let refused =
+        |error: OrtError| ProviderError::Refused { provider: choice.name(), problem: error.to_string() };
+    let assignment = assignment(library.api, &session, choice.ep.full_name).map_err(refused)?;
+    Ok(assignment.iter().all(|node| node.is_taken).then_some(session))
+}
+
+/// The option of a provider that has threads of its own.
+fn threads_option(choice: &Choice, threads: usize) -> Option<(String, String)> {
+    let option = choice.ep.threads().filter(|_| threads > 0)?;
+    Some((option.to_string(), threads.to_string()))
 }
 
 /// What sessions on one network have in common.

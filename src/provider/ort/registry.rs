@@ -22,8 +22,8 @@ pub struct Ep {
     pub plugin: bool,
     /// The kinds of devices that it drives.
     pub devices: &'static [&'static str],
-    /// Whether inputs and outputs lie in memory that the CPU does not see.
-    pub device_memory: bool,
+    /// Where inputs and outputs lie.
+    pub memory: Memory,
     /// What has to be there.
     pub needs: &'static str,
     pub options: &'static [EpOption],
@@ -36,6 +36,17 @@ impl std::fmt::Debug for Ep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
     }
+}
+
+/// Where a provider has inputs and outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Where the CPU sees them.
+    Host,
+    /// On a device, where all networks see them: the state of a sample stays there from step to step.
+    Device,
+    /// On a device, where each network has its own.
+    Apart,
 }
 
 /// How what is made of a network outlasts the process.
@@ -68,7 +79,7 @@ pub const EPS: &[Ep] = &[
         full_name: "CPUExecutionProvider",
         plugin: false,
         devices: &["CPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "nothing else",
         options: &[],
         kept: Kept::Network,
@@ -79,7 +90,7 @@ pub const EPS: &[Ep] = &[
         full_name: "CUDAExecutionProvider",
         plugin: true,
         devices: &["GPU"],
-        device_memory: true,
+        memory: Memory::Device,
         needs: "an NVIDIA GPU, CUDA and cuDNN, and the library of PyPI's wheel onnxruntime-gpu",
         options: &[
             DEVICE,
@@ -101,7 +112,7 @@ pub const EPS: &[Ep] = &[
         full_name: "TensorrtExecutionProvider",
         plugin: true,
         devices: &["GPU"],
-        device_memory: true,
+        memory: Memory::Device,
         needs: "an NVIDIA GPU, CUDA, cuDNN and TensorRT, and the library of PyPI's wheel onnxruntime-gpu",
         options: &[
             DEVICE,
@@ -128,7 +139,7 @@ pub const EPS: &[Ep] = &[
         full_name: "OpenVINOExecutionProvider",
         plugin: true,
         devices: &["CPU", "GPU", "NPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "OpenVINO, and the library of PyPI's wheel onnxruntime-openvino, which has both",
         options: &[
             option("device_type", Text, "CPU"),
@@ -150,7 +161,7 @@ pub const EPS: &[Ep] = &[
         full_name: "QNNExecutionProvider",
         plugin: true,
         devices: &["NPU", "GPU", "CPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "Qualcomm's libraries, and --ep-lib with the plugin of PyPI's wheel onnxruntime-qnn, which has both",
         options: &[
             option("backend_path", Text, ""),
@@ -178,7 +189,7 @@ pub const EPS: &[Ep] = &[
         full_name: "XnnpackExecutionProvider",
         plugin: false,
         devices: &["CPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "a library that is built with --use_xnnpack, as those for Android and iOS are",
         options: &[option("intra_op_num_threads", Integer, "")],
         kept: Kept::Not,
@@ -189,7 +200,7 @@ pub const EPS: &[Ep] = &[
         full_name: "CoreMLExecutionProvider",
         plugin: false,
         devices: &["CPU", "GPU", "NPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "macOS or iOS",
         options: &[
             option("MLComputeUnits", Choice(&["ALL", "CPUAndNeuralEngine", "CPUAndGPU", "CPUOnly"]), "ALL"),
@@ -208,7 +219,7 @@ pub const EPS: &[Ep] = &[
         full_name: "NnapiExecutionProvider",
         plugin: false,
         devices: &["CPU", "GPU", "NPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "Android 8.1 or later, and a library that is built with --use_nnapi",
         options: &[
             option("use_fp16", Flag, "0"),
@@ -225,7 +236,7 @@ pub const EPS: &[Ep] = &[
         full_name: "ACLExecutionProvider",
         plugin: false,
         devices: &["CPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "a 64-bit ARM CPU, and a library that is built with --use_acl",
         options: &[option("enable_fast_math", Flag, "0")],
         kept: Kept::Not,
@@ -236,7 +247,7 @@ pub const EPS: &[Ep] = &[
         full_name: "ArmNNExecutionProvider",
         plugin: false,
         devices: &["CPU", "GPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "an ARM CPU, and a library that is built with --use_armnn",
         options: &[option("use_arena", Flag, "0")],
         kept: Kept::Not,
@@ -247,7 +258,7 @@ pub const EPS: &[Ep] = &[
         full_name: "DmlExecutionProvider",
         plugin: false,
         devices: &["GPU", "NPU"],
-        device_memory: true,
+        memory: Memory::Apart,
         needs: "Windows with DirectX 12, and the library of PyPI's wheel onnxruntime-directml",
         options: &[DEVICE],
         kept: Kept::Not,
@@ -258,7 +269,7 @@ pub const EPS: &[Ep] = &[
         full_name: "MIGraphXExecutionProvider",
         plugin: true,
         devices: &["GPU"],
-        device_memory: true,
+        memory: Memory::Device,
         needs: "an AMD GPU and ROCm, and a library that is built with --use_migraphx",
         options: &[
             DEVICE,
@@ -275,7 +286,7 @@ pub const EPS: &[Ep] = &[
         full_name: "WebGpuExecutionProvider",
         plugin: true,
         devices: &["GPU"],
-        device_memory: true,
+        memory: Memory::Device,
         needs: "a GPU with Vulkan, Metal or DirectX 12, and a library that is built with --use_webgpu",
         options: &[
             option("ep.webgpuexecutionprovider.deviceId", Integer, "0"),
@@ -297,7 +308,7 @@ pub const EPS: &[Ep] = &[
         full_name: "CANNExecutionProvider",
         plugin: false,
         devices: &["NPU"],
-        device_memory: true,
+        memory: Memory::Device,
         needs: "a Huawei Ascend NPU and CANN, and the library of PyPI's wheel onnxruntime-cann",
         options: &[
             DEVICE,
@@ -325,7 +336,7 @@ pub const EPS: &[Ep] = &[
         full_name: "RknpuExecutionProvider",
         plugin: false,
         devices: &["NPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "a Rockchip NPU, and a library that is built with --use_rknpu",
         options: &[],
         kept: Kept::Not,
@@ -336,7 +347,7 @@ pub const EPS: &[Ep] = &[
         full_name: "VitisAIExecutionProvider",
         plugin: true,
         devices: &["NPU"],
-        device_memory: false,
+        memory: Memory::Host,
         needs: "an AMD NPU or adaptive SoC with Vitis AI, and a library that is built with --use_vitisai",
         options: &[
             option("config_file", Text, ""),

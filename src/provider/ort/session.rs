@@ -1,11 +1,12 @@
 //! A network in a session of ONNX Runtime, which reads and writes our memory: a step allocates nothing here.
 
-use super::Choice;
+use super::{Choice, Memory};
 use super::api::{OrtError, Owned, check};
 use super::library::Library;
 use super::open::Opened;
+use super::resident::KeptState;
 use crate::onnx::{Declared, Header};
-use crate::provider::external::{Element, Port, Ports, Runtime};
+use crate::provider::external::{Element, Port, Ports, Resident, Runtime, Schedule};
 use crate::provider::{Assigned, ProviderError};
 use ort_sys::{
     ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtIoBinding, OrtMemType,
@@ -19,17 +20,19 @@ use std::{format, ptr};
 /// Fields are dropped in this order.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// Of samples whose state stays here.
+    pub(super) kept: Option<KeptState>,
     /// One for each condition.
     bindings: Vec<Binding>,
-    session: Owned<OrtSession>,
+    pub(super) session: Owned<OrtSession>,
     memory: Owned<OrtMemoryInfo>,
-    library: Library,
-    inputs: Vec<CString>,
-    outputs: Vec<CString>,
+    pub(super) library: Library,
+    pub(super) inputs: Vec<CString>,
+    pub(super) outputs: Vec<CString>,
     assignment: Vec<Assigned>,
     name: String,
-    /// Whether inputs are copied to a device.
-    device_memory: bool,
+    pub(super) choice: Choice,
+    pub(super) threads: usize,
 }
 
 /// Where a condition's inputs are read and its outputs written.
@@ -44,15 +47,15 @@ impl Session {
     /// A network that was opened, and what its outputs are.
     pub(super) fn new(
         opened: Opened,
-        choice: &Choice,
         header: &Header,
         inputs: &[Port],
     ) -> Result<(Session, Vec<Port>), OrtError> {
-        let Opened { session, library, assignment } = opened;
+        let Opened { session, library, assignment, choice, threads } = opened;
         let names = |declared: &[Declared]| -> Result<Vec<CString>, OrtError> {
             declared.iter().map(|own| Ok(CString::new(own.name.as_str())?)).collect()
         };
         let mut session = Session {
+            kept: None,
             bindings: Vec::new(),
             session,
             memory: host_memory(library.api)?,
@@ -61,7 +64,8 @@ impl Session {
             library,
             assignment,
             name: choice.name(),
-            device_memory: choice.ep.device_memory,
+            choice,
+            threads,
         };
         let outputs = session.describe(header, inputs)?;
         Ok((session, outputs))
@@ -77,7 +81,7 @@ fn host_memory(api: &'static OrtApi) -> Result<Owned<OrtMemoryInfo>, OrtError> {
 }
 
 impl Session {
-    fn api(&self) -> &'static OrtApi {
+    pub(super) fn api(&self) -> &'static OrtApi {
         self.library.api
     }
 
@@ -195,12 +199,20 @@ impl Session {
 
     /// A tensor on a port's memory.
     fn value(&self, port: &mut Port, condition: usize) -> Result<Owned<OrtValue>, OrtError> {
-        let shape: Vec<i64> = port.shape.iter().map(|&size| size as i64).collect();
-        let element = element_type(port.element);
-        let bytes = port.bytes(condition);
+        let (shape, element) = (port.shape.clone(), port.element);
+        self.tensor_on(port.bytes(condition), &shape, element)
+    }
+
+    /// A tensor on memory that the CPU sees, and that stays where it is for as long as the tensor is bound.
+    pub(super) fn tensor_on(
+        &self,
+        bytes: &mut [u8],
+        shape: &[usize],
+        element: Element,
+    ) -> Result<Owned<OrtValue>, OrtError> {
+        let (shape, element) = (sizes(shape), element_type(element));
         Owned::new(self.api(), self.api().ReleaseValue, |out| {
-            // SAFETY: information and shape are alive; the memory has the elements of this shape, and stays where it is for
-            // as long as the value is bound.
+            // SAFETY: information and shape are alive; the memory has the elements of this shape, and the caller keeps it.
             unsafe {
                 (self.api().CreateTensorWithDataAsOrtValue)(
                     self.memory.ptr,
@@ -215,12 +227,16 @@ impl Session {
         })
     }
 
-    fn refused(&self, error: &OrtError) -> ProviderError {
+    pub(super) fn refused(&self, error: &OrtError) -> ProviderError {
         ProviderError::Refused { provider: self.name.clone(), problem: error.to_string() }
     }
 }
 
-fn element_type(element: Element) -> ElementType {
+pub(super) fn sizes(shape: &[usize]) -> Vec<i64> {
+    shape.iter().map(|&size| size as i64).collect()
+}
+
+pub(super) fn element_type(element: Element) -> ElementType {
     match element {
         Element::F32 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
         Element::F16 => ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
@@ -256,11 +272,21 @@ impl Runtime for Session {
     fn run(&mut self, ports: &mut Ports) -> Result<(), ProviderError> {
         let unbound = || self.refused(&OrtError("it has no memory, which it was refused before".into()));
         let binding = self.bindings.get(ports.condition).ok_or_else(unbound)?;
-        if self.device_memory {
+        if self.choice.ep.memory != Memory::Host {
             self.bind_inputs(binding).map_err(|error| self.refused(&error))?;
         }
         // SAFETY: session and binding are alive; without options there are the default ones.
         let status = unsafe { (self.api().RunWithBinding)(self.session.ptr, ptr::null(), binding.io.ptr) };
         check(self.api(), status).map_err(|error| self.refused(&error))
+    }
+
+    fn keep_state(&mut self, ports: &mut Ports, schedule: Option<Schedule<'_>>) -> Result<(), ProviderError> {
+        let update = self.kept.take().map(KeptState::into_update);
+        self.kept = schedule.map_or(Ok(None), |schedule| self.keep(ports, schedule, update))?;
+        Ok(())
+    }
+
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        if self.kept.is_some() { Some(self) } else { None }
     }
 }

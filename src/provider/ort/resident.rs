@@ -1,0 +1,463 @@
+//! Samples whose state stays in the provider's memory: the network's output goes into the sampler's update, a network of its
+//! own, and what that computes goes back, from one tensor there to another. Only noise goes in, and the sample comes out.
+//!
+//! Every step has its own bindings, which hold its times, its conditions and its coefficients.
+
+use super::Memory;
+use super::api::{OrtError, Owned, check};
+use super::open::open_beside;
+use super::session::{Session, element_type, sizes};
+use super::update::Form;
+use crate::mapping::Scratch;
+use crate::provider::ProviderError;
+use crate::provider::external::{Element, Port, Ports, Resident, Schedule};
+use half::f16;
+use ort_sys::{
+    OrtAllocator, OrtIoBinding, OrtMemoryInfo, OrtMemoryInfoDeviceType, OrtSession, OrtStatusPtr, OrtValue,
+};
+use std::ffi::{CStr, CString};
+use std::vec::Vec;
+use std::{format, ptr};
+
+/// A schedule in the provider's memory. Fields are dropped in this order.
+#[derive(Debug)]
+pub(super) struct KeptState {
+    steps: Vec<Step>,
+    /// The state before the first step, what the network reads for it, the noise, and the state after the last step.
+    first: Host,
+    input: Host,
+    noise: Host,
+    last: Host,
+    /// Coefficients, and zeros.
+    _constants: Vec<Host>,
+    _tensors: Vec<Tensor>,
+    update: Update,
+    /// Name and type of the network's input.
+    state: (CString, Element),
+    /// What the network is fed is this times the state before the first step.
+    scale: f32,
+}
+
+/// The update's network, which serves all schedules of one form.
+#[derive(Debug)]
+pub(super) struct Update {
+    session: Owned<OrtSession>,
+    form: Form,
+}
+
+#[derive(Debug)]
+struct Step {
+    network: Owned<OrtIoBinding>,
+    update: Owned<OrtIoBinding>,
+    /// The network's inputs other than the state.
+    fixed: Vec<(CString, Host)>,
+    /// Whether its noise counts.
+    is_noisy: bool,
+}
+
+/// A tensor that the CPU sees. Where it is bound as an input, its elements are copied to a device at that moment.
+#[derive(Debug)]
+struct Host {
+    value: Owned<OrtValue>,
+    memory: Scratch,
+}
+
+/// A tensor where the provider wants it.
+#[derive(Debug)]
+struct Tensor {
+    value: Owned<OrtValue>,
+    _allocator: Owned<OrtAllocator>,
+}
+
+type Infos =
+    unsafe extern "system" fn(*const OrtSession, *mut *const OrtMemoryInfo, usize) -> OrtStatusPtr;
+
+impl KeptState {
+    pub(super) fn into_update(self) -> Update {
+        self.update
+    }
+}
+
+impl Session {
+    /// Prepares a schedule; `None` if its state is better fed in every step.
+    pub(super) fn keep(
+        &self,
+        ports: &mut Ports,
+        schedule: Schedule<'_>,
+        update: Option<Update>,
+    ) -> Result<Option<KeptState>, ProviderError> {
+        let is_wanted = self.choice.resident.unwrap_or(self.choice.ep.memory == Memory::Device);
+        let (Some(state), Some(output)) =
+            (ports.inputs.get(schedule.state), ports.outputs.get(schedule.output))
+        else {
+            return Ok(None);
+        };
+        let is_real = |port: &Port| matches!(port.element, Element::F32 | Element::F16 | Element::F64);
+        let Some(form) = Form::of(schedule.table, state, output).filter(|_| is_wanted) else { return Ok(None) };
+        if schedule.table.rows.is_empty() || !state.handed || !is_real(state) || !is_real(output) {
+            return Ok(None);
+        }
+        let update = match update.filter(|update| update.form == form) {
+            Some(update) => update,
+            None => {
+                let names = form.coefficients(&schedule.table.rows[0], 1.0);
+                let network = form.network(&names);
+                match open_beside(&self.library, &self.choice, self.threads, &network)? {
+                    Some(session) => Update { session, form },
+                    None => return Ok(None),
+                }
+            }
+        };
+        self.schedule(ports, schedule, update).map_err(|error| self.refused(&error))
+    }
+
+    fn schedule(
+        &self,
+        ports: &mut Ports,
+        schedule: Schedule<'_>,
+        update: Update,
+    ) -> Result<Option<KeptState>, OrtError> {
+        let (rows, form) = (&schedule.table.rows, &update.form);
+        let state = &ports.inputs[schedule.state];
+        let state = (CString::new(state.name.as_str())?, state.element);
+        let at = self.inputs.iter().position(|name| *name == state.0).unwrap_or(0);
+        let inputs = self.memories(&self.session, self.api().SessionGetMemoryInfoForInputs, self.inputs.len())?;
+        if self.choice.resident.is_none() && self.is_host(inputs[at]) {
+            return Ok(None);
+        }
+        let outputs =
+            self.memories(&self.session, self.api().SessionGetMemoryInfoForOutputs, self.outputs.len())?;
+        let count = 2 + usize::from(form.noise) + form.depth + form.coefficients(&rows[0], 1.0).len();
+        let own = self.memories(&update.session, self.api().SessionGetMemoryInfoForInputs, count)?[0];
+        let f32s = |_| self.tensor_there(&update.session, own, &form.shape, Element::F32);
+        let states = (0..2).map(f32s).collect::<Result<Vec<_>, _>>()?;
+        let kept = (0..=form.depth).map(f32s).collect::<Result<Vec<_>, _>>()?;
+        let input = self.tensor_there(&self.session, inputs[at], &form.shape, state.1)?;
+        let results = ports.outputs.iter().zip(outputs);
+        let results = results
+            .map(|(port, memory)| self.tensor_there(&self.session, memory, &port.shape, port.element))
+            .collect::<Result<Vec<_>, _>>()?;
+        let host = |element| self.host(&form.shape, element);
+        let [first, noise, last, zeros] = [(); 4].map(|()| host(Element::F32));
+        let (first, noise, last, zeros) = (first?, noise?, last?, zeros?);
+        let first_input = host(state.1)?;
+
+        let mut constants = Vec::new();
+        // Which of `kept` was kept last, before that, and so on.
+        let mut order: Vec<usize> = Vec::new();
+        let mut steps = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            let network = self.new_binding(&self.session)?;
+            let fed = if i == 0 { &first_input.value } else { &input.value };
+            self.bind_input(&network, &state.0, fed)?;
+            for (name, result) in self.outputs.iter().zip(&results) {
+                self.bind_output(&network, name, &result.value)?;
+            }
+            let mut fixed = Vec::new();
+            for port in ports.handed() {
+                let name = CString::new(port.name.as_str())?;
+                if name != state.0 {
+                    fixed.push((name, self.host(&port.shape, port.element)?));
+                }
+            }
+            let next = rows.get(i + 1);
+            let binding = self.new_binding(&update.session)?;
+            self.bind_input(&binding, c"x", if i == 0 { &first.value } else { &states[i % 2].value })?;
+            self.bind_input(&binding, c"f", &results[schedule.output].value)?;
+            for (k, name) in form.kept().into_iter().enumerate() {
+                let from = order.get(k).map_or(&zeros.value, |&slot| &kept[slot].value);
+                self.bind_input(&binding, &CString::new(name)?, from)?;
+            }
+            for (name, value) in form.coefficients(row, next.unwrap_or(row).inputs.scale) {
+                let mut coefficient = self.host(&[1], Element::F32)?;
+                coefficient.memory.copy_from_slice(&value.to_ne_bytes());
+                self.bind_input(&binding, &CString::new(name)?, &coefficient.value)?;
+                constants.push(coefficient);
+            }
+            let to = if next.is_some() { &states[(i + 1) % 2].value } else { &last.value };
+            self.bind_output(&binding, c"next", to)?;
+            self.bind_output(&binding, c"input", &input.value)?;
+            if form.depth > 0 {
+                let free = (0..kept.len()).find(|slot| !order.contains(slot)).unwrap_or(0);
+                self.bind_output(&binding, c"keep", &kept[free].value)?;
+                if row.keeps() {
+                    order.insert(0, free);
+                    order.truncate(form.depth);
+                }
+            }
+            if form.noise {
+                self.bind_input(&binding, c"z", &noise.value)?;
+            }
+            let is_noisy = row.noise.is_some_and(|c| c != 0.0);
+            steps.push(Step { network, update: binding, fixed, is_noisy });
+        }
+        constants.push(zeros);
+        let tensors = [states, kept, results, std::vec![input]].into_iter().flatten().collect();
+        let scale = rows[0].inputs.scale as f32;
+        let input = first_input;
+        let (_constants, _tensors) = (constants, tensors);
+        Ok(Some(KeptState { steps, first, input, noise, last, _constants, _tensors, update, state, scale }))
+    }
+
+    /// Where a session wants its inputs, or has its outputs. They live as long as the session.
+    fn memories(
+        &self,
+        session: &Owned<OrtSession>,
+        infos: Infos,
+        count: usize,
+    ) -> Result<Vec<*const OrtMemoryInfo>, OrtError> {
+        let mut found = std::vec![ptr::null(); count];
+        // SAFETY: the session is alive, and there is room for so many.
+        check(self.api(), unsafe { infos(session.ptr, found.as_mut_ptr(), count) })?;
+        Ok(found)
+    }
+
+    fn is_host(&self, memory: *const OrtMemoryInfo) -> bool {
+        let mut kind = OrtMemoryInfoDeviceType::OrtMemoryInfoDeviceType_CPU;
+        // SAFETY: the information is a session's, which is alive.
+        unsafe { (self.api().MemoryInfoGetDeviceType)(memory, &raw mut kind) };
+        kind == OrtMemoryInfoDeviceType::OrtMemoryInfoDeviceType_CPU
+    }
+
+    fn tensor_there(
+        &self,
+        session: &Owned<OrtSession>,
+        memory: *const OrtMemoryInfo,
+        shape: &[usize],
+        element: Element,
+    ) -> Result<Tensor, OrtError> {
+        let api = self.api();
+        // SAFETY: session and information are alive, `out` is writable.
+        let create = |out: *mut *mut OrtAllocator| unsafe { (api.CreateAllocator)(session.ptr, memory, out) };
+        let allocator = Owned::new(api, api.ReleaseAllocator, create)?;
+        let shape = sizes(shape);
+        let value = Owned::new(api, api.ReleaseValue, |out| {
+            let (data, rank) = (shape.as_ptr(), shape.len());
+            // SAFETY: the allocator is alive and outlives the tensor; the shape has this rank.
+            unsafe { (api.CreateTensorAsOrtValue)(allocator.ptr, data, rank, element_type(element), out) }
+        })?;
+        Ok(Tensor { value, _allocator: allocator })
+    }
+
+    fn host(&self, shape: &[usize], element: Element) -> Result<Host, OrtError> {
+        let bytes = shape.iter().product::<usize>() * element.size();
+        let mut memory =
+            Scratch::new(bytes).map_err(|_| OrtError(format!("there are no {bytes} bytes for its inputs")))?;
+        let value = self.tensor_on(&mut memory, shape, element)?;
+        Ok(Host { value, memory })
+    }
+
+    fn new_binding(&self, session: &Owned<OrtSession>) -> Result<Owned<OrtIoBinding>, OrtError> {
+        // SAFETY: the session is alive, `out` is writable.
+        let create = |out: *mut *mut OrtIoBinding| unsafe { (self.api().CreateIoBinding)(session.ptr, out) };
+        Owned::new(self.api(), self.api().ReleaseIoBinding, create)
+    }
+
+    fn bind_input(
+        &self,
+        binding: &Owned<OrtIoBinding>,
+        name: &CStr,
+        value: &Owned<OrtValue>,
+    ) -> Result<(), OrtError> {
+        // SAFETY: binding, string and value are alive.
+        check(self.api(), unsafe { (self.api().BindInput)(binding.ptr, name.as_ptr(), value.ptr) })
+    }
+
+    fn bind_output(
+        &self,
+        binding: &Owned<OrtIoBinding>,
+        name: &CStr,
+        value: &Owned<OrtValue>,
+    ) -> Result<(), OrtError> {
+        // SAFETY: binding, string and value are alive.
+        check(self.api(), unsafe { (self.api().BindOutput)(binding.ptr, name.as_ptr(), value.ptr) })
+    }
+
+    fn run_bound(
+        &self,
+        session: &Owned<OrtSession>,
+        binding: &Owned<OrtIoBinding>,
+    ) -> Result<(), ProviderError> {
+        // SAFETY: session and binding are alive; without options there are the default ones.
+        let status = unsafe { (self.api().RunWithBinding)(session.ptr, ptr::null(), binding.ptr) };
+        check(self.api(), status).map_err(|error| self.refused(&error))
+    }
+
+    /// Does something with what is kept.
+    fn with_kept(
+        &mut self,
+        act: impl FnOnce(&Session, &mut KeptState) -> Result<(), ProviderError>,
+    ) -> Result<(), ProviderError> {
+        let Some(mut kept) = self.kept.take() else { return Ok(()) };
+        let result = act(self, &mut kept);
+        self.kept = Some(kept);
+        result
+    }
+}
+
+impl Resident for Session {
+    fn fix(&mut self, ports: &mut Ports, step: usize) -> Result<(), ProviderError> {
+        let condition = ports.condition;
+        self.with_kept(|session, kept| {
+            let Some(Step { network, fixed, .. }) = kept.steps.get_mut(step) else { return Ok(()) };
+            let state = &kept.state.0;
+            let others = ports.handed().filter(|port| port.name.as_bytes() != state.to_bytes());
+            for (port, (name, host)) in others.zip(fixed) {
+                host.memory.copy_from_slice(port.bytes(condition));
+                session.bind_input(network, name, &host.value).map_err(|error| session.refused(&error))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn begin(&mut self, state: &[f32]) -> Result<(), ProviderError> {
+        self.with_kept(|session, kept| {
+            let (scale, element) = (kept.scale, kept.state.1);
+            fill(&mut kept.first.memory, Element::F32, state, 1.0);
+            fill(&mut kept.input.memory, element, state, scale);
+            let Some(step) = kept.steps.first() else { return Ok(()) };
+            session
+                .bind_input(&step.update, c"x", &kept.first.value)
+                .and_then(|()| session.bind_input(&step.network, &kept.state.0, &kept.input.value))
+                .map_err(|error| session.refused(&error))
+        })
+    }
+
+    fn advance(&mut self, step: usize, noise: &[f32]) -> Result<(), ProviderError> {
+        self.with_kept(|session, kept| {
+            let Some(step) = kept.steps.get(step) else { return Ok(()) };
+            if step.is_noisy {
+                fill(&mut kept.noise.memory, Element::F32, noise, 1.0);
+                session
+                    .bind_input(&step.update, c"z", &kept.noise.value)
+                    .map_err(|error| session.refused(&error))?;
+            }
+            session.run_bound(&session.session, &step.network)?;
+            session.run_bound(&kept.update.session, &step.update)
+        })
+    }
+
+    fn end(&mut self, state: &mut [f32]) -> Result<(), ProviderError> {
+        self.with_kept(|_, kept| {
+            let values = kept.last.memory.as_chunks::<4>().0.iter();
+            state.iter_mut().zip(values).for_each(|(x, bytes)| *x = f32::from_ne_bytes(*bytes));
+            Ok(())
+        })
+    }
+}
+
+/// Writes `scale` times the values, as elements of a type.
+fn fill(memory: &mut [u8], element: Element, values: &[f32], scale: f32) {
+    let elements = memory.chunks_exact_mut(element.size()).zip(values);
+    for (to, &value) in elements {
+        let value = scale * value;
+        match element {
+            Element::F16 => to.copy_from_slice(&f16::from_f32(value).to_bits().to_ne_bytes()),
+            Element::F64 => to.copy_from_slice(&f64::from(value).to_ne_bytes()),
+            _ => to.copy_from_slice(&value.to_ne_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Choice, update};
+    use super::*;
+    use crate::graph::Binding;
+    use crate::onnx::Shapes;
+    use crate::provider::external::External;
+    use crate::provider::{OnnxFile, Opening, Provider, Settings};
+    use crate::sampler::{
+        self, Grid, Inputs, Noise, Options, Parameterisation, Philox, SAMPLERS, Sampler, Table, tests::accepted,
+    };
+    use std::path::{Path, PathBuf};
+
+    const ELEMENTS: usize = 12;
+
+    /// `f = x * x + t * t`, in a session on the CPU that keeps the state although that has no other memory.
+    fn network(library: &Path, element: Element) -> External {
+        let library = Some(library.to_path_buf());
+        let provider = Provider::Ort(Choice { library, resident: Some(true), ..Choice::default() });
+        let bytes = update::square(element, &[3, 4]);
+        let file = OnnxFile { path: Path::new("square.onnx"), bytes: Some(&bytes) };
+        let bindings = &[("t", Binding::TIME)];
+        let settings = Settings { threads: 1, ..Settings::default() };
+        let opening = Opening { shapes: &Shapes::new(), settings, bindings, cache: None };
+        External::open(&provider, file, &opening).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As in tests/onnxruntime.
+    fn library() -> Option<PathBuf> {
+        let named = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+        let fetched = concat!(env!("CARGO_MANIFEST_DIR"), "/target/onnxruntime/onnxruntime/onnxruntime/capi");
+        named.or_else(|| Some(PathBuf::from(fetched)).filter(|fetched| fetched.is_dir()))
+    }
+
+    fn noise(step: u64) -> Vec<f32> {
+        let mut noise = std::vec![0.0; ELEMENTS];
+        Philox::new(3, step).fill_normal(&mut noise);
+        noise
+    }
+
+    fn set_time(network: &mut External, Inputs { t, .. }: Inputs) {
+        network.input::<f32>(1).expect("t").fill((t / 1000.0) as f32);
+    }
+
+    /// The state fed in every step, and updated by the engine's own rule.
+    fn fed(network: &mut External, table: &Table, x: &mut [f32]) {
+        let mut history = std::vec![0.0; table.history() * x.len()];
+        for (step, row) in table.rows.iter().enumerate() {
+            sampler::feed(row, x, network.input(0).expect("x")).expect("a state");
+            set_time(network, row.inputs);
+            network.run().expect("an evaluation");
+            let f = network.output::<f32>(0).expect("f").to_vec();
+            sampler::advance(table, step, x, &f, Some(&noise(step as u64)), &mut history).expect("a step");
+        }
+    }
+
+    fn kept(network: &mut External, table: &Table, x: &mut [f32]) {
+        let schedule = Schedule { table, state: 0, output: 0 };
+        assert!(network.keep_state(Some(schedule)).expect("a schedule"));
+        for (step, row) in table.rows.iter().enumerate() {
+            set_time(network, row.inputs);
+            network.fix(step).expect("a step");
+        }
+        network.begin(x).expect("a state");
+        for step in 0..table.rows.len() {
+            network.advance(step, &noise(step as u64)).expect("a step");
+        }
+        network.end(x).expect("a sample");
+    }
+
+    fn tables(sampler: &Sampler) -> Vec<Table> {
+        let table = |p: &Parameterisation| sampler.table(p, &Grid::steps(4), &Options::default()).ok();
+        accepted(sampler).iter().filter_map(table).collect()
+    }
+
+    /// Every sampler, network outputs of two types, and both of two samples in a row.
+    #[test]
+    fn the_update_is_the_engines_to_the_bit() {
+        let Some(library) = library() else {
+            std::eprintln!("not run: ORT_DYLIB_PATH is not set, and tests/onnxruntime.sh has fetched nothing");
+            return;
+        };
+        for element in [Element::F32, Element::F16] {
+            let mut network = network(&library, element);
+            for sampler in SAMPLERS {
+                let tables = tables(sampler);
+                assert!(!tables.is_empty(), "{}", sampler.name);
+                for table in tables {
+                    for seed in [7, 8] {
+                        // Small, so that squares stay in the range of half precision.
+                        let start: Vec<f32> = noise(seed).iter().map(|x| x / 1024.0).collect();
+                        let (mut wanted, mut found) = (start.clone(), start);
+                        fed(&mut network, &table, &mut wanted);
+                        kept(&mut network, &table, &mut found);
+                        let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                        assert_eq!(bits(&found), bits(&wanted), "{} {element:?}", sampler.name);
+                    }
+                }
+            }
+        }
+    }
+}

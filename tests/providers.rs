@@ -8,12 +8,14 @@ mod onnxruntime;
 mod program;
 
 use common::path;
+use fewstep::graph::Binding;
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::{Model, Shapes};
+use fewstep::plan::Stage;
 use fewstep::provider::ort::Choice;
 use fewstep::provider::{Network, OnnxFile, Opening, Provider, Settings};
 use fewstep::sampler::{Noise, TorchCpu};
-use fewstep::session::Session;
+use fewstep::session::{Control, Session};
 use program::{fewstep, program, try_fewstep};
 use serde_json::Value;
 use std::fs;
@@ -132,6 +134,117 @@ fn half_precision_and_open_shapes_go_in_and_out() {
             let found = evaluated(&provider, &network, &shapes);
             let what = format!("{} {}", provider.name(), network.display());
             assert_close(&found, &wanted, tolerance, &what);
+        }
+    }
+}
+
+/// What depends on times and conditions alone is evaluated by the engine, and once for each of their values.
+#[test]
+fn a_network_is_handed_over_in_stages() {
+    const TIME: Binding = Binding::TIME;
+    const CONDITION: Binding = Binding::CONDITION;
+    let networks: [(&str, &[usize], &[(&str, Binding, &[usize])]); 4] = [
+        ("dit/dit.onnx", &[1, 4, 8, 8], &[("timestep", TIME, &[1]), ("class_labels", CONDITION, &[1])]),
+        ("sit/sit.onnx", &[1, 4, 8, 8], &[("r", TIME, &[1]), ("t", TIME, &[1]), ("y", CONDITION, &[1])]),
+        (
+            "policy_unet1d/policy_unet1d.onnx",
+            &[1, 16, 3],
+            &[("timestep", TIME, &[1]), ("global_cond", CONDITION, &[1, 10])],
+        ),
+        (
+            "unet2d_condition/unet2d_condition.onnx",
+            &[1, 4, 8, 8],
+            &[("timestep", TIME, &[1]), ("encoder_hidden_states", CONDITION, &[1, 5, 12])],
+        ),
+    ];
+    for (name, state, others) in networks {
+        let path = path("tests/networks").join(name);
+        let file = OnnxFile { path: &path, bytes: None };
+        let header = file.header().expect("a network");
+        let given = others.iter().map(|&(name, _, shape)| (name.to_string(), shape.to_vec()));
+        let shapes: Shapes = given.chain([(header.inputs[0].name.clone(), state.to_vec())]).collect();
+        let bindings: Vec<_> = others.iter().map(|&(name, binding, _)| (name, binding)).collect();
+        for provider in providers() {
+            let open = |bindings| {
+                let opening = Opening { shapes: &shapes, settings: ALONE, bindings, cache: None };
+                Network::on(&provider, file, &opening).unwrap_or_else(|error| panic!("{name}: {error}"))
+            };
+            let (mut whole, mut staged) = (open(&[]), open(&bindings));
+            let names =
+                |network: &Network| network.inputs().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+            assert_eq!(names(&staged), names(&whole));
+            assert!(whole.prelude().is_none());
+            let (plan, handed_on) = staged.prelude().unwrap_or_else(|| panic!("{name} is whole"));
+            assert!(plan.cost(Stage::Time).parameters > 0 && handed_on > 0, "{name}");
+            assert!(
+                matches!(provider, Provider::Tract) || staged.assignment().len() < whole.assignment().len()
+            );
+            // The condition stays the same in the second evaluation, the time in the third, and both in the fourth.
+            for (time, condition) in [(500.0, 3), (20.0, 3), (20.0, 5), (20.0, 5)] {
+                let [wanted, found] = [&mut whole, &mut staged].map(|network| {
+                    fill(network, others, time, condition);
+                    network.run().unwrap_or_else(|error| panic!("{error}"));
+                    network.io().expect("outputs").output_f32(0).expect("an output").to_vec()
+                });
+                let range = wanted.iter().fold(1.0f32, |most, x| most.max(x.abs()));
+                assert_close(&found, &wanted, 1e-5 * range, &format!("{} {name}", provider.name()));
+            }
+        }
+    }
+}
+
+/// Fills all inputs; the condition's only if it is another than before.
+fn fill(network: &mut Network, others: &[(&str, Binding, &[usize])], time: f64, condition: u64) {
+    let names: Vec<String> = network.inputs().map(|(name, _)| name.to_string()).collect();
+    let mut io = network.io().expect("inputs");
+    for (index, name) in names.iter().enumerate() {
+        let binding = others.iter().find(|other| other.0 == name).map(|other| other.1);
+        match (binding, io.input_i64(index).map(|input| input.len())) {
+            (Some(Binding::TIME), Ok(_)) => io.input_i64(index).expect("i64").fill(time as i64),
+            (Some(Binding::TIME), Err(_)) => io.input_f32(index).expect("f32").fill(time as f32),
+            (Some(_), Ok(_)) => io.input_i64(index).expect("i64").fill(condition as i64),
+            (Some(_), Err(_)) => TorchCpu::new(condition).fill_normal(io.input_f32(index).expect("f32")),
+            (None, _) => TorchCpu::new(99).fill_normal(io.input_f32(index).expect("f32")),
+        }
+    }
+}
+
+/// Where the state stays in the provider's memory, a sample is what it is where the state is fed in every step. All else
+/// of a session goes on, in one way or the other.
+#[test]
+fn samples_are_the_same_where_the_state_stays() {
+    let Some(library) = onnxruntime::library() else { return };
+    let on = |resident| {
+        let library = Some(library.clone());
+        digits(&Provider::Ort(Choice { library, resident: Some(resident), ..Choice::default() }))
+    };
+    let (mut fed, mut kept) = (on(false), on(true));
+    assert!(kept.keeps_state() && !fed.keeps_state());
+    let reference = vec![0.25; kept.elements()];
+    let requests = [
+        Request::default(),
+        Request { steps: Some(4), ..Request::default() },
+        Request { sampler: Some("meanflow-sde"), steps: Some(3), ..Request::default() },
+        Request { sampler: Some("euler"), steps: Some(2), ..Request::default() },
+        Request { guidance: Some(2.0), steps: Some(2), ..Request::default() },
+        Request { steps: Some(2), ..Request::default() },
+    ];
+    for (at, request) in requests.iter().enumerate() {
+        for class in [3, 3, 8] {
+            let [wanted, found] = [&mut fed, &mut kept].map(|session| {
+                session.prepare(request).unwrap_or_else(|error| panic!("{error}"));
+                session.set_condition("label", &[f64::from(class)]).expect("a class");
+                session.set_negative("label", &[1.0]).expect("a class");
+                if at == 5 {
+                    let mask = vec![1.0; reference.len()];
+                    session.set_reference(&reference, Control::Keep { mask: &mask }).expect("a reference");
+                }
+                let mut out = vec![0.0; session.elements()];
+                session.sample_from(&mut TorchCpu::new(5), &mut out).expect("a sample");
+                out
+            });
+            assert_eq!(found, wanted, "{request:?}");
+            assert_eq!(kept.keeps_state(), request.guidance.is_none() && at != 5, "{request:?}");
         }
     }
 }
@@ -339,6 +452,9 @@ fn nodes_are_inspected() {
     let operators = report["assignment"]["CPUExecutionProvider"].as_object().expect("operators");
     let all: u64 = operators.values().filter_map(Value::as_u64).sum();
     assert!(all > 100 && report["nodes"] == all && operators["Softmax"] == 1, "{report}");
+    let stages: Vec<_> =
+        report["stages"].as_array().expect("stages").iter().map(|own| &own["name"]).collect();
+    assert_eq!(stages, ["time", "condition", "time+condition"]);
     assert_eq!(report["fallback"].as_array().map(Vec::len), Some(0));
     assert_eq!(report["inputs"][0]["role"], "state");
 }

@@ -363,8 +363,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(&folder, 300);
         let present = |names: &str| {
-            let found: String =
-                "abcdef".chars().filter(|name| cache.path(&key(&name.to_string()), EXTENSION).exists()).collect();
+            let found: String = "abcdef"
+                .chars()
+                .filter(|name| cache.path(&key(&name.to_string()), EXTENSION).exists())
+                .collect();
             assert_eq!(found, names);
         };
         for name in ["a", "b", "c"] {

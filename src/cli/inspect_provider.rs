@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::inspect::{Port, ports, role};
-use super::{columns, models, row};
+use super::stages::{self, StageReport};
+use super::{columns, models, row, scaled};
 use fewstep::manifest::Manifest;
 use fewstep::plan::Fact;
 use fewstep::provider::{Assigned, Network};
@@ -20,6 +21,10 @@ pub struct ProviderReport {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     open_ms: f64,
+    /// What the engine evaluates before the provider gets the rest, where these change; nothing if the provider has it all.
+    stages: Vec<StageReport>,
+    /// Elements that the engine hands on in each evaluation.
+    handed_on: usize,
     /// Of the network, after the runtime's own optimizations; nothing where the runtime does not tell.
     nodes: usize,
     /// By execution provider, and by operator.
@@ -44,6 +49,12 @@ impl ProviderReport {
         for node in nodes {
             *assignment.entry(node.to.clone()).or_default().entry(node.operator.clone()).or_default() += 1;
         }
+        let (stages, handed_on) = match network.prelude() {
+            Some((plan, values)) => {
+                (stages::of(&plan).into_iter().filter(|s| !s.is_last()).collect(), values)
+            }
+            None => (Vec::new(), 0),
+        };
         let fallen = |node: &Assigned| Node {
             node: node.node.clone(),
             operator: node.operator.clone(),
@@ -57,6 +68,8 @@ impl ProviderReport {
             inputs: network.inputs().map(|port| described(port, manifest)).collect(),
             outputs: network.outputs().map(|port| described(port, None)).collect(),
             open_ms: (open.as_secs_f64() * 1e6).round() / 1e3,
+            stages,
+            handed_on,
             nodes: nodes.len(),
             assignment,
             fallback: nodes.iter().filter(|node| !node.is_taken).map(fallen).collect(),
@@ -73,6 +86,15 @@ impl ProviderReport {
         ];
         rows.extend(ports("inputs", &self.inputs));
         rows.extend(ports("outputs", &self.outputs));
+        for stage in &self.stages {
+            rows.push(row(&["on the engine", &stage.line()]));
+        }
+        if !self.stages.is_empty() {
+            rows.push(row(&[
+                "handed on",
+                &format!("{} values an evaluation", scaled(self.handed_on as f64)),
+            ]));
+        }
         for (to, operators) in &self.assignment {
             let all: usize = operators.values().sum();
             let counts: Vec<_> = operators.iter().map(|(name, count)| format!("{count} {name}")).collect();

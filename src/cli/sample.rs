@@ -292,8 +292,11 @@ impl Order {
                 progress.reach(index * steps + reached.step);
                 Flow::Continue
             };
-            let run = Run { initial, after: Some(&mut after), ..Run::default() };
+            // Whoever looks on needs the state here.
+            let after = if session.keeps_state() { None } else { Some(&mut after as _) };
+            let run = Run { initial, after, ..Run::default() };
             session.sample_with(run, &mut noise, &mut samples[begin..]).map_err(wrap)?;
+            progress.reach((index + 1) * steps);
         }
         Ok(samples)
     }

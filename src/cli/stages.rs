@@ -21,6 +21,19 @@ pub struct StageReport {
     kept_bytes: usize,
 }
 
+impl StageReport {
+    /// Whether it is the one that runs in every evaluation.
+    pub fn is_last(&self) -> bool {
+        self.name == Stage::State.name()
+    }
+
+    /// For people.
+    pub fn line(&self) -> String {
+        let [parameters, flop] = [self.parameters, self.flop].map(|count| scaled(count as f64));
+        format!("{}: {} instructions, {parameters} parameters, {flop} FLOP", self.name, self.instructions)
+    }
+}
+
 /// The stages of a plan that have something to do, in the order in which they run.
 pub fn of(plan: &Plan<'_>) -> Vec<StageReport> {
     let report = |stage: Stage| {

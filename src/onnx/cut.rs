@@ -119,8 +119,8 @@ impl Values {
         match node.op_type.as_str() {
             "Cast" => attribute("to").map_or(0, |to| to.i as i32),
             "Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" => Int64 as i32,
-            "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not" | "Xor"
-            | "IsNaN" | "IsInf" => Bool as i32,
+            "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Not"
+            | "Xor" | "IsNaN" | "IsInf" => Bool as i32,
             "ConstantOfShape" => tensor().unwrap_or(Float as i32),
             "Constant" => tensor().unwrap_or(0),
             "Where" => of(1).unwrap_or(0),

@@ -125,7 +125,8 @@ impl Prelude {
     ) -> Option<Prelude> {
         let of = |(name, _)| {
             let port = ports.iter().position(|port| port.name == name);
-            port.filter(|_| opening.binding(name) != Binding::STATE).map(|port| Source { port, seen: Vec::new() })
+            port.filter(|_| opening.binding(name) != Binding::STATE)
+                .map(|port| Source { port, seen: Vec::new() })
         };
         let inputs = cpu.inputs().map(of).collect();
         for port in ports.iter_mut() {

@@ -118,6 +118,11 @@ impl Subject {
     pub fn is_sampled(&self) -> bool {
         matches!(self.kind, Kind::Sampled(_))
     }
+
+    /// Whether the state of a sample stays in the memory of a provider's device.
+    pub fn keeps_state(&self) -> bool {
+        matches!(&self.kind, Kind::Sampled(sampling) if sampling.session.keeps_state())
+    }
 }
 
 /// A network alone, with its inputs written, and how long opening it took.
@@ -193,11 +198,18 @@ impl Sampling {
             ends.push(Instant::now());
             Flow::Continue
         };
-        let run = Run { initial: Some(noise), after: Some(&mut after), ..Run::default() };
+        // Whoever looks on needs the state here; without that, all steps are of one length.
+        let looks_on = !session.keeps_state();
+        let after = if looks_on { Some(&mut after as _) } else { None };
+        let run = Run { initial: Some(noise), after, ..Run::default() };
         session.sample_with(run, &mut generator, out)?;
         let sample = begin.elapsed();
         times.allocated += allocations::count() - before;
         times.runs.push(sample.as_secs_f64() * 1e3);
+        if !looks_on {
+            let (all, count) = ((begin + sample - start).as_secs_f64() * 1e3, session.steps());
+            times.steps.extend(std::iter::repeat_n(all / count as f64, count));
+        }
         for &end in ends.iter() {
             times.steps.push((end - start).as_secs_f64() * 1e3);
             start = end;
@@ -223,6 +235,7 @@ pub struct Measured {
     /// The engine's; a general runtime does not tell, and neither of its memory.
     pub isa: Option<&'static str>,
     pub precision: &'static str,
+    pub keeps_state: bool,
     pub arena_bytes: Option<usize>,
     pub weights_bytes: Option<usize>,
     pub memory: Option<Memory>,
@@ -258,6 +271,7 @@ impl Measured {
             kernels: kernels(network),
             isa: plan.map(|plan| plan.isa().name()),
             precision: network.precision(),
+            keeps_state: subject.keeps_state(),
             arena_bytes: plan.map(|plan| plan.arena_bytes()),
             weights_bytes: plan.map(|plan| plan.weights().len()),
             memory: Memory::now(),

@@ -275,6 +275,7 @@ impl Bench {
             sample_ms: own.is_sampled.then(|| Distribution::of(runs)),
             jitter: step_ms.jitter(),
             allocations_per_step: own.times.allocated as f64 / steps.len() as f64,
+            state_on_device: own.keeps_state,
             arena_bytes: own.arena_bytes,
             weights_bytes: own.weights_bytes,
             rss_bytes: own.memory.map(|memory| memory.rss),

@@ -36,6 +36,8 @@ pub struct Report {
     /// Of the steps: p99 over p50.
     pub jitter: f64,
     pub allocations_per_step: f64,
+    /// Whether the state of a sample stays in the provider's memory; then steps are not timed alone.
+    pub state_on_device: bool,
     pub arena_bytes: Option<usize>,
     pub weights_bytes: Option<usize>,
     /// `null` where the system does not tell.

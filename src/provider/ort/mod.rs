@@ -57,7 +57,14 @@ pub struct Choice {
 
 impl Default for Choice {
     fn default() -> Choice {
-        Choice { ep: &EPS[0], library: None, plugin: None, options: Vec::new(), strict: false, resident: None }
+        Choice {
+            ep: &EPS[0],
+            library: None,
+            plugin: None,
+            options: Vec::new(),
+            strict: false,
+            resident: None,
+        }
     }
 }
 

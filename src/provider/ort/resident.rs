@@ -69,8 +69,7 @@ struct Tensor {
     _allocator: Owned<OrtAllocator>,
 }
 
-type Infos =
-    unsafe extern "system" fn(*const OrtSession, *mut *const OrtMemoryInfo, usize) -> OrtStatusPtr;
+type Infos = unsafe extern "system" fn(*const OrtSession, *mut *const OrtMemoryInfo, usize) -> OrtStatusPtr;
 
 impl KeptState {
     pub(super) fn into_update(self) -> Update {
@@ -93,7 +92,9 @@ impl Session {
             return Ok(None);
         };
         let is_real = |port: &Port| matches!(port.element, Element::F32 | Element::F16 | Element::F64);
-        let Some(form) = Form::of(schedule.table, state, output).filter(|_| is_wanted) else { return Ok(None) };
+        let Some(form) = Form::of(schedule.table, state, output).filter(|_| is_wanted) else {
+            return Ok(None);
+        };
         if schedule.table.rows.is_empty() || !state.handed || !is_real(state) || !is_real(output) {
             return Ok(None);
         }
@@ -121,7 +122,8 @@ impl Session {
         let state = &ports.inputs[schedule.state];
         let state = (CString::new(state.name.as_str())?, state.element);
         let at = self.inputs.iter().position(|name| *name == state.0).unwrap_or(0);
-        let inputs = self.memories(&self.session, self.api().SessionGetMemoryInfoForInputs, self.inputs.len())?;
+        let inputs =
+            self.memories(&self.session, self.api().SessionGetMemoryInfoForInputs, self.inputs.len())?;
         if self.choice.resident.is_none() && self.is_host(inputs[at]) {
             return Ok(None);
         }
@@ -241,8 +243,8 @@ impl Session {
 
     fn host(&self, shape: &[usize], element: Element) -> Result<Host, OrtError> {
         let bytes = shape.iter().product::<usize>() * element.size();
-        let mut memory =
-            Scratch::new(bytes).map_err(|_| OrtError(format!("there are no {bytes} bytes for its inputs")))?;
+        let mut memory = Scratch::new(bytes)
+            .map_err(|_| OrtError(format!("there are no {bytes} bytes for its inputs")))?;
         let value = self.tensor_on(&mut memory, shape, element)?;
         Ok(Host { value, memory })
     }
@@ -368,7 +370,8 @@ mod tests {
     use crate::provider::external::External;
     use crate::provider::{OnnxFile, Opening, Provider, Settings};
     use crate::sampler::{
-        self, Grid, Inputs, Noise, Options, Parameterisation, Philox, SAMPLERS, Sampler, Table, tests::accepted,
+        self, Grid, Inputs, Noise, Options, Parameterisation, Philox, SAMPLERS, Sampler, Table,
+        tests::accepted,
     };
     use std::path::{Path, PathBuf};
 
@@ -438,7 +441,9 @@ mod tests {
     #[test]
     fn the_update_is_the_engines_to_the_bit() {
         let Some(library) = library() else {
-            std::eprintln!("not run: ORT_DYLIB_PATH is not set, and tests/onnxruntime.sh has fetched nothing");
+            std::eprintln!(
+                "not run: ORT_DYLIB_PATH is not set, and tests/onnxruntime.sh has fetched nothing"
+            );
             return;
         };
         for element in [Element::F32, Element::F16] {

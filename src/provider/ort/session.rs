@@ -1,10 +1,10 @@
 //! A network in a session of ONNX Runtime, which reads and writes our memory: a step allocates nothing here.
 
-use super::{Choice, Memory};
 use super::api::{OrtError, Owned, check};
 use super::library::Library;
 use super::open::Opened;
 use super::resident::KeptState;
+use super::{Choice, Memory};
 use crate::onnx::{Declared, Header};
 use crate::provider::external::{Element, Port, Ports, Resident, Runtime, Schedule};
 use crate::provider::{Assigned, ProviderError};

@@ -49,7 +49,8 @@ impl Form {
         ]
         .map(|(name, value)| (name.to_string(), value))
         .into();
-        let mut with = |is, name: &str, value| all.extend([(name.to_string(), value)].into_iter().filter(|_| is));
+        let mut with =
+            |is, name: &str, value| all.extend([(name.to_string(), value)].into_iter().filter(|_| is));
         with(self.limit, "limit", limit);
         with(self.limit, "least", -limit);
         with(self.depth > 0, "keep_x", row.keep.x);

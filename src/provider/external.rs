@@ -119,7 +119,7 @@ impl Element {
     }
 
     /// What the values are here.
-    fn dtype(self) -> DType {
+    pub(super) fn dtype(self) -> DType {
         match self {
             Element::F32 | Element::F16 | Element::F64 => DType::F32,
             Element::I64 | Element::I32 => DType::I64,

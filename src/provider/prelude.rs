@@ -185,7 +185,7 @@ impl Prelude {
         let mut engine = self.cpu.engine()?;
         for (index, &port) in self.outputs.iter().enumerate() {
             let port = &mut ports.inputs[port];
-            match port.fact().dtype {
+            match port.element.dtype() {
                 DType::F32 => port.write(condition, engine.output_f32(index)?),
                 DType::I64 => port.write(condition, engine.output_i64(index)?),
                 DType::Bool => port.write(condition, engine.output_bool(index)?),

@@ -92,7 +92,10 @@ fn steps_allocate_nothing() {
     }
 
     if let Some(library) = onnxruntime::library() {
-        on_onnx_runtime(Provider::Ort(Choice { library: Some(library), ..Choice::default() }));
+        for resident in [false, true] {
+            let (library, resident) = (Some(library.clone()), Some(resident));
+            on_onnx_runtime(Provider::Ort(Choice { library, resident, ..Choice::default() }));
+        }
     }
 
     // With threads, handing the loop to the pool may allocate now and then; a step may not.

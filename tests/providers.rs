@@ -187,7 +187,7 @@ fn a_network_is_handed_over_in_stages() {
                     network.io().expect("outputs").output_f32(0).expect("an output").to_vec()
                 });
                 let range = wanted.iter().fold(1.0f32, |most, x| most.max(x.abs()));
-                assert_close(&found, &wanted, 1e-5 * range, &format!("{} {name}", provider.name()));
+                assert_close(&found, &wanted, 1e-4 * range, &format!("{} {name}", provider.name()));
             }
         }
     }
@@ -421,7 +421,10 @@ fn the_optimized_network_is_kept() {
         paths.collect::<Vec<_>>()
     };
     let first = sample("first");
-    let [entry] = &entries()[..] else { panic!("{:?}", entries()) };
+    // The parts of the network in stages, and what becomes of the second.
+    let stages = entries().into_iter().find(|entry| entry.join("after.onnx").is_file()).expect("stages");
+    assert!(stages.join("before.fsp").is_file() && entries().len() == 2, "{:?}", entries());
+    let entry = &entries().into_iter().find(|entry| *entry != stages).expect("an entry");
     assert!(entry.extension().is_some_and(|extension| extension == "onnxruntime"), "{entry:?}");
     let [network, weights] = ["network.onnx", "network.data"].map(|name| entry.join(name));
     let kept = fs::read(&network).expect("a network");

@@ -49,6 +49,8 @@ impl Cache {
         let path = self.path(key, EXTENSION);
         let made = make_folder(&path).and_then(|()| fs::File::create(path.join(USED)));
         made.map_err(|source| CacheError::Folder { path: path.clone(), source })?;
+        // An empty file that is emptied again may keep its time.
+        mark_used(&path.join(USED)).ok();
         self.evict(&path);
         Ok(path)
     }

@@ -138,12 +138,15 @@ fn half_precision_and_open_shapes_go_in_and_out() {
     }
 }
 
+/// An input that is not the state: its name, what changes it, and its shape.
+type Bound = (&'static str, Binding, &'static [usize]);
+
 /// What depends on times and conditions alone is evaluated by the engine, and once for each of their values.
 #[test]
 fn a_network_is_handed_over_in_stages() {
     const TIME: Binding = Binding::TIME;
     const CONDITION: Binding = Binding::CONDITION;
-    let networks: [(&str, &[usize], &[(&str, Binding, &[usize])]); 4] = [
+    let networks: [(&str, &[usize], &[Bound]); 4] = [
         ("dit/dit.onnx", &[1, 4, 8, 8], &[("timestep", TIME, &[1]), ("class_labels", CONDITION, &[1])]),
         ("sit/sit.onnx", &[1, 4, 8, 8], &[("r", TIME, &[1]), ("t", TIME, &[1]), ("y", CONDITION, &[1])]),
         (
@@ -194,7 +197,7 @@ fn a_network_is_handed_over_in_stages() {
 }
 
 /// Fills all inputs; the condition's only if it is another than before.
-fn fill(network: &mut Network, others: &[(&str, Binding, &[usize])], time: f64, condition: u64) {
+fn fill(network: &mut Network, others: &[Bound], time: f64, condition: u64) {
     let names: Vec<String> = network.inputs().map(|(name, _)| name.to_string()).collect();
     let mut io = network.io().expect("inputs");
     for (index, name) in names.iter().enumerate() {

@@ -180,7 +180,6 @@ impl Prelude {
                 }
             }
         }
-        drop(engine);
         self.cpu.run()?;
         let mut engine = self.cpu.engine()?;
         for (index, &port) in self.outputs.iter().enumerate() {

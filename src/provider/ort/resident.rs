@@ -16,6 +16,7 @@ use ort_sys::{
     OrtAllocator, OrtIoBinding, OrtMemoryInfo, OrtMemoryInfoDeviceType, OrtSession, OrtStatusPtr, OrtValue,
 };
 use std::ffi::{CStr, CString};
+use std::string::String;
 use std::vec::Vec;
 use std::{format, ptr};
 
@@ -50,7 +51,7 @@ struct Step {
     network: Owned<OrtIoBinding>,
     update: Owned<OrtIoBinding>,
     /// The network's inputs other than the state.
-    fixed: Vec<(CString, Host)>,
+    fixed: Inputs,
     /// Whether its noise counts.
     is_noisy: bool,
 }
@@ -68,6 +69,8 @@ struct Tensor {
     value: Owned<OrtValue>,
     _allocator: Owned<OrtAllocator>,
 }
+
+type Inputs = Vec<(CString, Host)>;
 
 type Infos = unsafe extern "system" fn(*const OrtSession, *mut *const OrtMemoryInfo, usize) -> OrtStatusPtr;
 
@@ -149,19 +152,8 @@ impl Session {
         let mut order: Vec<usize> = Vec::new();
         let mut steps = Vec::new();
         for (i, row) in rows.iter().enumerate() {
-            let network = self.new_binding(&self.session)?;
             let fed = if i == 0 { &first_input.value } else { &input.value };
-            self.bind_input(&network, &state.0, fed)?;
-            for (name, result) in self.outputs.iter().zip(&results) {
-                self.bind_output(&network, name, &result.value)?;
-            }
-            let mut fixed = Vec::new();
-            for port in ports.handed() {
-                let name = CString::new(port.name.as_str())?;
-                if name != state.0 {
-                    fixed.push((name, self.host(&port.shape, port.element)?));
-                }
-            }
+            let (network, fixed) = self.bind_network(ports, &state.0, fed, &results)?;
             let next = rows.get(i + 1);
             let binding = self.new_binding(&update.session)?;
             self.bind_input(&binding, c"x", if i == 0 { &first.value } else { &states[i % 2].value })?;
@@ -170,12 +162,8 @@ impl Session {
                 let from = order.get(k).map_or(&zeros.value, |&slot| &kept[slot].value);
                 self.bind_input(&binding, &CString::new(name)?, from)?;
             }
-            for (name, value) in form.coefficients(row, next.unwrap_or(row).inputs.scale) {
-                let mut coefficient = self.host(&[1], Element::F32)?;
-                coefficient.memory.copy_from_slice(&value.to_ne_bytes());
-                self.bind_input(&binding, &CString::new(name)?, &coefficient.value)?;
-                constants.push(coefficient);
-            }
+            let coefficients = form.coefficients(row, next.unwrap_or(row).inputs.scale);
+            constants.extend(self.bind_coefficients(&binding, coefficients)?);
             let to = if next.is_some() { &states[(i + 1) % 2].value } else { &last.value };
             self.bind_output(&binding, c"next", to)?;
             self.bind_output(&binding, c"input", &input.value)?;
@@ -199,6 +187,44 @@ impl Session {
         let input = first_input;
         let (_constants, _tensors) = (constants, tensors);
         Ok(Some(KeptState { steps, first, input, noise, last, _constants, _tensors, update, state, scale }))
+    }
+
+    /// An evaluation of the network on the state that is `fed`, with memory for its other inputs.
+    fn bind_network(
+        &self,
+        ports: &mut Ports,
+        state: &CStr,
+        fed: &Owned<OrtValue>,
+        results: &[Tensor],
+    ) -> Result<(Owned<OrtIoBinding>, Inputs), OrtError> {
+        let binding = self.new_binding(&self.session)?;
+        self.bind_input(&binding, state, fed)?;
+        for (name, result) in self.outputs.iter().zip(results) {
+            self.bind_output(&binding, name, &result.value)?;
+        }
+        let mut fixed = Vec::new();
+        for port in ports.handed() {
+            let name = CString::new(port.name.as_str())?;
+            if name.as_c_str() != state {
+                fixed.push((name, self.host(&port.shape, port.element)?));
+            }
+        }
+        Ok((binding, fixed))
+    }
+
+    /// Binds coefficients of an update, which are returned with their memory.
+    fn bind_coefficients(
+        &self,
+        binding: &Owned<OrtIoBinding>,
+        coefficients: Vec<(String, f32)>,
+    ) -> Result<Vec<Host>, OrtError> {
+        let bind = |(name, value): (String, f32)| {
+            let mut host = self.host(&[1], Element::F32)?;
+            host.memory.copy_from_slice(&value.to_ne_bytes());
+            self.bind_input(binding, &CString::new(name)?, &host.value)?;
+            Ok(host)
+        };
+        coefficients.into_iter().map(bind).collect()
     }
 
     /// Where a session wants its inputs, or has its outputs. They live as long as the session.
@@ -370,8 +396,7 @@ mod tests {
     use crate::provider::external::External;
     use crate::provider::{OnnxFile, Opening, Provider, Settings};
     use crate::sampler::{
-        self, Grid, Inputs, Noise, Options, Parameterisation, Philox, SAMPLERS, Sampler, Table,
-        tests::accepted,
+        self, Grid, Noise, Options, Parameterisation, Philox, SAMPLERS, Sampler, Table, tests::accepted,
     };
     use std::path::{Path, PathBuf};
 
@@ -402,7 +427,7 @@ mod tests {
         noise
     }
 
-    fn set_time(network: &mut External, Inputs { t, .. }: Inputs) {
+    fn set_time(network: &mut External, sampler::Inputs { t, .. }: sampler::Inputs) {
         network.input::<f32>(1).expect("t").fill((t / 1000.0) as f32);
     }
 

@@ -457,6 +457,10 @@ impl External {
         self.ports.inputs[..self.inputs].iter().map(|port| (&port.name[..], port.fact()))
     }
 
+    pub(super) fn input_type(&self, index: usize) -> Option<DType> {
+        self.ports.inputs[..self.inputs].get(index).map(|port| port.element.dtype())
+    }
+
     pub(super) fn outputs(&self) -> impl Iterator<Item = (&str, Fact)> {
         self.ports.outputs.iter().map(|port| (&port.name[..], port.fact()))
     }

@@ -322,7 +322,7 @@ impl Io<'_> {
                 plan.inputs().nth(index).and_then(|port| plan.view_at(port.view)).map(|view| view.dtype)
             }
             #[cfg(feature = "compile")]
-            Access::External(external) => external.inputs().nth(index).map(|(_, fact)| fact.dtype),
+            Access::External(external) => external.input_type(index),
         }
     }
 

@@ -95,7 +95,7 @@ impl Components {
         let Placement { provider, settings } = self.placements.of(name);
         let cache = self.placements.cache.as_ref();
         if !matches!(provider, Provider::Cpu) {
-            let opening = Opening { shapes, settings: *settings, conditions: &[], cache };
+            let opening = Opening { shapes, settings: *settings, bindings: &[], cache };
             let opened = Network::on(provider, OnnxFile { path: &path, bytes: None }, &opening);
             return opened.map_err(|error| failed(name, error));
         }

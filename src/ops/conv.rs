@@ -116,12 +116,12 @@ impl Conv {
                 let format = packing.format(scales.is_some());
                 let floats = winograd_scratch(images, [height, width], depth, format);
                 let scratch = lower.allocate(&Fact::new(DType::F32, &[floats]), &[0]);
-                let at = pack::winograd(own, depth);
-                let weights = pack::Weights { depth: PLACES * depth, n: outputs, at: &at };
+                let rows = pack::winograd(own, depth);
+                let weights = pack::Weights { depth: PLACES * depth, n: outputs, rows: &rows };
                 (lower.panels(&weights, scales.as_deref())?, Some(scratch))
             } else {
-                let at = pack::convolution(own, depth, taps);
-                let weights = pack::Weights { depth: taps * depth, n: outputs, at: &at };
+                let rows = pack::convolution(own, depth, taps);
+                let weights = pack::Weights { depth: taps * depth, n: outputs, rows: &rows };
                 (lower.panels(&weights, scales.as_deref())?, None)
             };
             let part = |p: &Place| p.part(p.rank() - 1, group * outputs, outputs);

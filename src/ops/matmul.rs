@@ -73,9 +73,9 @@ impl Operator for MatMul {
             Some(weights) => {
                 merge_rows(&mut rows);
                 let elements = weights.as_f32()?;
-                let at = |row: usize, column: usize| f64::from(elements[row * n + column]);
+                let rows = pack::matrix(elements, n);
                 let scales = lower.scales(node, node.inputs[0], 0, k);
-                Matrix::Packed(lower.panels(&pack::Weights { depth: k, n, at: &at }, scales.as_deref())?)
+                Matrix::Packed(lower.panels(&pack::Weights { depth: k, n, rows: &rows }, scales.as_deref())?)
             }
             None => {
                 let b = lower.place(node.inputs[1])?.broadcast(&[lead, &[k, n]].concat());

@@ -360,10 +360,10 @@ impl<'g> Lower<'g> {
     pub fn panels(&mut self, weights: &Weights<'_>, scales: Option<&[f32]>) -> Result<Panels, OpError> {
         let Some(scales) = scales else {
             let packed = weights.panels(self.packing.columns(false));
-            return Ok(self.packed(packed.iter().flat_map(|x| x.to_le_bytes())));
+            return Ok(self.packed(&packed));
         };
         let (halves, unscale) = weights.halves(self.packing.columns(true), scales);
-        let panels = self.packed(halves.iter().flat_map(|x| x.to_le_bytes()));
+        let panels = self.packed(&halves);
         let output = self.floats(&unscale);
         let output = self.view(&output)?;
         let input = match self.packing.half_native {
@@ -378,9 +378,8 @@ impl<'g> Lower<'g> {
         Ok(Panels { scales: Some(Scales { input, output, stretch }), ..panels })
     }
 
-    fn packed(&mut self, bytes: impl Iterator<Item = u8>) -> Panels {
-        let bytes = bytes.collect::<Vec<u8>>();
-        let offset = self.constants.store(&bytes);
+    fn packed(&mut self, bytes: &[u8]) -> Panels {
+        let offset = self.constants.store(bytes);
         Panels { offset, bytes: bytes.len() as u64, scales: None }
     }
 

@@ -1,64 +1,217 @@
 //! Weights in the order in which the kernels read them.
 
 use super::precision::power_of_two;
-use crate::kernels::{F16, PLACES, winograd_weights};
+use crate::kernels::{PLACES, winograd_weights};
 use half::f16;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::vec::Vec;
 
-/// A constant right matrix: element (k, j), of `depth` times `n`.
+/// Bytes of a packed matrix from which on several threads share the work.
+const SHARED: usize = 2 << 20;
+
+/// A constant right matrix of `depth` times `n` elements.
 pub struct Weights<'w> {
     pub depth: usize,
     pub n: usize,
-    pub at: &'w dyn Fn(usize, usize) -> f64,
+    /// Gives each row of some columns, in any order.
+    pub rows: &'w (dyn Fn(Range<usize>, Each<'_>) + Sync),
 }
 
+/// Takes the number of a row, and its elements.
+pub type Each<'e> = &'e mut dyn FnMut(usize, &[f64]);
+
 impl Weights<'_> {
-    /// Panels [ceil(n / nr)][depth][nr], zero beyond n.
-    pub fn panels(&self, nr: usize) -> Vec<f32> {
-        self.packed(nr, 0.0, |k, j| (self.at)(k, j) as f32)
+    /// Bytes of f32 panels [ceil(n / nr)][depth][nr], zero beyond n.
+    pub fn panels(&self, nr: usize) -> Vec<u8> {
+        let mut packed = std::vec![0; self.n.div_ceil(nr) * self.depth * nr * size_of::<f32>()];
+        self.each_panel(nr, &mut packed, &mut [], |columns, panel, _| {
+            fill(panel, nr, columns, self.rows, |_, _, x| (x as f32).to_le_bytes());
+        });
+        packed
     }
 
     /// The same in half precision, and by what each column of the result has to be multiplied. Row k of the weights is
     /// divided by `scale`, one after the other and again from the first, each column by what makes its largest weight 1.
-    pub fn halves(&self, nr: usize, scale: &[f32]) -> (Vec<F16>, Vec<f32>) {
-        let scaled = |k: usize, j: usize| (self.at)(k, j) / f64::from(scale[k % scale.len().max(1)]);
-        let most = |j: usize| (0..self.depth).fold(0.0f64, |most, k| most.max(scaled(k, j).abs()));
-        let unscale = |j: usize| if most(j) > 0.0 { 2.0 * power_of_two(most(j) as f32) } else { 1.0 };
-        let unscale: Vec<f32> = (0..self.n).map(unscale).collect();
-        let half = |k: usize, j: usize| f16::from_f64(scaled(k, j) / f64::from(unscale[j])).to_bits();
-        (self.packed(nr, 0, half), unscale)
+    pub fn halves(&self, nr: usize, scale: &[f32]) -> (Vec<u8>, Vec<f32>) {
+        let scaled = |k: usize, x: f64| x / f64::from(scale[k % scale.len().max(1)]);
+        let mut packed = std::vec![0; self.n.div_ceil(nr) * self.depth * nr * size_of::<f16>()];
+        let mut unscale = std::vec![1.0; self.n];
+        self.each_panel(nr, &mut packed, &mut unscale, |columns, panel, unscale| {
+            let mut most = std::vec![0.0f64; columns.len()];
+            (self.rows)(columns.clone(), &mut |k, row| {
+                most.iter_mut().zip(row).for_each(|(most, &x)| *most = most.max(scaled(k, x).abs()));
+            });
+            for (unscale, most) in unscale.iter_mut().zip(most) {
+                *unscale = if most > 0.0 { 2.0 * power_of_two(most as f32) } else { 1.0 };
+            }
+            fill(panel, nr, columns, self.rows, |k, j, x| {
+                f16::from_f64(scaled(k, x) / f64::from(unscale[j])).to_le_bytes()
+            });
+        });
+        (packed, unscale)
     }
 
-    fn packed<T: Copy>(&self, nr: usize, zero: T, at: impl Fn(usize, usize) -> T) -> Vec<T> {
-        let mut packed = std::vec![zero; self.n.div_ceil(nr) * self.depth * nr];
-        for (panel, chunk) in packed.chunks_mut((self.depth * nr).max(1)).enumerate() {
-            let first = panel * nr;
-            for (k, row) in chunk.chunks_mut(nr).enumerate() {
-                for (j, slot) in row.iter_mut().enumerate().take(self.n - first) {
-                    *slot = at(k, first + j);
-                }
+    /// Calls `each` with the columns of each panel, the panel, and what `beside` has for these columns, if it has anything.
+    fn each_panel(
+        &self,
+        nr: usize,
+        packed: &mut [u8],
+        beside: &mut [f32],
+        each: impl Fn(Range<usize>, &mut [u8], &mut [f32]) + Sync,
+    ) {
+        let (bytes, count) = (packed.len(), self.n.div_ceil(nr));
+        let mut beside = beside.chunks_mut(nr);
+        let panels = packed.chunks_mut((bytes / count.max(1)).max(1)).enumerate();
+        let panels = panels.map(|(i, panel)| {
+            let columns = i * nr..((i + 1) * nr).min(self.n);
+            (columns, panel, beside.next().unwrap_or_default())
+        });
+        let work = Mutex::new(panels);
+        let worker = || {
+            while let Some((columns, panel, beside)) = {
+                let next = work.lock().unwrap_or_else(PoisonError::into_inner).next();
+                next
+            } {
+                each(columns, panel, beside);
             }
+        };
+        thread::scope(|scope| {
+            let all = thread::available_parallelism().map_or(1, usize::from).min(count);
+            for _ in 1..if bytes < SHARED { 1 } else { all } {
+                // Without another thread it only takes longer.
+                thread::Builder::new().spawn_scoped(scope, worker).ok();
+            }
+            worker();
+        });
+    }
+}
+
+/// Fills a panel with what `element` makes of each row, column of the panel and weight.
+fn fill<const N: usize>(
+    panel: &mut [u8],
+    nr: usize,
+    columns: Range<usize>,
+    rows: &(dyn Fn(Range<usize>, Each<'_>) + Sync),
+    element: impl Fn(usize, usize, f64) -> [u8; N],
+) {
+    let slots = panel.as_chunks_mut::<N>().0;
+    rows(columns, &mut |k, row| {
+        for (j, (slot, &x)) in slots[k * nr..].iter_mut().zip(row).enumerate() {
+            *slot = element(k, j, x);
         }
-        packed
+    });
+}
+
+/// A matrix whose rows of `n` lie one after the other.
+pub fn matrix(elements: &[f32], n: usize) -> impl Fn(Range<usize>, Each<'_>) + Sync {
+    move |columns, each| {
+        let mut row = std::vec![0.0; columns.len()];
+        for (k, elements) in elements.chunks(n.max(1)).enumerate() {
+            row.iter_mut().zip(&elements[columns.clone()]).for_each(|(slot, &x)| *slot = x.into());
+            each(k, &row);
+        }
     }
 }
 
 /// Convolution weights [outputs, channels, taps] (one group) with depth [tap][channel].
-pub fn convolution(weights: &[f32], channels: usize, taps: usize) -> impl Fn(usize, usize) -> f64 {
-    move |k, output| {
-        let (tap, channel) = (k / channels, k % channels);
-        f64::from(weights[(output * channels + channel) * taps + tap])
+pub fn convolution(weights: &[f32], channels: usize, taps: usize) -> impl Fn(Range<usize>, Each<'_>) + Sync {
+    move |outputs, each| {
+        let mut row = std::vec![0.0; outputs.len()];
+        for k in 0..taps * channels {
+            let (tap, channel) = (k / channels, k % channels);
+            for (slot, output) in row.iter_mut().zip(outputs.clone()) {
+                *slot = weights[(output * channels + channel) * taps + tap].into();
+            }
+            each(k, &row);
+        }
     }
 }
 
 /// The same for 3x3 kernels by Winograd's method, with depth [place][channel].
-pub fn winograd(weights: &[f32], channels: usize) -> impl Fn(usize, usize) -> f64 {
-    let filters = weights.as_chunks::<9>().0.iter().map(|taps| winograd_weights(&taps.map(f64::from)));
-    let filters: Vec<[f64; PLACES]> = filters.collect();
-    move |k, output| filters[output * channels + k % channels][k / channels]
+pub fn winograd(weights: &[f32], channels: usize) -> impl Fn(Range<usize>, Each<'_>) + Sync {
+    let filters = weights.as_chunks::<9>().0;
+    move |outputs, each| {
+        let count = outputs.len();
+        let mut places = std::vec![0.0; PLACES * count];
+        for channel in 0..channels {
+            for (i, output) in outputs.clone().enumerate() {
+                let filter = winograd_weights(&filters[output * channels + channel].map(f64::from));
+                for (place, x) in filter.into_iter().enumerate() {
+                    places[place * count + i] = x;
+                }
+            }
+            for (place, row) in places.chunks(count.max(1)).enumerate() {
+                each(place * channels + channel, row);
+            }
+        }
+    }
 }
 
 /// Depthwise weights [channels, taps] as [taps][channels].
 pub fn depthwise(weights: &[f32], channels: usize, taps: usize) -> Vec<f32> {
     (0..taps * channels).map(|i| weights[i % channels * taps + i / channels]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Large enough for several threads.
+    const SIZE: [usize; 2] = [701, 999];
+    const NR: usize = 32;
+
+    fn element(k: usize, j: usize) -> f32 {
+        ((k * 37 + j * 101) % 257) as f32 / 64.0 - 2.0
+    }
+
+    fn elements() -> Vec<f32> {
+        (0..SIZE[0] * SIZE[1]).map(|i| element(i / SIZE[1], i % SIZE[1])).collect()
+    }
+
+    /// Where element (k, j) of a panel matrix is.
+    fn at(k: usize, j: usize) -> usize {
+        (j / NR * SIZE[0] + k) * NR + j % NR
+    }
+
+    #[test]
+    fn panels_have_each_element_in_its_place_and_zeros_beyond() {
+        let (elements, [depth, n]) = (elements(), SIZE);
+        let packed = Weights { depth, n, rows: &matrix(&elements, n) }.panels(NR);
+        assert!(packed.len() > SHARED);
+        let packed: Vec<f32> =
+            packed.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let wanted = |k, j| if j < n { element(k, j) } else { 0.0 };
+        let all = (0..depth).flat_map(|k| (0..n.next_multiple_of(NR)).map(move |j| (k, j)));
+        assert!(all.clone().all(|(k, j)| packed[at(k, j)] == wanted(k, j)));
+        assert_eq!(all.count(), packed.len());
+    }
+
+    #[test]
+    fn halves_are_the_elements_by_scales_of_rows_and_columns() {
+        let (elements, [depth, n]) = (elements(), SIZE);
+        let scale: Vec<f32> = (0..7).map(|i| 0.25 * f32::from(1u8 << i)).collect();
+        let (packed, unscale) = Weights { depth, n, rows: &matrix(&elements, n) }.halves(NR, &scale);
+        let packed: Vec<f64> =
+            packed.as_chunks::<2>().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f64()).collect();
+        for (k, j) in (0..depth).flat_map(|k| (0..n).map(move |j| (k, j))) {
+            let back = packed[at(k, j)] * f64::from(unscale[j]) * f64::from(scale[k % 7]);
+            assert!((back - f64::from(element(k, j))).abs() <= 2e-3, "({k}, {j}): {back}");
+        }
+        let largest = packed.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+        assert!((0.25..=1.0).contains(&largest), "{largest}");
+    }
+
+    #[test]
+    fn weights_of_convolutions_are_taken_tap_by_tap() {
+        let (outputs, channels, taps) = (5, 3, 9);
+        let weights: Vec<f32> = (0..outputs * channels * taps).map(|i| i as f32).collect();
+        let mut found = std::vec![0.0; taps * channels * 2];
+        convolution(&weights, channels, taps)(2..4, &mut |k, row| found[k * 2..][..2].copy_from_slice(row));
+        for (k, j) in (0..taps * channels).flat_map(|k| [(k, 0), (k, 1)]) {
+            let (tap, channel) = (k / channels, k % channels);
+            assert_eq!(found[k * 2 + j], f64::from(weights[((j + 2) * channels + channel) * taps + tap]));
+        }
+    }
 }

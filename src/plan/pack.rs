@@ -69,11 +69,9 @@ impl Weights<'_> {
             (columns, panel, beside.next().unwrap_or_default())
         });
         let work = Mutex::new(panels);
+        let next = || work.lock().unwrap_or_else(PoisonError::into_inner).next();
         let worker = || {
-            while let Some((columns, panel, beside)) = {
-                let next = work.lock().unwrap_or_else(PoisonError::into_inner).next();
-                next
-            } {
+            while let Some((columns, panel, beside)) = next() {
                 each(columns, panel, beside);
             }
         };

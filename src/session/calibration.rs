@@ -4,7 +4,7 @@ use super::guidance::Evaluator;
 use super::{Session, SessionError};
 use crate::kernels::Isa;
 use crate::manifest::Manifest;
-use crate::plan::Depth;
+use crate::plan::{Depth, Stage};
 use crate::provider::{Network, Precision};
 use crate::sampler::{Noise, TorchCpu};
 use std::string::{String, ToString};
@@ -18,8 +18,10 @@ const MOST: f64 = 5e-3;
 /// How much a provider may change a sample, as a root mean square: 40 dB.
 const WORST: f64 = 1e-2;
 
-/// Samples that are drawn to watch values, and again to compare.
+/// Samples that are drawn to watch values, and again to compare: at most so many, and fewer, but one, if they would take more
+/// than so many operations, some ten seconds of one core.
 const SAMPLES: u64 = 4;
+const WORK: u64 = 1 << 40;
 
 impl Session {
     /// Puts the network into half precision, as far as samples stay the same, if that is what was asked for.
@@ -42,13 +44,14 @@ impl Session {
     ) -> Result<Option<(Depth, Option<Network>)>, SessionError> {
         let Some(precision) = self.evaluator.network.calibrating() else { return Ok(None) };
         let stand_ins = self.evaluator.stand_in(&self.manifest)?;
-        let wanted = self.watch()?;
+        let samples = self.trial_samples();
+        let wanted = self.watch(samples)?;
         let mut found = ways.last().map(|&depth| (depth, None)).filter(|_| !isa.supported());
         for (i, &depth) in ways.iter().enumerate().filter(|_| isa.supported()) {
             let Some(halved) = self.evaluator.network.halved(depth)? else { break };
             let single = core::mem::replace(&mut self.evaluator.network, halved);
             let last = precision == Precision::F16 && i + 1 == ways.len();
-            let taken = last || self.trials().is_ok_and(|found| is_close(&wanted, &found));
+            let taken = last || self.trials(samples).is_ok_and(|found| is_close(&wanted, &found));
             let halved = core::mem::replace(&mut self.evaluator.network, single);
             if taken {
                 found = Some((depth, Some(halved)));
@@ -62,7 +65,8 @@ impl Session {
 
     /// That samples are those of another session, as far as a provider may be off.
     pub(super) fn check_against(&mut self, mut reference: Session) -> Result<(), SessionError> {
-        let (wanted, found) = (reference.tried()?, self.tried()?);
+        let samples = reference.trial_samples();
+        let (wanted, found) = (reference.tried(samples)?, self.tried(samples)?);
         let changes = wanted.iter().zip(&found).map(|(wanted, found)| Change::of(wanted, found));
         match changes.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
             Some(worst) if worst.mean > WORST => {
@@ -74,33 +78,40 @@ impl Session {
     }
 
     /// Trials of a session as it is before anything is asked of it.
-    fn tried(&mut self) -> Result<Vec<Vec<f32>>, SessionError> {
+    fn tried(&mut self, samples: u64) -> Result<Vec<Vec<f32>>, SessionError> {
         let stand_ins = self.evaluator.stand_in(&self.manifest)?;
-        let samples = self.watch()?;
+        let trials = self.watch(samples)?;
         stand_ins.iter().for_each(|name| self.evaluator.forget(name));
         self.prepare(&Default::default())?;
-        Ok(samples)
+        Ok(trials)
     }
 
     /// Draws the samples whose values the network watches.
-    fn watch(&mut self) -> Result<Vec<Vec<f32>>, SessionError> {
-        match self.trials() {
+    fn watch(&mut self, samples: u64) -> Result<Vec<Vec<f32>>, SessionError> {
+        match self.trials(samples) {
             // What guidance moves away from comes later; without it, values are those of the conditions.
             Err(SessionError::NoNegative) => {
                 self.evaluator.set_guidance(None);
-                self.trials()
+                self.trials(samples)
             }
             found => found,
         }
     }
 
-    fn trials(&mut self) -> Result<Vec<Vec<f32>>, SessionError> {
+    /// How many samples are enough, or as many as one has the time for.
+    fn trial_samples(&self) -> u64 {
+        let step = self.network().cpu().map_or(0, |cpu| cpu.plan().cost(Stage::State).flop);
+        let sample = step.saturating_mul(self.steps() as u64);
+        (WORK / sample.max(1)).clamp(1, SAMPLES)
+    }
+
+    fn trials(&mut self, samples: u64) -> Result<Vec<Vec<f32>>, SessionError> {
         let trial = |seed| {
             let mut out = std::vec![0.0; self.elements()];
             self.sample_from(&mut TorchCpu::new(seed), &mut out)?;
             Ok(out)
         };
-        (0..SAMPLES).map(trial).collect()
+        (0..samples).map(trial).collect()
     }
 }
 

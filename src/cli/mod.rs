@@ -24,6 +24,7 @@ mod run;
 mod sample;
 mod sample_file;
 mod shapes;
+mod speech;
 mod stages;
 mod verify;
 

@@ -22,7 +22,7 @@ use std::time::Instant;
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Pipeline")]
 pub struct PromptArgs {
-    /// What the picture is to show
+    /// What the picture is to show, or the phonemes to be spoken
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// What guidance moves away from
@@ -49,7 +49,9 @@ pub struct PromptArgs {
 pub enum DrawError {
     #[error("{}: this is a pipeline, which draws what a text says; give one with --prompt", .0.display())]
     NoPrompt(PathBuf),
-    #[error("--prompt is for a folder with a model_index.json, and MODEL is none")]
+    #[error(
+        "--prompt is for a folder with a model_index.json, or a manifest of speech, and MODEL is neither"
+    )]
     NoPipeline,
     #[error("{0} has no meaning for a pipeline; leave it out")]
     Meaningless(&'static str),
@@ -72,6 +74,22 @@ pub enum DrawError {
 }
 
 impl PromptArgs {
+    pub fn text(&self) -> Option<&str> {
+        self.prompt.as_deref()
+    }
+
+    /// What is asked for, which only pictures have.
+    pub fn given_of_pictures(&self) -> Option<&'static str> {
+        let given = [
+            ("--negative-prompt", self.negative_prompt.is_some()),
+            ("--prompt-tokens", self.prompt_tokens.is_some()),
+            ("--width", self.width.is_some()),
+            ("--height", self.height.is_some()),
+            ("--tiled", self.tiled),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+    }
+
     /// That nothing is said to a pipeline where there is none.
     pub fn check_absent(&self) -> Result<(), DrawError> {
         if self.prompt.is_some() { Err(DrawError::NoPipeline) } else { Ok(()) }
@@ -82,7 +100,9 @@ impl PromptArgs {
 pub fn draw(args: &Sample) -> Result<(), DrawError> {
     let PromptArgs { prompt, negative_prompt, prompt_tokens, width, height, tiled, .. } = &args.prompt;
     let prompt = prompt.as_deref().ok_or_else(|| DrawError::NoPrompt(args.model.clone()))?;
-    check_meaning(args)?;
+    if let Some(name) = of_manifests(args).or_else(|| args.speech.given()) {
+        return Err(DrawError::Meaningless(name));
+    }
     let wrap = |source| DrawError::Pipeline { path: args.model.clone(), source: Box::new(source) };
     let placements = placements(args)?;
     let pipeline = Pipeline::open(&args.model, placements).map_err(wrap)?;
@@ -142,8 +162,8 @@ pub fn draw(args: &Sample) -> Result<(), DrawError> {
     Ok(())
 }
 
-/// Refuses what is for models with a manifest.
-fn check_meaning(args: &Sample) -> Result<(), DrawError> {
+/// What is asked for, which only models with a manifest have.
+pub fn of_manifests(args: &Sample) -> Option<&'static str> {
     let given = [
         ("--cond", !args.conditions.is_empty()),
         ("--negative", !args.negatives.is_empty()),
@@ -152,13 +172,11 @@ fn check_meaning(args: &Sample) -> Result<(), DrawError> {
         ("--edit", args.reference.edits()),
         ("--scheduler", args.choice.has_scheduler()),
     ];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => Err(DrawError::Meaningless(name)),
-        None => Ok(()),
-    }
+    given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
 }
 
-fn placements(args: &Sample) -> Result<Placements, DrawError> {
+/// What evaluates the components.
+pub fn placements(args: &Sample) -> Result<Placements, DrawError> {
     let settings = args.running.settings()?;
     let (provider, components) = args.running.provider.of_components()?;
     let default = Placement { provider, settings };

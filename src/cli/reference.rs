@@ -73,6 +73,11 @@ impl ReferenceArgs {
         self.strength.or(begun.then_some(STRENGTH))
     }
 
+    /// Whether there is one.
+    pub fn is_given(&self) -> bool {
+        self.init.is_some()
+    }
+
     /// Whether an `--edit` is asked for.
     pub fn edits(&self) -> bool {
         self.edit.is_some()

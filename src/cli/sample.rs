@@ -8,10 +8,12 @@ use super::progress::Progress;
 use super::provider::{ArgumentError, computed, note_fallback};
 use super::reference::{ReferenceArgs, ReferenceError};
 use super::sample_file::{FileError, SampleFile};
+use super::speech::{self, SpeakError, SpeechArgs};
 use super::{IsaError, PrintError, Running, assignment, count, models, print, time};
 use fewstep::cache::CacheError;
 use fewstep::manifest::{Condition, ConditionError, Manifest, RequestError};
 use fewstep::pipeline::Folder;
+use fewstep::pipeline::speech::Speech;
 use fewstep::sampler::{self, GENERATORS, NamedGenerator, Noise};
 use fewstep::session::{self, Flow, Run, Session, SessionError};
 use std::path::{Path, PathBuf};
@@ -28,7 +30,8 @@ const BETWEEN: usize = 8;
 /// same as that sample alone. The first whole-number condition with a range (a class) that gets no value goes through
 /// its range, one value a sample; other conditions have the manifest's default.
 ///
-/// A folder with a model_index.json, which diffusers or optimum exported to ONNX, draws what --prompt says.
+/// A folder with a model_index.json, which diffusers or optimum exported to ONNX, draws what --prompt says; one whose
+/// manifest has a table [speech] says it (docs/speech.md).
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct Sample {
@@ -40,6 +43,8 @@ pub struct Sample {
     pub count: Option<u32>,
     #[command(flatten)]
     pub prompt: PromptArgs,
+    #[command(flatten)]
+    pub speech: SpeechArgs,
     #[command(flatten)]
     pub choice: Choice,
     #[command(flatten)]
@@ -64,8 +69,9 @@ pub struct Sample {
     pub between: Option<[u64; 2]>,
     #[command(flatten)]
     pub running: Running,
-    /// A picture, or the samples as numbers, height maps in metres [default: NAME.png, NAME.npy if they are no pictures]
-    #[arg(short = 'o', long, value_name = "FILE.png|.npy")]
+    /// A picture, speech, or the samples as numbers, height maps in metres [default: NAME.png, NAME.wav for speech, NAME.npy
+    /// for what is neither]
+    #[arg(short = 'o', long, value_name = "FILE.png|.wav|.npy")]
     pub output: Option<PathBuf>,
 }
 
@@ -116,12 +122,17 @@ pub enum SampleError {
     Print(#[from] PrintError),
     #[error(transparent)]
     Draw(#[from] DrawError),
+    #[error(transparent)]
+    Speak(#[from] SpeakError),
 }
 
 impl Sample {
     pub fn run(&self) -> Result<(), SampleError> {
         if Folder::is_one(&self.model) {
             return Ok(pipeline::draw(self)?);
+        }
+        if Speech::is_one(&self.model) {
+            return Ok(speech::speak(self)?);
         }
         self.prompt.check_absent()?;
         let provider = self.running.provider()?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, format, path::PathBuf, string::String, vec::Vec
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{guidance::RawGuidance, rules};
+use super::{guidance::RawGuidance, rules, speech::RawSpeech};
 use crate::sampler::MAX_STEPS;
 
 #[derive(Deserialize)]
@@ -16,6 +16,7 @@ pub(super) struct RawManifest {
     pub(super) sampling: RawSampling,
     pub(super) guidance: Option<RawGuidance>,
     pub(super) output: RawOutput,
+    pub(super) speech: Option<RawSpeech>,
 }
 
 #[derive(Deserialize)]

@@ -24,6 +24,8 @@ mod rules;
 mod sampling;
 #[cfg(feature = "compile")]
 mod schedule;
+#[cfg(feature = "compile")]
+mod speech;
 #[cfg(all(test, feature = "compile"))]
 mod tests;
 
@@ -49,6 +51,8 @@ use rkyv::{
 pub use diffusers::ConfigError;
 pub use encoding::Encoding;
 pub use request::{Request, RequestError};
+#[cfg(feature = "compile")]
+pub use speech::{Speech, SpeechEncoder, Window};
 
 use archive::ByName;
 
@@ -228,24 +232,13 @@ impl Manifest {
     /// Reads a manifest, or the one in a folder. The scheduler's configuration that it names is read as well.
     #[cfg(feature = "compile")]
     pub fn read(path: impl AsRef<Path>) -> Result<Manifest, ManifestError> {
-        let path = path.as_ref();
-        let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
-        let mut text = String::new();
-        let read = fs::File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
-        match read {
-            Err(source) => Err(ManifestError::Unreadable { path, source }),
-            Ok(_) => Manifest::parse(&text, path),
-        }
+        Ok(read(path.as_ref())?.0)
     }
 
     /// Parses a manifest that stands at `origin`: a path, which messages name and other files are relative to.
     #[cfg(feature = "compile")]
     pub fn parse(text: &str, origin: impl Into<PathBuf>) -> Result<Manifest, ManifestError> {
-        let origin = origin.into();
-        if text.len() as u64 > MAX_BYTES {
-            return Err(ManifestError::TooLarge { path: origin });
-        }
-        parse::manifest(text, origin)
+        Ok(parse(text, origin.into())?.0)
     }
 
     /// Where the network is.
@@ -258,7 +251,8 @@ impl Manifest {
         self.guide.as_deref().map(|guide| self.beside(guide))
     }
 
-    fn beside(&self, path: &Path) -> PathBuf {
+    /// Where a path that the manifest names is.
+    pub(crate) fn beside(&self, path: &Path) -> PathBuf {
         self.origin.parent().unwrap_or(Path::new("")).join(path)
     }
 
@@ -292,6 +286,26 @@ impl Manifest {
             _ => None,
         })
     }
+}
+
+/// A manifest, or the one in a folder, and what it says of speech.
+#[cfg(feature = "compile")]
+fn read(path: &Path) -> Result<(Manifest, Option<Speech>), ManifestError> {
+    let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+    let mut text = String::new();
+    let read = fs::File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+    match read {
+        Err(source) => Err(ManifestError::Unreadable { path, source }),
+        Ok(_) => parse(&text, path),
+    }
+}
+
+#[cfg(feature = "compile")]
+fn parse(text: &str, origin: PathBuf) -> Result<(Manifest, Option<Speech>), ManifestError> {
+    if text.len() as u64 > MAX_BYTES {
+        return Err(ManifestError::TooLarge { path: origin });
+    }
+    parse::manifest(text, origin)
 }
 
 impl Condition {

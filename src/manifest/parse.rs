@@ -20,25 +20,27 @@ use super::{
     file::*,
     guidance::RawGuidance,
     roles::{check_roles, inputs},
+    speech::Speech,
 };
 
 /// Parses the text of the manifest that stands at `origin`.
-pub(super) fn manifest(text: &str, origin: PathBuf) -> Result<Manifest, ManifestError> {
+pub(super) fn manifest(text: &str, origin: PathBuf) -> Result<(Manifest, Option<Speech>), ManifestError> {
     let parsed = read(text, &origin).and_then(|raw| {
         let table = raw.inputs.span();
         let inputs = inputs(raw.inputs.into_inner())?;
         let sampling = raw.sampling.parse()?;
         check_roles(&inputs, &sampling, table)?;
         let guidance = raw.guidance.map(RawGuidance::parse).transpose()?;
-        Ok((raw.model.parse(), raw.output.parse(&inputs)?, inputs, sampling, guidance))
+        let speech = raw.speech.map(|speech| speech.parse(&inputs)).transpose()?;
+        Ok((raw.model.parse(), raw.output.parse(&inputs)?, inputs, sampling, guidance, speech))
     });
     match parsed {
-        Ok((model, output, inputs, sampling, guidance)) => {
+        Ok((model, output, inputs, sampling, guidance, speech)) => {
             let (guidance, guide) =
                 guidance.map_or((None, None), |(guidance, guide)| (Some(guidance), guide));
             let inputs = inputs.into_iter().map(Spanned::into_inner).collect();
             let sampling = sampling.into_inner();
-            Ok(Manifest { model, inputs, sampling, guidance, guide, output, origin })
+            Ok((Manifest { model, inputs, sampling, guidance, guide, output, origin }, speech))
         }
         Err(Fault { at, problem }) => {
             let before = &text.as_bytes()[..at.start.min(text.len())];

@@ -91,15 +91,32 @@ impl Components {
         shapes: &Shapes,
         evaluate: Evaluate<'_>,
     ) -> Result<Network, PipelineError> {
-        let path = self.folder.needed(name)?;
-        let Placement { provider, settings } = self.placements.of(name);
-        let cache = self.placements.cache.as_ref();
+        self.placements.open(name, &self.folder.needed(name)?, shapes, evaluate)
+    }
+
+    /// A session on the denoiser.
+    pub(super) fn session(&self, name: &str, manifest: Manifest) -> Result<Session, PipelineError> {
+        self.placements.session(name, &self.folder.needed(name)?, manifest)
+    }
+}
+
+impl Placements {
+    /// Opens the network of a component, at `path`, as [`Components::open`].
+    pub(super) fn open(
+        &self,
+        name: &str,
+        path: &Path,
+        shapes: &Shapes,
+        evaluate: Evaluate<'_>,
+    ) -> Result<Network, PipelineError> {
+        let Placement { provider, settings } = self.of(name);
+        let cache = self.cache.as_ref();
         if !matches!(provider, Provider::Cpu) {
             let opening = Opening { shapes, settings: *settings, bindings: &[], cache };
-            let opened = Network::on(provider, OnnxFile { path: &path, bytes: None }, &opening);
+            let opened = Network::on(provider, OnnxFile { path, bytes: None }, &opening);
             return opened.map_err(|error| failed(name, error));
         }
-        let mut open = |settings| Compilation { name, path: &path, shapes, settings }.open(cache, evaluate);
+        let mut open = |settings| Compilation { name, path, shapes, settings }.open(cache, evaluate);
         match open(*settings) {
             Err(error) if error.budget().is_some() && !settings.frugal => {
                 open(Settings { frugal: true, ..*settings })
@@ -108,15 +125,17 @@ impl Components {
         }
     }
 
-    /// A session on the denoiser.
-    pub(super) fn session(&self, name: &str, manifest: Manifest) -> Result<Session, PipelineError> {
-        let path = self.folder.needed(name)?;
-        let Placement { provider, settings } = self.placements.of(name);
-        let session = match (provider, self.placements.cache.as_ref()) {
-            (Provider::Cpu, Some(cache)) => Session::open_network(manifest, &path, *settings, Some(cache)),
-            (_, cache) => {
-                Session::on(provider, manifest, OnnxFile { path: &path, bytes: None }, *settings, cache)
-            }
+    /// A session on the network of a component, at `path`.
+    pub(super) fn session(
+        &self,
+        name: &str,
+        path: &Path,
+        manifest: Manifest,
+    ) -> Result<Session, PipelineError> {
+        let Placement { provider, settings } = self.of(name);
+        let session = match (provider, self.cache.as_ref()) {
+            (Provider::Cpu, Some(cache)) => Session::open_network(manifest, path, *settings, Some(cache)),
+            (_, cache) => Session::on(provider, manifest, OnnxFile { path, bytes: None }, *settings, cache),
         };
         session.map_err(|source| session_failed(name, source))
     }

@@ -22,6 +22,7 @@ mod component;
 mod denoiser;
 mod folder;
 mod generate;
+pub mod speech;
 mod text;
 mod tokenizer;
 mod vae;

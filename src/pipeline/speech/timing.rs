@@ -25,8 +25,7 @@ impl Alignment {
         for (symbol, log) in log_durations.iter().enumerate() {
             sum += f64::from(libm::expf(*log).ceil() * length_scale as f32);
             end = sum as f32;
-            // Also what is no number.
-            if !(end <= MOST_FRAMES as f32) {
+            if end.is_nan() || end > MOST_FRAMES as f32 {
                 return Err(SpeechError::Long { most: MOST_FRAMES });
             }
             // The frames whose number is less than the end.

@@ -105,7 +105,7 @@ mod tests {
         for length in 1..5000 {
             let found = bucket(length, 4);
             assert!(
-                found >= length && found % 4 == 0 && found <= (length + length / 8).max(length + 7),
+                found >= length && found.is_multiple_of(4) && found <= (length + length / 8).max(length + 7),
                 "{length}"
             );
         }

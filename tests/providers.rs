@@ -469,8 +469,9 @@ fn nodes_are_inspected() {
 #[test]
 fn falling_back_is_never_silent() {
     let library = path("target/onnxruntime/openvino/onnxruntime/capi");
-    if !library.is_dir() {
-        eprintln!("not run: tests/onnxruntime.sh has not fetched OpenVINO");
+    // In an emulator, what was fetched is for another CPU.
+    if std::env::var_os("FEWSTEP_RUNNER").is_some() || !library.is_dir() {
+        eprintln!("not run: tests/onnxruntime.sh has not fetched OpenVINO for this CPU");
         return;
     }
     let folder = folder();

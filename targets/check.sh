@@ -30,13 +30,15 @@ board() {
 }
 
 check() {
-    local name=$1 options=() built
+    local name=$1 options=() tested=() built
     load "$name"
     if [ "$product" = program ] && ! is_host; then
         export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/emulated
         options=(--config tests/emulated.toml)
     fi
-    built=$(targets/build.sh "$name" ${options[@]+"${options[@]}"}) || return
+    # With a test, whose features are those of most builds here: dependencies are compiled once for all.
+    [ "$product" != program ] || tested=(--test bench)
+    built=$(targets/build.sh "$name" ${options[@]+"${options[@]}"} ${tested[@]+"${tested[@]}"}) || return
     [ -e "$built" ] || return
     case $product in
         program)

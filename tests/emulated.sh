@@ -32,6 +32,7 @@ samples_read_as_the_digit_that_was_asked_for: 3000 evaluations; digits are compa
 terrain_equals_onnx_runtime: three evaluations of 18 GFLOP; terrain is compared below
 steps_allocate_nothing: hundreds of samples, and allocations are no matter of the CPU
 samples_are_distributed_like_the_data: 4096 samples of 14 networks
+torn_files_are_errors_or_arrays: thousands of files, which are read the same on every CPU
 SKIPPED
 
 # Tests on one CPU, those that cargo's arguments choose. Programs that they start are emulated too.

@@ -110,9 +110,9 @@ mod tests {
     fn a_machine_computes_and_reads() {
         let machine = Machine::measured();
         assert!(!machine.cpu.is_empty() && machine.cores > 0);
-        // A microcontroller does more, and no core does so much.
-        for (found, most) in [(machine.peak_gflops, 1e4), (machine.read_gb_per_s, 1e4)] {
-            assert!((0.1..most).contains(&found), "{found}");
+        // No core does so much.
+        for found in [machine.peak_gflops, machine.read_gb_per_s] {
+            assert!(found > 0.0 && found < 1e4, "{found}");
         }
     }
 

@@ -3,12 +3,18 @@
 # on one with half-precision arithmetic. And samples of digits and terrain, which have to be what this computer draws. What
 # cannot run there is skipped by name, with the reason. Says what it lacks, and then exits with 77.
 #
-#     tests/emulated.sh [--install]     # --install: asks apt for what it lacks, as root or with sudo
+#     tests/emulated.sh [--install] [--all]     # --install: asks apt for what it lacks, as root or with sudo
+#
+# Of the tests that are programs of their own it runs those of networks, sessions and the C interface; with --all, all of them,
+# which takes half an hour.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/aarch64.sh
 
 need emulated "$@"
+few=(--test ffi --test half --test networks --test operators --test session)
+tests=("${few[@]}")
+[ "${*: -1}" != --all ] || tests=(--tests --no-fail-fast)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export FEWSTEP_ELSEWHERE=$target_dir/elsewhere
@@ -32,6 +38,7 @@ samples_read_as_the_digit_that_was_asked_for: 3000 evaluations; digits are compa
 terrain_equals_onnx_runtime: three evaluations of 18 GFLOP; terrain is compared below
 steps_allocate_nothing: hundreds of samples, and allocations are no matter of the CPU
 samples_are_distributed_like_the_data: 4096 samples of 14 networks
+a_profile_accounts_for_every_instruction: an emulator's peak is no measure
 torn_files_are_errors_or_arrays: thousands of files, which are read the same on every CPU
 SKIPPED
 
@@ -50,13 +57,12 @@ suite() {
 mkdir -p "$FEWSTEP_ELSEWHERE"
 cargo test --release --locked --quiet --test elsewhere -- --ignored write_plans
 cargo test "${build[@]}" --no-run --lib --bins --tests
-echo "emulated: cortex-a53 runs all tests; max those of kernels and of what runs on them, but for the sweeps of f32 functions," \
-    "which are NEON's on both"
-suite max --lib --test ffi --test half --test networks --test operators --test session -- \
+echo "emulated: max does without the sweeps of f32 functions, which are NEON's on both"
+suite max --lib "${few[@]}" -- \
     --skip error_bounds >"$target_dir/emulated/max.txt" 2>&1 &
 max=$!
 status=0
-suite cortex-a53 --lib --bins --tests -- || status=$?
+suite cortex-a53 --lib --bins "${tests[@]}" -- || status=$?
 wait $max || status=$?
 echo "emulated: max:"
 cat "$target_dir/emulated/max.txt"

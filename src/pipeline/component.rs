@@ -11,12 +11,13 @@ use std::{
 };
 
 use super::{PipelineError, folder::Folder};
-use crate::cache::{Cache, Key, KeyBuilder};
+use crate::cache::Cache;
+use crate::graph::Graph;
 use crate::kernels::cpu;
 use crate::manifest::Manifest;
-use crate::mapping;
-use crate::onnx::{Header, Model, Shapes, external_files};
-use crate::plan::{Constants, Depth, Package, Plan, Ranges, Recipe, VERSION, lower};
+use crate::onnx::{Header, Model, Shapes};
+use crate::plan::{Depth, Package, PlanFile, Ranges, Recipe, lower};
+use crate::provider::cached::{self, Compilation};
 use crate::provider::{Network, NetworkError, OnnxFile, Opening, Precision, Provider, Settings};
 use crate::session::{Change, Session, SessionError};
 
@@ -116,13 +117,11 @@ impl Placements {
             let opened = Network::on(provider, OnnxFile { path, bytes: None }, &opening);
             return opened.map_err(|error| failed(name, error));
         }
-        let mut open = |settings| Compilation { name, path, shapes, settings }.open(cache, evaluate);
-        match open(*settings) {
-            Err(error) if error.budget().is_some() && !settings.frugal => {
-                open(Settings { frugal: true, ..*settings })
-            }
-            opened => opened,
-        }
+        let mut parts: Vec<_> = shapes.iter().collect();
+        parts.sort();
+        let parts = format!("{parts:?}");
+        let compilation = Compiled { name, path, shapes, evaluate };
+        cached::open(compilation, path, parts.as_bytes(), *settings, cache)
     }
 
     /// A session on the network of a component, at `path`.
@@ -149,105 +148,79 @@ pub(super) fn session_failed(component: &str, source: SessionError) -> PipelineE
     PipelineError::Session { component: component.to_owned(), source: source.into() }
 }
 
-/// A network on its way to a plan.
-struct Compilation<'a> {
+/// A network of a component, for inputs of some shapes.
+struct Compiled<'a> {
     name: &'a str,
     path: &'a Path,
     shapes: &'a Shapes,
-    settings: Settings,
+    evaluate: Evaluate<'a>,
 }
 
-impl Compilation<'_> {
-    fn open(&self, cache: Option<&Cache>, evaluate: Evaluate<'_>) -> Result<Network, PipelineError> {
-        let entry = cache.and_then(|cache| Some((cache, self.key()?)));
-        if let Some(found) = entry.and_then(|(cache, key)| self.find(cache, &key)) {
-            return found;
-        }
-        let compiled = self.compile(evaluate)?;
-        let Some((cache, key)) = entry else { return Ok(compiled.0) };
-        let (network, package) = compiled;
-        let stored = package.map(|package| cache.store(&key, |out| package.write(out).map(drop)));
-        if !matches!(stored, Some(Ok(_))) {
-            // An operator that a plan can not hold, a full disk, or a folder that is read only.
-            return Ok(network);
-        }
-        drop(network);
-        // Compiling has taken memory that the network may need.
-        mapping::trim();
-        self.find(cache, &key).unwrap_or_else(|| Ok(self.compile(evaluate)?.0))
+impl Compilation for Compiled<'_> {
+    type Opened = Network;
+    type Error = PipelineError;
+
+    fn open(&mut self, plan: &PlanFile, settings: Settings) -> Result<Network, PipelineError> {
+        Network::open(plan, settings).map_err(|error| failed(self.name, error))
     }
 
-    /// What the cache has, unless that is of no use.
-    fn find(&self, cache: &Cache, key: &Key) -> Option<Result<Network, PipelineError>> {
-        let path = cache.find(key)?;
-        let Ok(plan) = Plan::open(&path) else {
-            cache.remove(key).ok();
-            return None;
+    fn package(&mut self, settings: Settings) -> Result<Package, PipelineError> {
+        let graph = self.graph()?;
+        let half = match settings.precision {
+            Precision::F32 => None,
+            _ => self.halved(graph.clone(), settings)?.1,
         };
-        match Network::open(&plan, self.settings) {
-            Err(error) if !matches!(error, NetworkError::Budget { .. }) => None,
-            found => Some(found.map_err(|error| failed(self.name, error))),
-        }
-    }
-
-    /// The network, and a plan file of it if there can be one.
-    fn compile(&self, evaluate: Evaluate<'_>) -> Result<(Network, Option<Package>), PipelineError> {
-        let wrap = |error: NetworkError| failed(self.name, error);
-        let read = || -> Result<_, NetworkError> {
-            Ok(Model::read(self.path)?.into_graph(self.shapes)?.optimized())
-        };
-        let graph = read().map_err(wrap)?;
-        let mut network = Network::compile(graph.clone(), self.settings).map_err(wrap)?;
-        let half = self.halve(&mut network, evaluate)?;
-        let isa = self.settings.isa.unwrap_or(cpu::best().isa);
+        let isa = settings.isa.unwrap_or(cpu::best().isa);
         let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
-        let recipe = Recipe { half, frugal: self.settings.frugal, ..Recipe::new(isa) };
-        let plan = lower(&graph, recipe, Constants::default()).map_err(|error| wrap(error.into()))?;
+        let recipe = Recipe { half, frugal: settings.frugal, ..Recipe::new(isa) };
         let mut package = Package::default();
-        package.in_pieces = self.settings.frugal;
-        package.origin = format!("{}, in the cache", self.path.display());
-        Ok((network, package.add(plan).is_ok().then_some(package)))
+        package.in_pieces = settings.frugal;
+        let wrap = |error| failed(self.name, error);
+        let plan = lower(&graph, recipe, package.constants()).map_err(|error| wrap(error.into()))?;
+        package
+            .add(plan)
+            .map_err(|operator| session_failed(self.name, SessionError::HostInPlan { operator }))?;
+        Ok(package)
     }
 
-    /// Puts the network into half precision, if that is what was asked for, by what `evaluate` has it compute; and says how
-    /// it got there.
-    fn halve(
-        &self,
-        network: &mut Network,
-        evaluate: Evaluate<'_>,
-    ) -> Result<Option<(Ranges, Depth)>, PipelineError> {
-        let Some(precision) = network.calibrating() else { return Ok(None) };
-        let wanted = evaluate(network)?;
+    fn compile(&mut self, settings: Settings) -> Result<Network, PipelineError> {
+        let graph = self.graph()?;
+        Ok(self.halved(graph, settings)?.0)
+    }
+
+    fn needs_less(error: &PipelineError) -> bool {
+        error.budget().is_some()
+    }
+}
+
+impl Compiled<'_> {
+    fn graph(&self) -> Result<Graph, PipelineError> {
+        let model = Model::read(self.path).map_err(NetworkError::from);
+        let graph = model.and_then(|model| Ok(model.into_graph(self.shapes)?));
+        Ok(graph.map_err(|error| failed(self.name, error))?.optimized())
+    }
+
+    /// The network of a graph, in half precision if that is what was asked for, by what `evaluate` has it compute; and how it
+    /// got there.
+    fn halved(
+        &mut self,
+        graph: Graph,
+        settings: Settings,
+    ) -> Result<(Network, Option<(Ranges, Depth)>), PipelineError> {
+        let wrap = |error| failed(self.name, error);
+        let mut network = Network::compile(graph, settings).map_err(wrap)?;
+        let Some(precision) = network.calibrating() else { return Ok((network, None)) };
+        let wanted = (self.evaluate)(&mut network)?;
         for (i, depth) in Depth::ALL.into_iter().enumerate() {
-            let halved = network.halved(depth).map_err(|error| failed(self.name, error))?;
-            let Some(mut halved) = halved else { break };
+            let Some(mut halved) = network.halved(depth).map_err(wrap)? else { break };
             let last = precision == Precision::F16 && i + 1 == Depth::ALL.len();
-            if last || evaluate(&mut halved).is_ok_and(|found| Change::of(&wanted, &found).is_small()) {
-                let watched = core::mem::replace(network, halved);
-                return Ok(watched.into_ranges().map(|ranges| (ranges, depth)));
+            if last || (self.evaluate)(&mut halved).is_ok_and(|found| Change::of(&wanted, &found).is_small())
+            {
+                return Ok((halved, network.into_ranges().map(|ranges| (ranges, depth))));
             }
         }
         network.settle();
-        Ok(None)
-    }
-
-    /// All that the plan hangs on. `None` if a file can not be read, which those say who need it.
-    fn key(&self) -> Option<Key> {
-        let bytes = mapping::map(self.path).ok()?;
-        let Settings { precision, max_memory, frugal, isa, .. } = self.settings;
-        let isa = isa.unwrap_or(cpu::best().isa);
-        let mut shapes: Vec<_> = self.shapes.iter().collect();
-        shapes.sort();
-        let made = format!(
-            "{VERSION} {} {precision:?} {isa} {max_memory:?} {frugal:?} {shapes:?}",
-            env!("CARGO_PKG_VERSION")
-        );
-        let mut key = KeyBuilder::new();
-        key.add(made.as_bytes()).add(&bytes);
-        for file in external_files(&bytes).ok()? {
-            key.add(&mapping::map(&self.path.with_file_name(file)).ok()?);
-        }
-        Some(key.key())
+        Ok((network, None))
     }
 }
 

@@ -5,6 +5,8 @@
 //! known of them.
 
 #[cfg(feature = "compile")]
+pub(crate) mod cached;
+#[cfg(feature = "compile")]
 mod compile;
 mod cpu;
 mod error;

@@ -1,0 +1,117 @@
+//! Networks that are compiled once, and opened from the cache after that.
+
+use super::Settings;
+use crate::cache::{Cache, Key, KeyBuilder};
+use crate::kernels::cpu;
+use crate::mapping;
+use crate::onnx::external_files;
+use crate::plan::{Package, Plan, PlanFile, VERSION};
+use std::format;
+use std::path::Path;
+
+/// What becomes of a network, by way of a plan file or without one.
+pub(crate) trait Compilation {
+    type Opened;
+    type Error;
+
+    /// What a plan of the network is opened as.
+    fn open(&mut self, plan: &PlanFile, settings: Settings) -> Result<Self::Opened, Self::Error>;
+    /// A plan file of the network.
+    fn package(&mut self, settings: Settings) -> Result<Package, Self::Error>;
+    /// The same as a plan of the network, without one.
+    fn compile(&mut self, settings: Settings) -> Result<Self::Opened, Self::Error>;
+    /// Whether what was compiled needs more memory than it may take.
+    fn needs_less(error: &Self::Error) -> bool;
+}
+
+/// Opens the network at a path by way of a cache, if there is one. Where its plan needs more memory than the network may
+/// take, another one is made that is slower and needs less. `parts` is what the plan hangs on beside the network's files and
+/// the settings.
+pub(crate) fn open<C: Compilation>(
+    mut compilation: C,
+    network: &Path,
+    parts: &[u8],
+    settings: Settings,
+    cache: Option<&Cache>,
+) -> Result<C::Opened, C::Error> {
+    let contents = cache.and_then(|_| contents(network, parts));
+    let mut open = |settings| {
+        let entry = cache.zip(contents.as_ref().map(|contents| key(contents.clone(), settings)));
+        through(&mut compilation, network, settings, entry)
+    };
+    match open(settings) {
+        Err(error) if C::needs_less(&error) && !settings.frugal => {
+            open(Settings { frugal: true, ..settings })
+        }
+        opened => opened,
+    }
+}
+
+fn through<C: Compilation>(
+    compilation: &mut C,
+    network: &Path,
+    settings: Settings,
+    entry: Option<(&Cache, Key)>,
+) -> Result<C::Opened, C::Error> {
+    if let Some((cache, key)) = entry {
+        if let Some(found) = find(compilation, cache, &key, settings) {
+            return found;
+        }
+        let stored = compilation.package(settings).is_ok_and(|mut package| {
+            package.origin = format!("{}, in the cache", network.display());
+            cache.store(&key, |out| package.write(out).map(drop)).is_ok()
+        });
+        // Compiling has taken memory that the network may need.
+        mapping::trim();
+        if stored && let Some(found) = find(compilation, cache, &key, settings) {
+            return found;
+        }
+    }
+    // Also with a full disk, a folder that is read only, or an operator that a plan can not hold.
+    compilation.compile(settings)
+}
+
+/// What the cache has, unless that is of no use. That a network does not run in the memory which it may take is no reason to
+/// do without the cache, where it would take more.
+fn find<C: Compilation>(
+    compilation: &mut C,
+    cache: &Cache,
+    key: &Key,
+    settings: Settings,
+) -> Option<Result<C::Opened, C::Error>> {
+    let path = cache.find(key)?;
+    let Ok(plan) = Plan::open(&path) else {
+        // Of a file that can not be removed either, the next one says the same.
+        cache.remove(key).ok();
+        return None;
+    };
+    match compilation.open(&plan, settings) {
+        Err(error) if !C::needs_less(&error) => None,
+        found => Some(found),
+    }
+}
+
+/// What all plans of a network hang on, which takes a while to read. `None` if a file can not be read, which those say who
+/// need it.
+fn contents(network: &Path, parts: &[u8]) -> Option<KeyBuilder> {
+    let bytes = mapping::map(network).ok()?;
+    let mut key = KeyBuilder::new();
+    key.add(parts).add(&bytes);
+    for file in external_files(&bytes).ok()? {
+        key.add(&mapping::map(&network.with_file_name(file)).ok()?);
+    }
+    Some(key)
+}
+
+/// The key of one plan of a network.
+fn key(mut contents: KeyBuilder, settings: Settings) -> Key {
+    let isa = settings.isa.unwrap_or(cpu::best().isa);
+    let made = format!(
+        "{VERSION} {} {isa} {:?} {:?} {:?}",
+        env!("CARGO_PKG_VERSION"),
+        settings.precision,
+        settings.max_memory,
+        settings.frugal
+    );
+    contents.add(made.as_bytes()).key()
+}

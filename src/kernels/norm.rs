@@ -372,43 +372,20 @@ unsafe fn parameters(args: &NormArgs, c: usize) -> (f64, f64) {
 
 #[inline(always)]
 unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
-    let mut c = 0;
-    // SAFETY: channels of the chunk's rows.
-    unsafe {
-        while c + 2 * V::LANES <= args.c {
-            apply_block::<V, A, 2>(args, scratch, chunk, c);
-            c += 2 * V::LANES;
-        }
-        while c < args.c {
-            apply_block::<V, A, 1>(args, scratch, chunk, c);
-            c += V::LANES;
-        }
-    }
-}
-
-/// NV vectors of channels; the last one may be partial.
-#[inline(always)]
-unsafe fn apply_block<V: Simd, const A: u8, const NV: usize>(
-    args: &NormArgs,
-    scratch: &Scratch,
-    chunk: usize,
-    c: usize,
-) {
     let (image, rows) = chunk_rows(args, scratch, chunk);
-    let (at, left) = (image * args.c + c, args.c - c);
-    // SAFETY: channels from c on of rows of x and y, and of what scratch has of them.
-    unsafe {
-        let mean = load::<V, NV>(scratch.mean.add(at), left);
-        let scale = load::<V, NV>(scratch.scale.add(at), left);
-        let shift = load::<V, NV>(scratch.shift.add(at), left);
-        let x = args.x.offset(image as isize * args.x_image).add(c);
-        let y = args.y.offset(image as isize * args.y_image).add(c);
-        for row in rows {
-            let mut x = load::<V, NV>(x.offset(row as isize * args.x_row), left);
-            let y = y.offset(row as isize * args.y_row);
-            for v in 0..NV {
-                x[v] = fused::<V, A>(x[v].sub(mean[v]).mul_add(scale[v], shift[v]));
-                x[v].store_block::<NV>(y.add(v * V::LANES), left);
+    for c in (0..args.c).step_by(V::LANES) {
+        let (at, left) = (image * args.c + c, args.c - c);
+        // SAFETY: channels from c on of rows of x and y, and of what scratch has of them.
+        unsafe {
+            let mean = V::load_upto(scratch.mean.add(at), left);
+            let scale = V::load_upto(scratch.scale.add(at), left);
+            let shift = V::load_upto(scratch.shift.add(at), left);
+            let x = args.x.offset(image as isize * args.x_image).add(c);
+            let y = args.y.offset(image as isize * args.y_image).add(c);
+            for row in rows.clone() {
+                let d = V::load_upto(x.offset(row as isize * args.x_row), left).sub(mean);
+                let v = fused::<V, A>(d.mul_add(scale, shift));
+                v.store_upto(y.offset(row as isize * args.y_row), left);
             }
         }
     }

@@ -193,16 +193,6 @@ pub trait Simd: Copy {
         unsafe { if NV > 1 { Self::load(ptr) } else { Self::load_upto(ptr, left) } }
     }
 
-    /// Stores what [`Simd::load_block`] loads.
-    ///
-    /// # Safety
-    /// As [`Simd::store`], for `left` values at most.
-    #[inline(always)]
-    unsafe fn store_block<const NV: usize>(self, ptr: *mut f32, left: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { if NV > 1 { self.store(ptr) } else { self.store_upto(ptr, left) } }
-    }
-
     /// Stores a whole vector, or as many lanes as `left` says.
     ///
     /// # Safety

@@ -432,7 +432,8 @@ unsafe fn backward<V: Simd>(
             let bias = value_or::<V>(args.bias, column + v, left, 0.0);
             let unscale = value_or::<V>(unscale, column + v, left, 1.0);
             let (c, residual) = (c.at(v), residual.as_ref().map(|residual| residual.at(v)));
-            if left >= V::LANES && size == [OUT; 2] {
+            // Where a core issues few instructions at a time, those that ask what is whole are not hidden.
+            if V::BY_LANE && left >= V::LANES && size == [OUT; 2] {
                 backward_vector::<V, true>(from, step, [unscale, bias], residual, &c, size, left);
             } else {
                 backward_vector::<V, false>(from, step, [unscale, bias], residual, &c, size, left);

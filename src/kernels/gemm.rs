@@ -325,8 +325,9 @@ impl<V: Simd, const MR: usize, const NV: usize, B> Strips for Pointers<'_, V, MR
         unsafe { point(a, rows, MR, depth, table) }
         // Whole ways apart, more rows than ways would push each other out of the cache at every step of the depth.
         let apart = a.stride().unsigned_abs().wrapping_mul(size_of::<f32>());
-        if MR > WAYS && depth.taps() == 1 && apart.is_multiple_of(WAY) {
-            self.at_once = MR.div_ceil(2);
+        let crowded = MR > WAYS && depth.taps() == 1 && apart.is_multiple_of(WAY);
+        self.at_once = if crowded { MR.div_ceil(2) } else { MR };
+        if crowded {
             let (first, rest) = table.split_at_mut(1);
             rest[0][..MR - self.at_once].copy_from_slice(&first[0][self.at_once..MR]);
         }

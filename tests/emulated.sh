@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
-# All tests for AArch64 in QEMU, on another computer: on a CPU that has NEON alone, and, as far as instruction sets matter,
-# on one with half-precision arithmetic. And samples of digits and terrain, which have to be what this computer draws. What
-# cannot run there is skipped by name, with the reason. Says what it lacks, and then exits with 77.
+# Tests for AArch64 in QEMU, on another computer: on a CPU that has NEON alone, and on one with half-precision arithmetic. And
+# samples of digits and terrain, which have to be what this computer draws. What cannot run there is skipped by name, with the
+# reason. Says what it lacks, and then exits with 77.
 #
-#     tests/emulated.sh [--install] [--all]     # --install: asks apt for what it lacks, as root or with sudo
-#
-# Of the tests that are programs of their own it runs those of networks, sessions and the C interface; with --all, all of them,
-# which takes half an hour.
+#     tests/emulated.sh [--install]         # asks apt for what it lacks, as root or with sudo
+#     tests/emulated.sh [--install] --all   # all test programs, not only those that hang on the CPU: half an hour
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/aarch64.sh
@@ -14,7 +12,7 @@ source tests/aarch64.sh
 need emulated "$@"
 few=(--test ffi --test half --test networks --test operators --test session)
 tests=("${few[@]}")
-[ "${*: -1}" != --all ] || tests=(--tests --no-fail-fast)
+[[ " $* " != *" --all "* ]] || tests=(--tests --no-fail-fast)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export FEWSTEP_ELSEWHERE=$target_dir/elsewhere

@@ -98,6 +98,7 @@ impl Element {
     }
 
     /// As [`Element::of`] reads it.
+    #[cfg(feature = "ort")]
     pub(super) fn onnx_type(self) -> i32 {
         match self {
             Element::F32 => 1,
@@ -326,6 +327,7 @@ impl Ports {
 }
 
 /// What a runtime that keeps a sampler's state has to know.
+#[cfg_attr(not(feature = "ort"), expect(dead_code, reason = "tract keeps none"))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule<'a> {
     pub(crate) table: &'a Table,

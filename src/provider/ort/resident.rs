@@ -11,6 +11,7 @@ use super::update::Form;
 use crate::mapping::Scratch;
 use crate::provider::ProviderError;
 use crate::provider::external::{Element, Port, Ports, Resident, Schedule};
+use crate::sampler::Row;
 use half::f16;
 use ort_sys::{
     OrtAllocator, OrtIoBinding, OrtMemoryInfo, OrtMemoryInfoDeviceType, OrtSession, OrtStatusPtr, OrtValue,
@@ -24,19 +25,31 @@ use std::{format, ptr};
 #[derive(Debug)]
 pub(super) struct KeptState {
     steps: Vec<Step>,
-    /// The state before the first step, what the network reads for it, the noise, and the state after the last step.
-    first: Host,
-    input: Host,
-    noise: Host,
-    last: Host,
-    /// Coefficients, and zeros.
-    _constants: Vec<Host>,
-    _tensors: Vec<Tensor>,
+    tensors: Tensors,
+    _coefficients: Vec<Host>,
     update: Update,
     /// Name and type of the network's input.
     state: (CString, Element),
     /// What the network is fed is this times the state before the first step.
     scale: f32,
+}
+
+/// What a sample is in.
+#[derive(Debug)]
+struct Tensors {
+    /// The state before the first step, what the network reads for it, the noise, and the state after the last step.
+    first: Host,
+    first_input: Host,
+    noise: Host,
+    last: Host,
+    /// What was kept before there was anything.
+    zeros: Host,
+    /// The states between steps, in turns; what the network reads then, and its outputs.
+    states: [Tensor; 2],
+    input: Tensor,
+    results: Vec<Tensor>,
+    /// What steps keep for later ones: one more than are read at once.
+    kept: Vec<Tensor>,
 }
 
 /// The update's network, which serves all schedules of one form.
@@ -121,9 +134,38 @@ impl Session {
         schedule: Schedule<'_>,
         update: Update,
     ) -> Result<Option<KeptState>, OrtError> {
-        let (rows, form) = (&schedule.table.rows, &update.form);
+        let rows = &schedule.table.rows;
         let state = &ports.inputs[schedule.state];
         let state = (CString::new(state.name.as_str())?, state.element);
+        let Some(tensors) = self.tensors(ports, &state, &update, &rows[0])? else { return Ok(None) };
+        let mut coefficients = Vec::new();
+        // Which of the tensors was kept last, before that, and so on.
+        let mut kept = Vec::new();
+        let mut steps = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            let fed = if i == 0 { &tensors.first_input.value } else { &tensors.input.value };
+            let (network, fixed) = self.bind_network(ports, &state.0, fed, &tensors.results)?;
+            let output = &tensors.results[schedule.output];
+            let binding = self.bind_update(&update, &tensors, &rows[i..], i, &output.value, &mut kept)?;
+            let following = rows.get(i + 1).unwrap_or(row);
+            let values = update.form.coefficients(row, following.inputs.scale);
+            coefficients.extend(self.bind_coefficients(&binding, values)?);
+            let is_noisy = row.noise.is_some_and(|c| c != 0.0);
+            steps.push(Step { network, update: binding, fixed, is_noisy });
+        }
+        let scale = rows[0].inputs.scale as f32;
+        Ok(Some(KeptState { steps, tensors, _coefficients: coefficients, update, state, scale }))
+    }
+
+    /// The tensors of a sample, where the provider wants them; `None` if that is the CPU's memory, and nothing is won.
+    fn tensors(
+        &self,
+        ports: &Ports,
+        state: &(CString, Element),
+        update: &Update,
+        row: &Row,
+    ) -> Result<Option<Tensors>, OrtError> {
+        let form = &update.form;
         let at = self.inputs.iter().position(|name| *name == state.0).unwrap_or(0);
         let inputs =
             self.memories(&self.session, self.api().SessionGetMemoryInfoForInputs, self.inputs.len())?;
@@ -132,61 +174,60 @@ impl Session {
         }
         let outputs =
             self.memories(&self.session, self.api().SessionGetMemoryInfoForOutputs, self.outputs.len())?;
-        let count = 2 + usize::from(form.noise) + form.depth + form.coefficients(&rows[0], 1.0).len();
+        let count = 2 + usize::from(form.noise) + form.depth + form.coefficients(row, 1.0).len();
         let own = self.memories(&update.session, self.api().SessionGetMemoryInfoForInputs, count)?[0];
-        let f32s = |_| self.tensor_there(&update.session, own, &form.shape, Element::F32);
-        let states = (0..2).map(f32s).collect::<Result<Vec<_>, _>>()?;
-        let kept = (0..=form.depth).map(f32s).collect::<Result<Vec<_>, _>>()?;
-        let input = self.tensor_there(&self.session, inputs[at], &form.shape, state.1)?;
-        let results = ports.outputs.iter().zip(outputs);
-        let results = results
-            .map(|(port, memory)| self.tensor_there(&self.session, memory, &port.shape, port.element))
-            .collect::<Result<Vec<_>, _>>()?;
+        let there = || self.tensor_there(&update.session, own, &form.shape, Element::F32);
         let host = |element| self.host(&form.shape, element);
-        let [first, noise, last, zeros] = [(); 4].map(|()| host(Element::F32));
-        let (first, noise, last, zeros) = (first?, noise?, last?, zeros?);
-        let first_input = host(state.1)?;
+        let results = ports.outputs.iter().zip(outputs);
+        let result =
+            |(port, memory): (&Port, _)| self.tensor_there(&self.session, memory, &port.shape, port.element);
+        Ok(Some(Tensors {
+            first: host(Element::F32)?,
+            first_input: host(state.1)?,
+            noise: host(Element::F32)?,
+            last: host(Element::F32)?,
+            zeros: host(Element::F32)?,
+            states: [there()?, there()?],
+            input: self.tensor_there(&self.session, inputs[at], &form.shape, state.1)?,
+            results: results.map(result).collect::<Result<_, _>>()?,
+            kept: (0..=form.depth).map(|_| there()).collect::<Result<_, _>>()?,
+        }))
+    }
 
-        let mut constants = Vec::new();
-        // Which of `kept` was kept last, before that, and so on.
-        let mut order: Vec<usize> = Vec::new();
-        let mut steps = Vec::new();
-        for (i, row) in rows.iter().enumerate() {
-            let fed = if i == 0 { &first_input.value } else { &input.value };
-            let (network, fixed) = self.bind_network(ports, &state.0, fed, &results)?;
-            let next = rows.get(i + 1);
-            let binding = self.new_binding(&update.session)?;
-            self.bind_input(&binding, c"x", if i == 0 { &first.value } else { &states[i % 2].value })?;
-            self.bind_input(&binding, c"f", &results[schedule.output].value)?;
-            for (k, name) in form.kept().into_iter().enumerate() {
-                let from = order.get(k).map_or(&zeros.value, |&slot| &kept[slot].value);
-                self.bind_input(&binding, &CString::new(name)?, from)?;
-            }
-            let coefficients = form.coefficients(row, next.unwrap_or(row).inputs.scale);
-            constants.extend(self.bind_coefficients(&binding, coefficients)?);
-            let to = if next.is_some() { &states[(i + 1) % 2].value } else { &last.value };
-            self.bind_output(&binding, c"next", to)?;
-            self.bind_output(&binding, c"input", &input.value)?;
-            if form.depth > 0 {
-                let free = (0..kept.len()).find(|slot| !order.contains(slot)).unwrap_or(0);
-                self.bind_output(&binding, c"keep", &kept[free].value)?;
-                if row.keeps() {
-                    order.insert(0, free);
-                    order.truncate(form.depth);
-                }
-            }
-            if form.noise {
-                self.bind_input(&binding, c"z", &noise.value)?;
-            }
-            let is_noisy = row.noise.is_some_and(|c| c != 0.0);
-            steps.push(Step { network, update: binding, fixed, is_noisy });
+    /// The update of step `i`, the first of the rows, by the network's output. `kept` says which tensor was kept last, before
+    /// that, and so on.
+    fn bind_update(
+        &self,
+        Update { session, form }: &Update,
+        tensors: &Tensors,
+        rows: &[Row],
+        i: usize,
+        output: &Owned<OrtValue>,
+        kept: &mut Vec<usize>,
+    ) -> Result<Owned<OrtIoBinding>, OrtError> {
+        let Tensors { states, .. } = tensors;
+        let binding = self.new_binding(session)?;
+        self.bind_input(&binding, c"x", if i == 0 { &tensors.first.value } else { &states[i % 2].value })?;
+        self.bind_input(&binding, c"f", output)?;
+        for (k, name) in form.kept().into_iter().enumerate() {
+            let from = kept.get(k).map_or(&tensors.zeros.value, |&slot| &tensors.kept[slot].value);
+            self.bind_input(&binding, &CString::new(name)?, from)?;
         }
-        constants.push(zeros);
-        let tensors = [states, kept, results, std::vec![input]].into_iter().flatten().collect();
-        let scale = rows[0].inputs.scale as f32;
-        let input = first_input;
-        let (_constants, _tensors) = (constants, tensors);
-        Ok(Some(KeptState { steps, first, input, noise, last, _constants, _tensors, update, state, scale }))
+        let to = if rows.len() > 1 { &states[(i + 1) % 2].value } else { &tensors.last.value };
+        self.bind_output(&binding, c"next", to)?;
+        self.bind_output(&binding, c"input", &tensors.input.value)?;
+        if form.depth > 0 {
+            let free = (0..tensors.kept.len()).find(|slot| !kept.contains(slot)).unwrap_or(0);
+            self.bind_output(&binding, c"keep", &tensors.kept[free].value)?;
+            if rows[0].keeps() {
+                kept.insert(0, free);
+                kept.truncate(form.depth);
+            }
+        }
+        if form.noise {
+            self.bind_input(&binding, c"z", &tensors.noise.value)?;
+        }
+        Ok(binding)
     }
 
     /// An evaluation of the network on the state that is `fed`, with memory for its other inputs.
@@ -341,12 +382,14 @@ impl Resident for Session {
     fn begin(&mut self, state: &[f32]) -> Result<(), ProviderError> {
         self.with_kept(|session, kept| {
             let (scale, element) = (kept.scale, kept.state.1);
-            fill(&mut kept.first.memory, Element::F32, state, 1.0);
-            fill(&mut kept.input.memory, element, state, scale);
+            fill(&mut kept.tensors.first.memory, Element::F32, state, 1.0);
+            fill(&mut kept.tensors.first_input.memory, element, state, scale);
             let Some(step) = kept.steps.first() else { return Ok(()) };
             session
-                .bind_input(&step.update, c"x", &kept.first.value)
-                .and_then(|()| session.bind_input(&step.network, &kept.state.0, &kept.input.value))
+                .bind_input(&step.update, c"x", &kept.tensors.first.value)
+                .and_then(|()| {
+                    session.bind_input(&step.network, &kept.state.0, &kept.tensors.first_input.value)
+                })
                 .map_err(|error| session.refused(&error))
         })
     }
@@ -355,9 +398,9 @@ impl Resident for Session {
         self.with_kept(|session, kept| {
             let Some(step) = kept.steps.get(step) else { return Ok(()) };
             if step.is_noisy {
-                fill(&mut kept.noise.memory, Element::F32, noise, 1.0);
+                fill(&mut kept.tensors.noise.memory, Element::F32, noise, 1.0);
                 session
-                    .bind_input(&step.update, c"z", &kept.noise.value)
+                    .bind_input(&step.update, c"z", &kept.tensors.noise.value)
                     .map_err(|error| session.refused(&error))?;
             }
             session.run_bound(&session.session, &step.network)?;
@@ -367,7 +410,7 @@ impl Resident for Session {
 
     fn end(&mut self, state: &mut [f32]) -> Result<(), ProviderError> {
         self.with_kept(|_, kept| {
-            let values = kept.last.memory.as_chunks::<4>().0.iter();
+            let values = kept.tensors.last.memory.as_chunks::<4>().0.iter();
             state.iter_mut().zip(values).for_each(|(x, bytes)| *x = f32::from_ne_bytes(*bytes));
             Ok(())
         })

@@ -32,22 +32,12 @@ lacks=$(lacking)
 command -v swift >/dev/null || echo "bindings: Swift skipped, no swift (Debian 13: swiftlang, g++)"
 if [ -n "$lacks" ] && ! command -v swift >/dev/null; then exit 77; fi
 
-# With a test, whose features are those of most builds here: it is compiled once for all.
-cargo build --release --locked --bin fewstep --test bench
-targets/c/install.sh "$work/prefix"
-export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig LD_LIBRARY_PATH=$work:$work/prefix/lib
-fewstep=$target_dir/release/fewstep
-"$fewstep" compile models/digits -o "$work/digits.fsp"
-"$fewstep" sample "$work/digits.fsp" -n 1 --seed 42 --cond label=7 --threads 1 -o "$work/digits.npy"
-start=$((10 + $(od -An -j8 -N2 -tu2 "$work/digits.npy")))
+name=bindings
+source tests/c_interface.sh
 
-# Runs a program, and compares what it prints with the program's array; and it says what is wrong with a plan that is not there.
-same() {
-    "${@:2}" "$work/digits.fsp" label=7 >"$work/$1.txt"
-    paste <(tail -c +$((start + 1)) "$work/digits.npy" | od -An -v -tf4 -w4) "$work/$1.txt" |
-        awk 'NF != 2 || ($1 - $2) ^ 2 > 1e-12 { exit 1 } END { exit NR != 784 }' ||
-        { echo "bindings: $1 draws something else" && exit 1; }
-    echo "bindings: $1 draws what the program draws"
+# The same, of a program that also says what is wrong with a plan that is not there.
+same_and_wrong() {
+    same "$@"
     if "${@:2}" "$work/nothing.fsp" >/dev/null 2>"$work/error.txt" || ! grep -q 'nothing.fsp: cannot read the plan' "$work/error.txt"; then
         echo "bindings: $1 does not say that there is no plan" && cat "$work/error.txt" && exit 1
     fi
@@ -61,11 +51,11 @@ kotlin() {
         examples/kotlin/fewstep_jni.c "${shared[@]}" -o "$work/libfewstep_jni.so"
     kotlinc examples/kotlin/*.kt -include-runtime -d "$work/sample.jar"
     # The machine checks what the glue does with its functions.
-    same kotlin java -Xcheck:jni -Djava.library.path="$work" -cp "$work/sample.jar" org.fewstep.SampleKt
+    same_and_wrong kotlin java -Xcheck:jni -Djava.library.path="$work" -cp "$work/sample.jar" org.fewstep.SampleKt
 }
 
 [ -n "$lacks" ] || kotlin
 if command -v swift >/dev/null; then
     swift build --package-path examples/swift --scratch-path "$work/swift" -c release
-    same swift "$work/swift/release/Sample"
+    same_and_wrong swift "$work/swift/release/Sample"
 fi

@@ -37,27 +37,14 @@ else
     echo "c_abi: the header is not compared, cbindgen is not installed"
 fi
 
-# With a test, whose features are those of most builds here: it is compiled once for all.
-cargo build --release --locked --bin fewstep --test bench
-targets/c/install.sh "$work/prefix"
-export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig LD_LIBRARY_PATH=$work/prefix/lib
+name=c_abi
+source tests/c_interface.sh
 read -ra shared < <(pkg-config --cflags --libs fewstep)
 read -ra static < <(pkg-config --cflags --libs --static fewstep)
 warnings=(-O2 -Wall -Wextra -Wpedantic -Werror)
 gcc -std=c11 "${warnings[@]}" examples/c/sample.c -o "$work/c" "${shared[@]}"
 gcc -std=c11 "${warnings[@]}" examples/c/sample.c -o "$work/c-static" "${static[@]/-lfewstep/-l:libfewstep.a}"
 g++ -std=c++17 "${warnings[@]}" examples/c/sample.cpp -o "$work/cpp" "${shared[@]}"
-
-fewstep=$target_dir/release/fewstep
-"$fewstep" compile models/digits -o "$work/digits.fsp"
-"$fewstep" sample "$work/digits.fsp" -n 1 --seed 42 --cond label=7 --threads 1 -o "$work/digits.npy"
-start=$((10 + $(od -An -j8 -N2 -tu2 "$work/digits.npy")))
-same() {
-    "${@:2}" "$work/digits.fsp" label=7 >"$work/$1.txt"
-    paste <(tail -c +$((start + 1)) "$work/digits.npy" | od -An -v -tf4 -w4) "$work/$1.txt" |
-        awk 'NF != 2 || ($1 - $2) ^ 2 > 1e-12 { exit 1 }' || { echo "c_abi: $1 draws something else" && exit 1; }
-    echo "c_abi: $1 draws what the program draws"
-}
 same c "$work/c"
 same c-static "$work/c-static"
 same cpp "$work/cpp"

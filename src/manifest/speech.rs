@@ -52,15 +52,15 @@ pub struct Speech {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpeechEncoder {
     pub network: PathBuf,
-    /// [1, symbols]
+    /// `[1, symbols]`
     pub symbols: String,
-    /// [1]
+    /// `[1]`
     pub lengths: Option<String>,
-    /// [1]
+    /// `[1]`
     pub speaker: Option<String>,
-    /// [1, channels, symbols]
+    /// `[1, channels, symbols]`
     pub means: String,
-    /// [1, 1, symbols]
+    /// `[1, 1, symbols]`
     pub log_durations: String,
     /// Whether symbols after the length do not change the others.
     pub buckets: bool,

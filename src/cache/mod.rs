@@ -18,6 +18,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod findings;
 mod folders;
 
 pub use folders::Draft;
@@ -236,7 +237,8 @@ fn entries_of(folder: &Path) -> impl Iterator<Item = Entry> {
         if is(folders::EXTENSION) && metadata.is_dir() {
             return folders::entry(file.path());
         }
-        (is(EXTENSION) && metadata.is_file()).then_some(())?;
+        let is_file = is(EXTENSION) || is(findings::EXTENSION);
+        (is_file && metadata.is_file()).then_some(())?;
         Some(Entry { path: file.path(), bytes: metadata.len(), used: metadata.modified().ok()? })
     })
 }

@@ -7,7 +7,11 @@ use crate::mapping;
 use crate::onnx::external_files;
 use crate::plan::{Package, Plan, PlanFile, VERSION};
 use std::format;
+use std::fs::File;
+use std::io;
 use std::path::Path;
+use std::string::{String, ToString};
+use std::vec::Vec;
 
 /// What becomes of a network, by way of a plan file or without one.
 pub(crate) trait Compilation {
@@ -34,7 +38,7 @@ pub(crate) fn open<C: Compilation>(
     settings: Settings,
     cache: Option<&Cache>,
 ) -> Result<C::Opened, C::Error> {
-    let contents = cache.and_then(|_| contents(network, parts));
+    let contents = cache.and_then(|cache| contents(network, parts, cache));
     let mut open = |settings| {
         let entry = cache.zip(contents.as_ref().map(|contents| key(contents.clone(), settings)));
         through(&mut compilation, network, settings, entry)
@@ -91,16 +95,26 @@ fn find<C: Compilation>(
     }
 }
 
-/// What all plans of a network hang on, which takes a while to read. `None` if a file can not be read, which those say who
-/// need it.
-fn contents(network: &Path, parts: &[u8]) -> Option<KeyBuilder> {
-    let bytes = mapping::map(network).ok()?;
+/// What all plans of a network hang on: what is in its files, which the cache may know already. `None` if one can not be read,
+/// which those say who need it.
+fn contents(network: &Path, parts: &[u8], cache: &Cache) -> Option<KeyBuilder> {
+    // The digest, and the names of the files of external data.
+    let found = cache.finding("network", network, |file| {
+        let bytes = mapping::map_file(file)?;
+        let files = external_files(&bytes)?;
+        Ok([digest(file)?].into_iter().chain(files).collect::<Vec<_>>().join("\n"))
+    });
+    let found = found.ok()?;
     let mut key = KeyBuilder::new();
-    key.add(parts).add(&bytes);
-    for file in external_files(&bytes).ok()? {
-        key.add(&mapping::map(&network.with_file_name(file)).ok()?);
+    key.add(parts).add(found.as_bytes());
+    for file in found.lines().skip(1) {
+        key.add(cache.finding("digest", &network.with_file_name(file), digest).ok()?.as_bytes());
     }
     Some(key)
+}
+
+fn digest(file: &File) -> io::Result<String> {
+    Ok(KeyBuilder::new().add_file(file)?.key().to_string())
 }
 
 /// The key of one plan of a network.

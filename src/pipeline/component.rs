@@ -39,11 +39,17 @@ pub struct Placements {
     pub cache: Option<Cache>,
 }
 
+/// Bytes of a component's weights that stay in this process's memory, if nothing else is said. Denoisers have gigabytes, and
+/// what they read again in the next step comes out of the system's cache of files, in a few hundredths of the step's time.
+const RESIDENT: usize = 512 << 20;
+
 impl Placements {
-    fn of(&self, name: &str) -> &Placement {
+    fn of(&self, name: &str) -> Placement {
         let whole = name.strip_prefix("vae_").map(|_| "vae");
         let named = self.named.get(name).or_else(|| self.named.get(whole?));
-        named.unwrap_or(&self.default)
+        let Placement { provider, settings } = named.unwrap_or(&self.default).clone();
+        let resident = settings.resident.or(settings.max_memory.is_none().then_some(RESIDENT));
+        Placement { provider, settings: Settings { resident, ..settings } }
     }
 }
 
@@ -113,15 +119,15 @@ impl Placements {
         let Placement { provider, settings } = self.of(name);
         let cache = self.cache.as_ref();
         if !matches!(provider, Provider::Cpu) {
-            let opening = Opening { shapes, settings: *settings, bindings: &[], cache };
-            let opened = Network::on(provider, OnnxFile { path, bytes: None }, &opening);
+            let opening = Opening { shapes, settings, bindings: &[], cache };
+            let opened = Network::on(&provider, OnnxFile { path, bytes: None }, &opening);
             return opened.map_err(|error| failed(name, error));
         }
         let mut parts: Vec<_> = shapes.iter().collect();
         parts.sort();
         let parts = format!("{parts:?}");
         let compilation = Compiled { name, path, shapes, evaluate };
-        cached::open(compilation, path, parts.as_bytes(), *settings, cache)
+        cached::open(compilation, path, parts.as_bytes(), settings, cache)
     }
 
     /// A session on the network of a component, at `path`.
@@ -132,9 +138,9 @@ impl Placements {
         manifest: Manifest,
     ) -> Result<Session, PipelineError> {
         let Placement { provider, settings } = self.of(name);
-        let session = match (provider, self.cache.as_ref()) {
-            (Provider::Cpu, Some(cache)) => Session::open_network(manifest, path, *settings, Some(cache)),
-            (_, cache) => Session::on(provider, manifest, OnnxFile { path, bytes: None }, *settings, cache),
+        let session = match (&provider, self.cache.as_ref()) {
+            (Provider::Cpu, Some(cache)) => Session::open_network(manifest, path, settings, Some(cache)),
+            (_, cache) => Session::on(&provider, manifest, OnnxFile { path, bytes: None }, settings, cache),
         };
         session.map_err(|source| session_failed(name, source))
     }

@@ -3,7 +3,7 @@
 use super::NetworkError;
 #[cfg(feature = "compile")]
 use super::compile::Calibration;
-use super::pager::Pager;
+use super::pager::{self, Pager};
 use crate::engine::{Engine, EngineError, Pool};
 use crate::kernels::Isa;
 use crate::mapping::Scratch;
@@ -39,6 +39,10 @@ pub struct Settings {
     /// been read, where not all fit. And bytes of weights and arena that evaluating two samples at once may take. `None`
     /// for any.
     pub max_memory: Option<usize>,
+    /// Bytes of weights of a plan file that are in this process's memory at once, on Linux: where there are more, they leave
+    /// it after they have been read, for the system's cache of files, which has them as long as nothing else needs the
+    /// memory. `None` for any.
+    pub resident: Option<usize>,
     /// Bring the weights of a plan file into memory beforehand: no step waits for them.
     pub prefault: bool,
     /// Compile for little memory rather than little time.
@@ -59,6 +63,7 @@ pub struct Cpu {
     pub(super) condition: usize,
     pub(super) unstaged: bool,
     max_memory: Option<usize>,
+    resident: Option<usize>,
     pub(super) pool: Option<Arc<Pool>>,
     #[cfg(feature = "compile")]
     pub(super) calibration: Option<Calibration>,
@@ -131,7 +136,8 @@ impl Cpu {
         }
         let program = Program::File { file: file.clone(), index };
         let mut network = Cpu::of(program, Slots::ONE, threads(settings)?)?;
-        (network.unstaged, network.max_memory) = (settings.unstaged, settings.max_memory);
+        network.unstaged = settings.unstaged;
+        (network.max_memory, network.resident) = (settings.max_memory, settings.resident);
         network.budget()?;
         Ok(network)
     }
@@ -146,6 +152,7 @@ impl Cpu {
             condition: 0,
             unstaged: false,
             max_memory: None,
+            resident: None,
             pool,
             #[cfg(feature = "compile")]
             calibration: None,
@@ -170,10 +177,16 @@ impl Cpu {
 
     /// Finds how much of the weights may stay in memory.
     fn budget(&mut self) -> Result<(), NetworkError> {
-        let Some(given) = self.max_memory else { return Ok(()) };
         let Some(file) = self.program.file() else { return Ok(()) };
-        self.pager = Pager::new(file, &self.program.plan(), self.memory.len(), given)
-            .map_err(|least| NetworkError::Budget { given, least })?;
+        let (plan, working) = (self.program.plan(), self.memory.len());
+        let room = match self.max_memory {
+            Some(given) => Some(
+                pager::room(&plan, working, given).map_err(|least| NetworkError::Budget { given, least })?,
+            ),
+            None => None,
+        };
+        let room = [room, self.resident].into_iter().flatten().min();
+        self.pager = room.and_then(|room| Pager::new(file, room));
         Ok(())
     }
 

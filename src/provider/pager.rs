@@ -20,29 +20,14 @@ pub(super) struct Pager {
 }
 
 impl Pager {
-    /// `None` if all weights fit. `working` is the size of the network's memory, of which nothing needs to be touched yet.
-    ///
-    /// # Errors
-    /// With the smallest number of bytes that the network runs in, if it does not run in `given`.
-    pub(super) fn new(
-        file: &PlanFile,
-        plan: &Plan<'_>,
-        working: usize,
-        given: usize,
-    ) -> Result<Option<Pager>, usize> {
+    /// `None` if all weights fit into `room`.
+    pub(super) fn new(file: &PlanFile, room: usize) -> Option<Pager> {
         let (map, weights) = file.weights();
-        let largest = (0..plan.len()).map(|i| bytes(plan, i)).max().unwrap_or(0);
-        let others = program() + working + MARGIN;
-        let room = given.saturating_sub(others);
         if room >= weights.len() {
-            return Ok(None);
-        }
-        // All of one instruction's weights are in memory together.
-        if room < largest {
-            return Err(others + largest);
+            return None;
         }
         map.streamed();
-        Ok(Some(Pager { file: file.clone(), room, read: 0 }))
+        Some(Pager { file: file.clone(), room, read: 0 })
     }
 
     /// Takes in that an instruction has run.
@@ -54,6 +39,19 @@ impl Pager {
             self.read = 0;
         }
     }
+}
+
+/// Bytes of weights that may be in memory in a process that may take `given`. `working` is the size of the network's memory,
+/// of which nothing needs to be touched yet.
+///
+/// # Errors
+/// With the smallest number of bytes that the network runs in, if it does not run in `given`.
+pub(super) fn room(plan: &Plan<'_>, working: usize, given: usize) -> Result<usize, usize> {
+    // All of one instruction's weights are in memory together.
+    let largest = (0..plan.len()).map(|i| bytes(plan, i)).max().unwrap_or(0);
+    let others = program() + working + MARGIN;
+    let room = given.saturating_sub(others);
+    if room < largest { Err(others + largest) } else { Ok(room) }
 }
 
 /// Bytes of weights that an instruction reads.

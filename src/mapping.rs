@@ -1,6 +1,6 @@
 //! Files mapped into memory, so that weights are pages that the system can share and drop.
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Mmap, MmapMut, MmapOptions};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -93,6 +93,24 @@ pub fn map_file(file: &File) -> io::Result<Bytes> {
     // SAFETY: the map is read only. As with every memory-mapped weight file, whoever truncates or rewrites it while it is
     // in use breaks the program that uses it; files are replaced by renaming instead.
     let map = unsafe { Mmap::map(file)? };
+    Ok(Bytes(Some(map)))
+}
+
+/// Maps a part of an open file, read only.
+///
+/// # Errors
+/// If the file ends before, or the system does not map it.
+pub fn map_part(file: &File, part: Range<u64>) -> io::Result<Bytes> {
+    let length = part.end.saturating_sub(part.start);
+    if part.end > file.metadata()?.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if length == 0 {
+        return Ok(Bytes(None));
+    }
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    // SAFETY: as for `map_file`.
+    let map = unsafe { MmapOptions::new().offset(part.start).len(length).map(file)? };
     Ok(Bytes(Some(map)))
 }
 
@@ -216,7 +234,7 @@ mod system {
 
 #[cfg(not(unix))]
 mod system {
-    use memmap2::{Mmap, MmapMut};
+    use memmap2::{Mmap, MmapMut, MmapOptions};
     use std::{io, ops::Range};
 
     pub fn populate(_: &Mmap) -> Option<io::Result<()>> {

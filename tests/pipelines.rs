@@ -7,11 +7,13 @@ mod common;
 use common::npy_file;
 use fewstep::cache::Cache;
 use fewstep::graph::{Data, Tensor};
+use fewstep::kernels::{Isa, cpu};
 use fewstep::manifest;
 use fewstep::pipeline::{
-    Drawn, Event, Pipeline, PipelineError, Placement, Placements, Planes, Request, Tokenizer,
+    Drawn, Event, Files, Folder, Pipeline, PipelineError, Placement, Placements, Planes, Request, Tokenizer,
 };
-use fewstep::provider::{Precision, Settings};
+use fewstep::plan::Bundle;
+use fewstep::provider::{Precision, Provider, Settings};
 use fewstep::session::Flow;
 use serde_json::Value;
 use std::fs;
@@ -91,6 +93,11 @@ impl Case {
 
     /// Draws picture `i`.
     fn draw(&self, pipeline: &Pipeline, i: usize) -> Result<Drawn, PipelineError> {
+        self.ask(i, |request| pipeline.generate(request, &mut |_| Flow::Continue))
+    }
+
+    /// What is asked for to draw picture `i`.
+    fn ask<T>(&self, i: usize, of: impl FnOnce(&Request<'_>) -> T) -> T {
         let (image, mask) =
             (self.picture("image", 3, [-1.0, 1.0]), self.picture("mask_image", 1, [0.0, 1.0]));
         let output = self.array("output").expect("a picture");
@@ -115,7 +122,7 @@ impl Case {
             mask: mask.as_ref(),
             ..Request::default()
         };
-        pipeline.generate(&request, &mut |_| Flow::Continue)
+        of(&request)
     }
 
     /// Why it is another picture than diffusers', if it has to be.
@@ -244,6 +251,92 @@ fn other_ways_lead_to_the_same_pictures() {
     assert!(error.contains("does not run in 1048576 bytes of memory, but in"), "{error}");
 }
 
+/// A bundle is its folder, with nothing beside it.
+#[test]
+fn bundles_draw_what_their_folders_draw() {
+    let (cache, made) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    for folder in folders() {
+        let place = || placements(Precision::F32, cache.path());
+        let pipeline = Pipeline::open(&folder, place()).expect("a pipeline");
+        let path = made.path().join("bundle.fsp");
+        let cases = Case::of(&folder).1;
+        // The first, and one that begins with a picture, unless its noise is the encoder's own.
+        let begun = cases.iter().skip(1).find(|case| case.array("image").is_some() && !case.is_older());
+        for case in cases.iter().take(1).chain(begun) {
+            let bundled = case
+                .ask(0, |request| pipeline.bundle(request, cpu::best().isa, &path, &mut |_| Flow::Continue));
+            let bytes = bundled.unwrap_or_else(|error| panic!("{}: {error}", case.name()));
+            assert_eq!(fs::metadata(&path).expect("a file").len(), bytes as u64);
+            assert_eq!(fs::read_dir(made.path()).expect("a folder").count(), 1, "something is left behind");
+            assert!(Folder::is_one(&path));
+            Bundle::open(&path).expect("a bundle").verify().expect("a whole bundle");
+            let bundle = Pipeline::open(&path, Placements { cache: None, ..place() }).expect("a bundle");
+            let (wanted, found) = (case.draw(&pipeline, 0), case.draw(&bundle, 0));
+            let found = found.unwrap_or_else(|error| panic!("{}: {error}", case.name()));
+            let is_same = found.pictures == wanted.expect("a picture").pictures;
+            assert!(is_same, "{}: another picture than the folder's", case.name());
+            let components = |pipeline: &Pipeline| {
+                let described = pipeline.described().expect("components");
+                described.into_iter().map(|own| (own.name, own.header)).collect::<Vec<_>>()
+            };
+            assert_eq!(components(&bundle), components(&pipeline));
+        }
+    }
+}
+
+/// What a bundle can not do, it says.
+#[test]
+fn bundles_are_of_what_they_were_compiled_for() {
+    let made = tempfile::tempdir().expect("a folder");
+    let Some(folder) = folders().into_iter().find(|folder| folder.ends_with("sd15_lcm")) else { return };
+    let path = made.path().join("bundle.fsp");
+    let place = || Placements { cache: None, ..placements(Precision::F32, made.path()) };
+    let pipeline = Pipeline::open(&folder, place()).expect("a pipeline");
+    let make = |request: &Request<'_>, target, path: &Path| {
+        pipeline.bundle(request, target, path, &mut |_| Flow::Continue)
+    };
+    let small = Request { height: Some(32), width: Some(32), ..Request::default() };
+    make(&small, cpu::best().isa, &path).expect("a bundle");
+    let bundle = |placements| Pipeline::open(&path, placements).expect("a bundle");
+    let draw = |pipeline: &Pipeline, request: &Request<'_>| {
+        let drawn = pipeline.generate(request, &mut |_| Flow::Continue);
+        drawn.map_or_else(|error| error.to_string(), |drawn| format!("{:?}", drawn.pictures[0].shape))
+    };
+    assert_eq!(draw(&bundle(place()), &small), "[3, 32, 32]");
+    let large = Request { height: Some(48), ..small.clone() };
+    let said = draw(&bundle(place()), &large);
+    assert!(
+        said.contains("unet:") && said.contains("the bundle has no plan for pictures of this size"),
+        "{said}"
+    );
+    let mut elsewhere = place();
+    elsewhere.default.provider = Provider::Tract;
+    let said = draw(&bundle(elsewhere), &small);
+    assert!(said.contains("a bundle has plans for the provider cpu alone"), "{said}");
+    let again = bundle(place()).bundle(&small, cpu::best().isa, &path, &mut |_| Flow::Continue);
+    assert!(again.expect_err("a bundle").to_string().contains("it is a bundle already"));
+    // For another computer: the plans that it has are as many.
+    let other = Isa::ALL.into_iter().find(|isa| !isa.supported()).expect("an instruction set");
+    let foreign = made.path().join("foreign.fsp");
+    make(&small, other, &foreign).expect("a bundle");
+    let plans = |path: &Path| {
+        let bundle = Bundle::open(path).expect("a bundle");
+        bundle.members().filter(|(name, _)| name.ends_with(".fsp")).count()
+    };
+    assert_eq!(plans(&foreign), plans(&path));
+    let foreign = Pipeline::open(&foreign, place()).expect("a bundle");
+    assert!(draw(&foreign, &small).contains(&other.to_string()), "{}", draw(&foreign, &small));
+    // Cut off, or with a byte of its table changed.
+    let bytes = fs::read(&path).expect("a file");
+    let mut changed = bytes.clone();
+    changed[80] ^= 1;
+    for bytes in [&bytes[..bytes.len() - 1], &changed, &bytes[..100]] {
+        fs::write(&path, bytes).expect("a file");
+        let error = Pipeline::open(&path, place()).expect_err("a damaged bundle").to_string();
+        assert!(error.contains("bundle.fsp: the plan") && !error.contains('\n'), "{error}");
+    }
+}
+
 /// Runs end after any step.
 #[test]
 fn a_run_is_cancelled() {
@@ -365,7 +458,8 @@ fn tokens_are_those_of_transformers() {
             {
                 let Some(ids) = case.array(&format!("{encoder}_ids_0")) else { continue };
                 let tokenizer =
-                    Tokenizer::read(&folder.join(format!("tokenizer{suffix}"))).expect("a tokenizer");
+                    Tokenizer::read(&Files::Folder(folder.clone()), &format!("tokenizer{suffix}"))
+                        .expect("a tokenizer");
                 let Data::I64(wanted) = ids.data() else { panic!("ids") };
                 let prompt = case.argument("prompt", 0).as_str().expect("a prompt");
                 let prompt = if ["pixart", "sana"].iter().any(|own| case.name().contains(own)) {

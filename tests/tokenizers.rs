@@ -4,7 +4,7 @@
 
 mod common;
 
-use fewstep::pipeline::Tokenizer;
+use fewstep::pipeline::{Files, Tokenizer};
 use npyz::npz::NpzArchive;
 
 #[test]
@@ -15,7 +15,7 @@ fn a_thousand_prompts_have_the_tokens_of_transformers() {
     assert_eq!(prompts.len(), 1000);
     let mut archive = NpzArchive::open(folder.join("ids.npz")).expect("ids");
     for name in ["clip", "clip_second", "clip_older", "t5", "gemma"] {
-        let tokenizer = Tokenizer::read(&folder.join(name)).expect("a tokenizer");
+        let tokenizer = Tokenizer::read(&Files::Folder(folder.clone()), name).expect("a tokenizer");
         let mut array = |of: &str| {
             let array = archive.by_name(&format!("{name}/{of}")).expect("an archive").expect("an array");
             array.into_vec::<i32>().expect("ids")

@@ -1,6 +1,7 @@
 //! `fewstep compile`: a plan file, which is mapped and run as it is.
 #![forbid(unsafe_code)]
 
+use super::bundle::{BundleArgs, BundleError};
 use super::output::{self, OutputError};
 use super::shapes::{self, ShapeError};
 use super::{IsaError, Precision, PrintError, first_step, isa, models, print, scaled, time};
@@ -8,6 +9,7 @@ use fewstep::graph::Graph;
 use fewstep::kernels::{Isa, cpu};
 use fewstep::manifest::{Request, RequestError};
 use fewstep::onnx::{Model, OnnxError};
+use fewstep::pipeline::Folder;
 use fewstep::plan::{Depth, LowerError, Package, Ranges, Recipe, lower};
 use fewstep::provider::{self, Network, NetworkError, Settings};
 use fewstep::session::{self, SessionError};
@@ -17,7 +19,7 @@ use std::time::Instant;
 /// Make a plan file of a model, which opens at once and needs nothing else.
 #[derive(clap::Args, Debug)]
 pub struct Compile {
-    /// An embedded model's name, a folder with a fewstep.toml, that file, or an .onnx file
+    /// An embedded model's name, a folder with a fewstep.toml, that file, an .onnx file, or a pipeline's folder
     model: PathBuf,
     /// The file to write
     #[arg(short, long, value_name = "FILE.fsp")]
@@ -44,6 +46,8 @@ pub struct Compile {
     /// The steps of the schedule that is baked [default: the manifest's]
     #[arg(long, requires = "bake")]
     steps: Option<usize>,
+    #[command(flatten)]
+    bundle: BundleArgs,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,8 @@ pub enum CompileError {
     #[error("{}: {source}", path.display())]
     Session { path: PathBuf, source: Box<SessionError> },
     #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
     Output(#[from] OutputError),
     #[error(transparent)]
     Print(#[from] PrintError),
@@ -86,6 +92,19 @@ impl Compile {
     pub fn run(&self) -> Result<(), CompileError> {
         output::check(&self.output)?;
         let target = self.target()?;
+        if Folder::is_one(&self.model) {
+            if let Some(name) = self.of_networks() {
+                return Err(BundleError::Meaningless(name).into());
+            }
+            return Ok(self.bundle.compile(
+                &self.model,
+                &self.output,
+                target,
+                &self.precision,
+                self.low_memory,
+            )?);
+        }
+        self.bundle.check_absent()?;
         let source = models::find(&self.model)?;
         source.check_network("compiled")?;
         let begin = Instant::now();
@@ -123,6 +142,13 @@ impl Compile {
             time(begin.elapsed())
         ))?;
         Ok(())
+    }
+
+    /// What is asked for, which only single networks have.
+    fn of_networks(&self) -> Option<&'static str> {
+        let given =
+            [("--shape", !self.shapes.is_empty()), ("--bake", self.bake), ("--way", self.way.is_some())];
+        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
     }
 
     /// The ways into half precision that may be taken.

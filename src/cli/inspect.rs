@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 /// Say what is in a network and how it would run.
 #[derive(clap::Args, Debug)]
 pub struct Inspect {
-    /// An embedded model's name, a folder with a fewstep.toml, that file, an .onnx file, or a pipeline's folder
+    /// An embedded model's name, a folder with a fewstep.toml, that file, an .onnx file, or a pipeline's folder or bundle
     model: PathBuf,
     /// Print one object; times are in milliseconds, sizes in bytes
     #[arg(long)]

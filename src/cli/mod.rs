@@ -2,6 +2,7 @@
 
 mod allocations;
 mod bench;
+mod bundle;
 mod choice;
 mod compile;
 mod first_step;

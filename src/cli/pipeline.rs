@@ -1,4 +1,4 @@
-//! `fewstep sample FOLDER --prompt TEXT`: pictures of what a text says, by a pipeline's folder.
+//! `fewstep sample FOLDER --prompt TEXT`, `fewstep sample BUNDLE --prompt TEXT`: pictures of what a text says, by a pipeline's folder.
 #![forbid(unsafe_code)]
 
 use super::choice::SchedulerError;
@@ -15,7 +15,7 @@ use fewstep::pipeline::{Event, Pipeline, PipelineError, Placement, Placements, R
 use fewstep::session::Flow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What a pipeline is to draw.
@@ -40,6 +40,9 @@ pub struct PromptArgs {
     /// The precision of a component, where it is not that of all: vae=f32
     #[arg(long, value_name = "COMPONENT=auto|f32|f16", requires = "prompt", value_parser = precision)]
     precision_of: Vec<(String, Precision)>,
+    /// A picture to write after each step, of what the step sees, with a pixel for each latent; the next one replaces it
+    #[arg(long, value_name = "FILE.png", requires = "prompt")]
+    preview: Option<PathBuf>,
     /// Decode the picture in tiles, which takes less memory
     #[arg(long, requires = "prompt")]
     tiled: bool,
@@ -53,6 +56,8 @@ pub enum DrawError {
         "--prompt is for a folder with a model_index.json, or a manifest of speech, and MODEL is neither"
     )]
     NoPipeline,
+    #[error("--preview: what latents of a {class} look like is not known; leave it out")]
+    Unseen { class: &'static str },
     #[error("{0} has no meaning for a pipeline; leave it out")]
     Meaningless(&'static str),
     #[error(transparent)]
@@ -85,6 +90,7 @@ impl PromptArgs {
             ("--prompt-tokens", self.prompt_tokens.is_some()),
             ("--width", self.width.is_some()),
             ("--height", self.height.is_some()),
+            ("--preview", self.preview.is_some()),
             ("--tiled", self.tiled),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
@@ -131,19 +137,29 @@ pub fn draw(args: &Sample) -> Result<(), DrawError> {
 
     let begin = Instant::now();
     let mut progress = None;
+    let mut unseen = None;
     let mut watch = |event: Event<'_>| {
         match event {
             // If nobody listens, there is nobody to tell.
             Event::Note(text) => writeln!(io::stderr(), "fewstep: note: {text}").unwrap_or(()),
             Event::Opening(_) => {}
-            Event::Step { picture, step, steps, .. } => {
+            Event::Step { picture, step, steps, clean, shape } => {
                 let all = request.count * steps;
                 progress.get_or_insert_with(|| Progress::new(all)).reach(picture * steps + step);
+                let shown = args.prompt.preview.as_ref().map(|path| show(&pipeline, path, clean, shape));
+                if let Some(Err(error)) = shown {
+                    unseen = Some(error);
+                    return Flow::Cancel;
+                }
             }
         }
         Flow::Continue
     };
-    let drawn = pipeline.generate(&request, &mut watch).map_err(wrap)?;
+    let drawn = pipeline.generate(&request, &mut watch);
+    if let Some(error) = unseen {
+        return Err(error);
+    }
+    let drawn = drawn.map_err(wrap)?;
     let took = begin.elapsed();
     let steps = drawn.steps;
     let pixels = drawn.pictures.into_iter().flat_map(|picture| picture.values).collect();
@@ -160,6 +176,15 @@ pub fn draw(args: &Sample) -> Result<(), DrawError> {
         time(took),
     ))?;
     Ok(())
+}
+
+/// Writes what a step sees.
+fn show(pipeline: &Pipeline, path: &Path, clean: &[f32], shape: [usize; 3]) -> Result<(), DrawError> {
+    let class = pipeline.class().name;
+    let planes = pipeline.preview(clean, shape).ok_or(DrawError::Unseen { class })?;
+    let kind = OutputKind::Image { range: [-1.0, 1.0] };
+    let file = SampleFile::of(Some(path), class, kind, &planes.shape, 1)?;
+    Ok(file.write(planes.values, |_| String::new())?)
 }
 
 /// What is asked for, which only models with a manifest have.
@@ -190,7 +215,7 @@ pub fn placements(args: &Sample) -> Result<Placements, DrawError> {
 }
 
 /// `COMPONENT=PRECISION`.
-fn precision(text: &str) -> Result<(String, Precision), String> {
+pub fn precision(text: &str) -> Result<(String, Precision), String> {
     let (name, precision) = assignment(text)?;
     Ok((name, Precision::from_str(precision, false)?))
 }

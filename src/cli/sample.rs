@@ -35,7 +35,7 @@ const BETWEEN: usize = 8;
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct Sample {
-    /// An embedded model's name, a folder with a fewstep.toml, that file, an .onnx file beside it, or a pipeline's folder
+    /// An embedded model's name, a folder with a fewstep.toml, that file, an .onnx file beside it, or a pipeline's folder or bundle
     #[arg(default_value = "digits")]
     pub model: PathBuf,
     /// Number of samples [default: one of each class, or one if there are no classes or too many]

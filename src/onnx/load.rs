@@ -118,6 +118,16 @@ impl Header {
     }
 }
 
+/// What a file declares, as a file of its own that nothing computes: the [`Header`] of both is the same.
+///
+/// # Errors
+/// As [`Header::parse`].
+pub fn interface(bytes: &[u8], path: &Path) -> Result<Vec<u8>, OnnxError> {
+    let file = File::decode(bytes);
+    let file = file.map_err(|e| OnnxError::NotOnnx { path: path.to_path_buf(), problem: e.to_string() })?;
+    Ok(file.encode_to_vec())
+}
+
 /// What a [`Header`] is decoded from: `ModelProto`, `GraphProto`, `NodeProto` and `TensorProto` of onnx.proto, without the fields that
 /// are passed over.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     PipelineError,
+    preview::{self, Colours},
     text::{Features, Layer, TextEncoder},
 };
 
@@ -26,6 +27,8 @@ pub struct Class {
     /// Whether four latents of a square are one token of the denoiser's.
     pub packed: bool,
     pub(super) scheduler: Scheduler,
+    /// What its latents look like, if that is known.
+    pub(super) colours: Option<&'static Colours>,
 }
 
 /// How a prompt's features become what the denoiser reads.
@@ -85,6 +88,7 @@ pub static CLASSES: [Class; 8] = [
         guided: true,
         packed: false,
         scheduler: Scheduler::Plain,
+        colours: Some(&preview::FIRST),
     },
     Class {
         name: "LatentConsistencyModel",
@@ -95,6 +99,7 @@ pub static CLASSES: [Class; 8] = [
         guided: false,
         packed: false,
         scheduler: Scheduler::Whole,
+        colours: Some(&preview::FIRST),
     },
     Class {
         name: "StableDiffusionXL",
@@ -105,6 +110,7 @@ pub static CLASSES: [Class; 8] = [
         guided: true,
         packed: false,
         scheduler: Scheduler::Plain,
+        colours: Some(&preview::XL),
     },
     Class {
         name: "StableDiffusion3",
@@ -115,6 +121,7 @@ pub static CLASSES: [Class; 8] = [
         guided: true,
         packed: false,
         scheduler: Scheduler::Shifted,
+        colours: Some(&preview::THIRD),
     },
     Class {
         name: "Flux",
@@ -125,6 +132,7 @@ pub static CLASSES: [Class; 8] = [
         guided: false,
         packed: true,
         scheduler: Scheduler::Even,
+        colours: Some(&preview::FLUX),
     },
     Class {
         name: "SanaSprint",
@@ -135,6 +143,7 @@ pub static CLASSES: [Class; 8] = [
         guided: false,
         packed: false,
         scheduler: Scheduler::Angles,
+        colours: None,
     },
     Class {
         name: "PixArtAlpha",
@@ -145,6 +154,7 @@ pub static CLASSES: [Class; 8] = [
         guided: true,
         packed: false,
         scheduler: Scheduler::Plain,
+        colours: Some(&preview::FIRST),
     },
     Class {
         name: "PixArtSigma",
@@ -155,6 +165,7 @@ pub static CLASSES: [Class; 8] = [
         guided: true,
         packed: false,
         scheduler: Scheduler::Plain,
+        colours: Some(&preview::XL),
     },
 ];
 

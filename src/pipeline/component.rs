@@ -4,19 +4,25 @@
 use std::{
     borrow::ToOwned,
     collections::BTreeMap,
-    format, fs,
+    format,
     path::{Path, PathBuf},
     string::{String, ToString},
+    sync::Arc,
     vec::Vec,
 };
 
-use super::{PipelineError, folder::Folder};
+use super::{
+    PipelineError,
+    bundle::{Making, member},
+    files::Files,
+    folder::{Folder, FolderError},
+};
 use crate::cache::Cache;
 use crate::graph::Graph;
 use crate::kernels::cpu;
 use crate::manifest::Manifest;
 use crate::onnx::{Header, Model, Shapes};
-use crate::plan::{Depth, Package, PlanFile, Ranges, Recipe, lower};
+use crate::plan::{Bundle, Depth, Package, PlanFile, Ranges, Recipe, lower};
 use crate::provider::cached::{self, Compilation};
 use crate::provider::{Network, NetworkError, OnnxFile, Opening, Precision, Provider, Settings};
 use crate::session::{Change, Session, SessionError};
@@ -44,7 +50,7 @@ pub struct Placements {
 const RESIDENT: usize = 512 << 20;
 
 impl Placements {
-    fn of(&self, name: &str) -> Placement {
+    pub(super) fn of(&self, name: &str) -> Placement {
         let whole = name.strip_prefix("vae_").map(|_| "vae");
         let named = self.named.get(name).or_else(|| self.named.get(whole?));
         let Placement { provider, settings } = named.unwrap_or(&self.default).clone();
@@ -69,6 +75,8 @@ pub struct Described {
 pub(super) struct Components {
     pub(super) folder: Folder,
     pub(super) placements: Placements,
+    /// The bundle that is made of what is opened.
+    pub(super) making: Option<Arc<Making>>,
 }
 
 /// Writes a network's inputs, evaluates it, and reads what came out.
@@ -77,18 +85,22 @@ pub(super) type Evaluate<'a> = &'a mut dyn FnMut(&mut Network) -> Result<Vec<f32
 impl Components {
     /// What a component's network reads and gives, if there is such a component.
     pub(super) fn header(&self, name: &str) -> Result<Option<Header>, PipelineError> {
-        let Some(path) = self.folder.network(name)? else { return Ok(None) };
-        let header = OnnxFile { path: &path, bytes: None }.header();
+        let Some(network) = self.folder.network(name)? else { return Ok(None) };
+        let path = self.folder.files().path(&network);
+        let bytes = match self.folder.files() {
+            Files::Folder(_) => None,
+            Files::Bundle(bundle) => bundle.get(&network),
+        };
+        let header = OnnxFile { path: &path, bytes }.header();
         header.map(Some).map_err(|error| failed(name, NetworkError::from(error)))
     }
 
     /// What a component's network is, if there is such a component.
     pub(super) fn described(&self, name: &str) -> Result<Option<Described>, PipelineError> {
-        let Some(path) = self.folder.network(name)? else { return Ok(None) };
+        let Some(network) = self.folder.network(name)? else { return Ok(None) };
         let Some(header) = self.header(name)? else { return Ok(None) };
-        let files = fs::read_dir(self.folder.path().join(name)).into_iter().flatten().flatten();
-        let bytes = files.filter_map(|file| fs::metadata(file.path()).ok()).map(|file| file.len()).sum();
-        Ok(Some(Described { name: name.to_owned(), path, bytes, header }))
+        let bytes = self.folder.files().list(name).into_iter().map(|(_, bytes)| bytes).sum();
+        Ok(Some(Described { name: name.to_owned(), path: self.folder.files().path(&network), bytes, header }))
     }
 
     /// Opens a component's network for inputs of these shapes. Half precision is found with what `evaluate` has it read.
@@ -98,13 +110,66 @@ impl Components {
         shapes: &Shapes,
         evaluate: Evaluate<'_>,
     ) -> Result<Network, PipelineError> {
-        self.placements.open(name, &self.folder.needed(name)?, shapes, evaluate)
+        let parts = parts(shapes);
+        let network = self.folder.needed(name)?;
+        let path = self.folder.files().path(&network);
+        match (self.folder.files(), &self.making) {
+            (Files::Bundle(bundle), _) => {
+                let plan = self.bundled(bundle, name, parts.as_bytes(), &parts)?;
+                Network::open(&plan, self.placements.of(name).settings).map_err(|error| failed(name, error))
+            }
+            (Files::Folder(_), None) => self.placements.open(name, &path, shapes, evaluate),
+            (Files::Folder(_), Some(making)) => {
+                let Placement { settings, .. } = self.placements.of(name);
+                let compilation = Compiled { name, path: &path, shapes, evaluate: &mut *evaluate };
+                making.add(compilation, name, &path, parts.as_bytes(), settings)?;
+                making.placements(settings).open(name, &path, shapes, evaluate)
+            }
+        }
     }
 
     /// A session on the denoiser.
     pub(super) fn session(&self, name: &str, manifest: Manifest) -> Result<Session, PipelineError> {
-        self.placements.session(name, &self.folder.needed(name)?, manifest)
+        let Files::Bundle(bundle) = self.folder.files() else {
+            let path = self.folder.files().path(&self.folder.needed(name)?);
+            return self.placements.session(name, &path, manifest);
+        };
+        let plan = self.bundled(
+            bundle,
+            name,
+            &manifest.archived(),
+            "pictures of this size, guided or not as these",
+        )?;
+        let opened = Session::with_plan(manifest, &plan, self.placements.of(name).settings);
+        opened.map_err(|error| session_failed(name, error))
     }
+
+    /// The plan of a network in a bundle. `what` it is for, for people.
+    fn bundled(
+        &self,
+        bundle: &Bundle,
+        name: &str,
+        parts: &[u8],
+        what: &str,
+    ) -> Result<PlanFile, PipelineError> {
+        let component = name.to_owned();
+        let Placement { provider, .. } = self.placements.of(name);
+        if !matches!(provider, Provider::Cpu) {
+            return Err(PipelineError::BundledProvider { component });
+        }
+        let plan = bundle.plan(&member(name, parts)).ok_or_else(|| {
+            let (path, what) = (bundle.path().to_owned(), what.to_owned());
+            PipelineError::NotBundled { path, component, what }
+        })?;
+        Ok(plan.map_err(FolderError::from)?)
+    }
+}
+
+/// What a component's plan hangs on beside its network.
+fn parts(shapes: &Shapes) -> String {
+    let mut parts: Vec<_> = shapes.iter().collect();
+    parts.sort();
+    format!("{parts:?}")
 }
 
 impl Placements {
@@ -123,11 +188,8 @@ impl Placements {
             let opened = Network::on(&provider, OnnxFile { path, bytes: None }, &opening);
             return opened.map_err(|error| failed(name, error));
         }
-        let mut parts: Vec<_> = shapes.iter().collect();
-        parts.sort();
-        let parts = format!("{parts:?}");
         let compilation = Compiled { name, path, shapes, evaluate };
-        cached::open(compilation, path, parts.as_bytes(), settings, cache)
+        cached::open(compilation, path, parts(shapes).as_bytes(), settings, cache)
     }
 
     /// A session on the network of a component, at `path`.
@@ -172,11 +234,16 @@ impl Compilation for Compiled<'_> {
 
     fn package(&mut self, settings: Settings) -> Result<Package, PipelineError> {
         let graph = self.graph()?;
+        let isa = settings.isa.unwrap_or(cpu::best().isa);
         let half = match settings.precision {
             Precision::F32 => None,
+            // What another CPU makes of it can not be tried here.
+            Precision::Auto if !isa.supported() => None,
+            Precision::F16 if !isa.supported() => {
+                self.ranges(graph.clone(), settings)?.zip(Depth::ALL.last().copied())
+            }
             _ => self.halved(graph.clone(), settings)?.1,
         };
-        let isa = settings.isa.unwrap_or(cpu::best().isa);
         let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
         let recipe = Recipe { half, frugal: settings.frugal, ..Recipe::new(isa) };
         let mut package = Package::default();
@@ -204,6 +271,14 @@ impl Compiled<'_> {
         let model = Model::read(self.path).map_err(NetworkError::from);
         let graph = model.and_then(|model| Ok(model.into_graph(self.shapes)?));
         Ok(graph.map_err(|error| failed(self.name, error))?.optimized())
+    }
+
+    /// What values a graph computes of what `evaluate` has it read, in this computer's instructions.
+    fn ranges(&mut self, graph: Graph, settings: Settings) -> Result<Option<Ranges>, PipelineError> {
+        let compiled = Network::compile(graph, Settings { isa: None, ..settings });
+        let mut network = compiled.map_err(|error| failed(self.name, error))?;
+        (self.evaluate)(&mut network)?;
+        Ok(network.into_ranges())
     }
 
     /// The network of a graph, in half precision if that is what was asked for, by what `evaluate` has it compute; and how it

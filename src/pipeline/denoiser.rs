@@ -6,7 +6,7 @@ use super::{
     PipelineError,
     classes::{Class, Scheduler},
     component::{Components, names},
-    folder::{DenoiserConfig, INDEX, Sides},
+    folder::{DenoiserConfig, INDEX, SCHEDULER, Sides},
     text::Features,
 };
 use crate::manifest::{Condition, Encoding, Input, Manifest, Model, Output, OutputKind, Role, Sampling};
@@ -48,7 +48,7 @@ impl Denoiser {
             _ => 4,
         };
         let channels = if class.packed { channels / 4 } else { channels };
-        let (scheduler, _) = components.folder.scheduler()?;
+        let scheduler = components.folder.scheduler()?;
         Ok(Denoiser { class, header, config, reduction, channels, scheduler })
     }
 
@@ -109,14 +109,13 @@ impl Denoiser {
             Ok(Input { name: declared.name.clone(), role })
         };
         let inputs = self.header.inputs.iter().map(input).collect::<Result<Vec<_>, PipelineError>>()?;
-        let path = components.folder.needed(self.class.denoiser)?;
-        let network = path.strip_prefix(components.folder.path()).unwrap_or(&path).to_owned();
+        let network = components.folder.needed(self.class.denoiser)?.into();
         let model = Model { name: self.class.name.to_owned(), network, summary: None, license: None };
         let scale = self.class.guidance;
         let guidance = guided.then(|| Guidance { scale, ..Guidance::default() });
         let sampling = self.sampling(components, latents)?;
         let output = Output { name: None, kind: OutputKind::Tensor };
-        let origin = components.folder.path().join(INDEX);
+        let origin = components.folder.files().path(INDEX);
         Ok(Manifest::new(origin, model, inputs, sampling, guidance, output)?)
     }
 
@@ -125,7 +124,7 @@ impl Denoiser {
         let patch = if self.class.packed { 2 } else { patch };
         let tokens = latents[1] / patch * (latents[2] / patch);
         let beside = self.class.scheduler.keys(self.class.steps, &self.scheduler, tokens);
-        let path = components.folder.path().join("scheduler/scheduler_config.json");
+        let path = components.folder.files().path(SCHEDULER);
         Sampling::from_scheduler_config(&self.scheduler, &beside)
             .map_err(|source| PipelineError::Scheduler { path, source })
     }

@@ -7,26 +7,28 @@
 use std::{
     borrow::ToOwned,
     collections::BTreeMap,
-    fs,
-    io::{self, Read},
+    format, io,
     path::{Path, PathBuf},
-    string::{String, ToString},
+    string::String,
     vec::Vec,
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::files::{Files, MAX_BYTES};
+use crate::plan::{Bundle, OpenError};
+
 /// What says that a folder is a pipeline's.
 pub const INDEX: &str = "model_index.json";
 
-/// A configuration is a page; anything longer is none.
-const MAX_BYTES: u64 = 1 << 20;
+/// The scheduler's configuration.
+pub(super) const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 /// A folder whose index was read.
 #[derive(Clone, Debug)]
 pub struct Folder {
-    path: PathBuf,
+    files: Files,
     class: String,
     /// What the index has: components as `[library, class]`, and switches.
     index: BTreeMap<String, Value>,
@@ -41,6 +43,8 @@ pub enum FolderError {
     Long(PathBuf),
     #[error("{}: {problem}; download it, or export the pipeline, again", path.display())]
     Json { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Bundle(#[from] OpenError),
     #[error("{}: there is no `_class_name`, which says what pipeline this is; export it again", .0.display())]
     NoClass(PathBuf),
     #[error("{}: the pipeline has a {name}, but there is no .onnx file in its folder; export the whole pipeline to ONNX", path.display())]
@@ -52,25 +56,26 @@ pub enum FolderError {
 }
 
 impl Folder {
-    /// Whether a folder is a pipeline's.
+    /// Whether a folder is a pipeline's, or a file its bundle.
     pub fn is_one(path: &Path) -> bool {
-        path.join(INDEX).exists()
+        path.join(INDEX).exists() || Bundle::is_one(path)
     }
 
-    /// Reads a folder's index.
+    /// Reads the index of a folder or a bundle.
     ///
     /// # Errors
     /// If there is none, or it does not say what pipeline this is.
     pub fn read(path: &Path) -> Result<Folder, FolderError> {
-        let mut index: BTreeMap<String, Value> = json(&path.join(INDEX))?;
+        let files = Files::of(path)?;
+        let mut index: BTreeMap<String, Value> = files.json(INDEX)?;
         let Some(Value::String(class)) = index.remove("_class_name") else {
-            return Err(FolderError::NoClass(path.join(INDEX)));
+            return Err(FolderError::NoClass(files.path(INDEX)));
         };
-        Ok(Folder { path: path.to_owned(), class: plain(&class).to_owned(), index })
+        Ok(Folder { class: plain(&class).to_owned(), files, index })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// The pipeline's class, without what says who exported it, and for which task: `StableDiffusion`.
@@ -83,25 +88,22 @@ impl Folder {
         self.index.get(key).and_then(Value::as_bool)
     }
 
-    /// The network of a component; `None` if the pipeline has no such component.
+    /// The name of a component's network; `None` if the pipeline has no such component.
     ///
     /// # Errors
     /// If it has one, without a network.
-    pub fn network(&self, name: &str) -> Result<Option<PathBuf>, FolderError> {
-        let folder = self.path.join(name);
-        let found = networks(&folder);
-        let named = |path: &&PathBuf| path.file_name().is_some_and(|file| file == "model.onnx");
-        match (&found[..], found.iter().find(named)) {
-            (_, Some(path)) | ([path], None) => Ok(Some(path.clone())),
+    pub fn network(&self, name: &str) -> Result<Option<String>, FolderError> {
+        let mut found: Vec<String> = self.files.list(name).into_iter().map(|(file, _)| file).collect();
+        found.retain(|file| file.ends_with(".onnx"));
+        let named = found.iter().find(|file| *file == "model.onnx");
+        let path = || self.files.path(name);
+        match (&found[..], named) {
+            (_, Some(file)) | ([file], None) => Ok(Some(format!("{name}/{file}"))),
             ([], None) if self.has(name) => {
-                Err(FolderError::NoNetwork { path: folder, name: name.to_owned() })
+                Err(FolderError::NoNetwork { path: path(), name: name.to_owned() })
             }
             ([], None) => Ok(None),
-            _ => {
-                let names = found.iter().filter_map(|path| path.file_name());
-                let names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
-                Err(FolderError::Ambiguous { path: folder, found: names.join(", ") })
-            }
+            _ => Err(FolderError::Ambiguous { path: path(), found: found.join(", ") }),
         }
     }
 
@@ -109,14 +111,14 @@ impl Folder {
     ///
     /// # Errors
     /// If there is none.
-    pub fn needed(&self, name: &str) -> Result<PathBuf, FolderError> {
+    pub fn needed(&self, name: &str) -> Result<String, FolderError> {
         self.network(name)?.ok_or_else(|| self.missing(name))
     }
 
     /// That a part of the folder is missing.
     pub fn missing(&self, name: &str) -> FolderError {
         let (class, name) = (self.class.clone(), name.to_owned());
-        FolderError::Missing { path: self.path.clone(), class, name }
+        FolderError::Missing { path: self.files.root().to_owned(), class, name }
     }
 
     /// A component's configuration, or all of its defaults: the older script wrote none.
@@ -126,24 +128,16 @@ impl Folder {
     pub fn config<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, FolderError> {
         // The two halves of an autoencoder may share theirs.
         let shared = if name.starts_with("vae_") { Some("vae") } else { None };
-        let paths =
-            [Some(name), shared].into_iter().flatten().map(|name| self.path.join(name).join("config.json"));
-        match paths.into_iter().find(|path| path.exists()) {
-            Some(path) => json(&path),
-            None => Ok(T::default()),
-        }
+        let mut names = [Some(name), shared].into_iter().flatten().map(|name| format!("{name}/config.json"));
+        names.find(|name| self.files.has(name)).map_or(Ok(T::default()), |name| self.files.json(&name))
     }
 
-    /// The text of the scheduler's configuration, and its path.
+    /// The text of the scheduler's configuration.
     ///
     /// # Errors
     /// If there is none.
-    pub fn scheduler(&self) -> Result<(String, PathBuf), FolderError> {
-        let path = self.path.join("scheduler/scheduler_config.json");
-        if !path.exists() {
-            return Err(self.missing("scheduler/scheduler_config.json"));
-        }
-        Ok((text(&path)?, path))
+    pub fn scheduler(&self) -> Result<String, FolderError> {
+        if self.files.has(SCHEDULER) { self.files.text(SCHEDULER) } else { Err(self.missing(SCHEDULER)) }
     }
 
     /// Whether the index has a component, and not null in its place.
@@ -227,31 +221,6 @@ impl AutoencoderConfig {
     }
 }
 
-/// A file of JSON.
-pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, FolderError> {
-    let problem =
-        |error: serde_json::Error| FolderError::Json { path: path.to_owned(), problem: error.to_string() };
-    serde_json::from_str(&text(path)?).map_err(problem)
-}
-
-fn text(path: &Path) -> Result<String, FolderError> {
-    let failed = |source| FolderError::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(failed)?;
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_BYTES { Err(FolderError::Long(path.to_owned())) } else { Ok(text) }
-}
-
-/// The ONNX files of a folder, in order.
-fn networks(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_onnx =
-        |path: &PathBuf| path.extension().is_some_and(|extension| extension == "onnx") && path.is_file();
-    let mut found: Vec<PathBuf> = entries.filter(is_onnx).collect();
-    found.sort();
-    found
-}
-
 /// A class without the exporter before it, and `Pipeline` and the task after it.
 fn plain(class: &str) -> &str {
     let exporters = ["ORT", "Onnx", "OV"];
@@ -264,6 +233,7 @@ fn plain(class: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn classes_have_many_names() {
@@ -294,10 +264,9 @@ mod tests {
         write("text_encoder/a.onnx", "");
         write("text_encoder/b.onnx", "");
         let read = Folder::read(folder.path()).unwrap();
-        let file =
-            |name: &str| read.network(name).map(|path| path.map(|path| path.file_name().unwrap().to_owned()));
-        assert_eq!(file("unet").unwrap().unwrap(), "model.onnx");
-        assert_eq!(file("vae_decoder").unwrap().unwrap(), "decoder.onnx");
+        let file = |name: &str| read.network(name);
+        assert_eq!(file("unet").unwrap().unwrap(), "unet/model.onnx");
+        assert_eq!(file("vae_decoder").unwrap().unwrap(), "vae_decoder/decoder.onnx");
         assert!(file("image_encoder").unwrap().is_none() && file("transformer").unwrap().is_none());
         assert!(matches!(file("vae"), Err(FolderError::NoNetwork { .. })));
         assert!(matches!(file("text_encoder"), Err(FolderError::Ambiguous { .. })));

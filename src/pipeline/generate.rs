@@ -14,7 +14,7 @@ use crate::mapping;
 use crate::sampler::Noise;
 use crate::session::{Control, Flow, Progress, Run, Session, SessionError};
 
-type Watch<'a> = &'a mut (dyn FnMut(Event<'_>) -> Flow + Send);
+pub(super) type Watch<'a> = &'a mut (dyn FnMut(Event<'_>) -> Flow + Send);
 
 /// What diffusers' image-to-image pipelines have.
 const STRENGTH: f64 = 0.8;
@@ -54,7 +54,7 @@ pub(super) fn generate(
         (run.draw(&mut session, watch)?, steps)
     };
     mapping::trim();
-    watch(Event::Opening("vae_decoder"));
+    watch(Event::Opening(vae::DECODER));
     let mut note = |text: String| _ = watch(Event::Note(&text));
     let pictures = vae::decode(components, &autoencoder, &latents, request.tiled, &mut note)?;
     Ok(Drawn { pictures, latents, steps })
@@ -66,12 +66,12 @@ pub(super) fn size(pipeline: &Pipeline, request: &Request<'_>) -> Result<[usize;
 }
 
 /// Those that are asked for, or those of the picture to begin with.
-fn size_of(denoiser: &Denoiser, request: &Request<'_>) -> Result<[usize; 2], PipelineError> {
+pub(super) fn size_of(denoiser: &Denoiser, request: &Request<'_>) -> Result<[usize; 2], PipelineError> {
     let own = request.image.map(|image| image.shape);
     denoiser.size(request.height.or(own.map(|own| own[1])), request.width.or(own.map(|own| own[2])))
 }
 
-fn described(pipeline: &Pipeline) -> Result<(Denoiser, Autoencoder), PipelineError> {
+pub(super) fn described(pipeline: &Pipeline) -> Result<(Denoiser, Autoencoder), PipelineError> {
     let Pipeline { class, components } = pipeline;
     let autoencoder = Autoencoder::read(components)?;
     Ok((Denoiser::read(components, class, autoencoder.reduction)?, autoencoder))
@@ -92,7 +92,7 @@ fn check_pictures(request: &Request<'_>, [height, width]: [usize; 2]) -> Result<
 }
 
 /// What the denoiser reads of the prompt, and of what it is to move away from.
-fn features(
+pub(super) fn features(
     pipeline: &Pipeline,
     request: &Request<'_>,
     denoiser: &Denoiser,
@@ -142,7 +142,7 @@ impl Reference {
         watch: Watch<'_>,
     ) -> Result<Option<Reference>, PipelineError> {
         let Some(image) = request.image else { return Ok(None) };
-        watch(Event::Opening("vae_encoder"));
+        watch(Event::Opening(vae::ENCODER));
         let encoded = vae::encode(&pipeline.components, image, denoiser.channels)?;
         let [_, rows, columns] = denoiser.latents(size);
         let mask = match request.mask {

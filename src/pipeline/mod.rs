@@ -17,11 +17,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod classes;
 mod component;
 mod denoiser;
+mod files;
 mod folder;
 mod generate;
+mod preview;
 pub mod speech;
 mod text;
 mod tokenizer;
@@ -29,6 +32,7 @@ mod vae;
 
 pub use classes::{CLASSES, Class, Text};
 pub use component::{Described, Placement, Placements};
+pub use files::Files;
 pub use folder::{Folder, FolderError, INDEX};
 pub use text::{Layer, TextEncoder};
 pub use tokenizer::{Tokenizer, TokenizerError, Tokens};
@@ -36,11 +40,14 @@ pub use vae::Planes;
 
 use std::{
     boxed::Box,
+    io,
     path::{Path, PathBuf},
     string::String,
     vec::Vec,
 };
 
+use crate::cache::CacheError;
+use crate::kernels::Isa;
 use crate::manifest::{self, ConfigError, ManifestError, RequestError};
 use crate::provider::NetworkError;
 use crate::sampler::{GENERATORS, NamedGenerator};
@@ -173,6 +180,18 @@ pub enum PipelineError {
     NoImage,
     #[error("a {class} has no negative prompt: the scale of its guidance is inside of the network")]
     NoNegative { class: &'static str },
+    #[error("{component}: {}: the bundle has no plan for {what}; compile the pipeline for that", path.display())]
+    NotBundled { path: PathBuf, component: String, what: String },
+    #[error(
+        "{component}: a bundle has plans for the provider cpu alone; give the folder that it was made of"
+    )]
+    BundledProvider { component: String },
+    #[error("{}: it is a bundle already; compile the folder that it was made of", .0.display())]
+    Bundled(PathBuf),
+    #[error("{}: cannot write the bundle: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error("stopped")]
     Cancelled,
 }
@@ -202,7 +221,7 @@ impl Pipeline {
         if let Some(name) = placements.named.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(PipelineError::Component { name: name.clone(), known: known.join(", ") });
         }
-        Ok(Pipeline { class, components: Components { folder, placements } })
+        Ok(Pipeline { class, components: Components { folder, placements, making: None } })
     }
 
     pub fn class(&self) -> &'static Class {
@@ -235,6 +254,28 @@ impl Pipeline {
     /// If the denoiser draws none of that size.
     pub fn size(&self, request: &Request<'_>) -> Result<[usize; 2], PipelineError> {
         generate::size(self, request)
+    }
+
+    /// What the clean latents of a [step](Event::Step) look like, a pixel for each, -1 to 1; `None` if it is not known of this
+    /// class.
+    pub fn preview(&self, clean: &[f32], shape: [usize; 3]) -> Option<Planes> {
+        self.class.colours?.of(clean, shape)
+    }
+
+    /// Compiles what a request takes into one file, which [`Pipeline::open`] opens as it does a folder, on a CPU that has the
+    /// instruction set: for pictures of that size, in any number, with that guidance or that without, and from a picture,
+    /// if the folder has an encoder. Plans are for the [placements](Placements)' precision. Returns the file's length.
+    ///
+    /// # Errors
+    /// If the folder lacks what the request needs, one of its networks has no plan, or the file can not be written.
+    pub fn bundle(
+        &self,
+        request: &Request<'_>,
+        target: Isa,
+        path: &Path,
+        watch: &mut (dyn FnMut(Event<'_>) -> Flow + Send),
+    ) -> Result<usize, PipelineError> {
+        bundle::write(self, request, target, path, watch)
     }
 
     /// Draws pictures; `watch` is told of what happens, and may end it after any step.

@@ -53,7 +53,7 @@ impl TextEncoder {
         prompts: &[&str],
         warn: &mut dyn FnMut(String),
     ) -> Result<Vec<Features>, PipelineError> {
-        let tokenizer = Tokenizer::read(&components.folder.path().join(self.tokenizer))?;
+        let tokenizer = Tokenizer::read(components.folder.files(), self.tokenizer)?;
         let before = self.instruction.map_or(Ok(0), |text| tokenizer.count(text))?;
         let length = self.length.unwrap_or(tokenizer.longest());
         // The instruction's own first and last tokens are not counted twice.

@@ -6,7 +6,7 @@
 
 use std::{
     borrow::ToOwned,
-    fs,
+    format,
     path::{Path, PathBuf},
     str::FromStr,
     string::{String, ToString},
@@ -17,7 +17,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::{PostProcessor, TruncationDirection};
 
-use super::folder::{self, FolderError};
+use super::{files::Files, folder::FolderError};
+
+/// The files that tokenizers are read from.
+pub(super) const FILES: [&str; 5] = [WHOLE, VOCABULARY, MERGES, CONFIG, SPECIAL];
+const WHOLE: &str = "tokenizer.json";
+const VOCABULARY: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+const CONFIG: &str = "tokenizer_config.json";
+const SPECIAL: &str = "special_tokens_map.json";
 
 /// What CLIP reads, whatever a configuration leaves out.
 const CLIP_LENGTH: usize = 77;
@@ -80,27 +88,28 @@ enum Token {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer in a folder.
+    /// Reads the tokenizer in a part of a pipeline.
     ///
     /// # Errors
     /// If it is missing or damaged.
-    pub fn read(folder: &Path) -> Result<Tokenizer, TokenizerError> {
+    pub fn read(files: &Files, part: &str) -> Result<Tokenizer, TokenizerError> {
         let config = |name: &str| -> Result<Config, FolderError> {
-            let path = folder.join(name);
-            if path.exists() { folder::json(&path) } else { Ok(Config::default()) }
+            let name = format!("{part}/{name}");
+            if files.has(&name) { files.json(&name) } else { Ok(Config::default()) }
         };
-        let (own, special) = (config("tokenizer_config.json")?, config("special_tokens_map.json")?);
+        let folder = files.path(part);
+        let (own, special) = (config(CONFIG)?, config(SPECIAL)?);
         let said = own.pad_token.or(special.pad_token).map(|token| match token {
             Token::Text(token) | Token::Described { content: token } => token,
         });
-        let mut inner = inner(folder, said.as_deref())?;
+        let mut inner = inner(files, part, said.as_deref())?;
         let padding =
             said.unwrap_or_else(|| inner.get_padding().map_or(LAST.to_owned(), |own| own.pad_token.clone()));
-        let no_padding = || TokenizerError::Padding { path: folder.to_owned(), token: padding.clone() };
+        let no_padding = || TokenizerError::Padding { path: folder.clone(), token: padding.clone() };
         let id = inner.token_to_id(&padding).ok_or_else(no_padding)?;
         // Lengths are those of each call.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| invalid(folder, error))?;
+        inner.with_truncation(None).map_err(|error| invalid(&folder, error))?;
         let longest = own.model_max_length.map_or(CLIP_LENGTH, |length| length as usize);
         Ok(Tokenizer { inner, padding: id, longest })
     }
@@ -145,28 +154,28 @@ fn invalid(path: &Path, error: impl ToString) -> TokenizerError {
 }
 
 /// The tokenizer, whose texts are filled up with `padding` if anything says so.
-fn inner(folder: &Path, padding: Option<&str>) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let whole = folder.join("tokenizer.json");
-    if whole.exists() {
-        return tokenizers::Tokenizer::from_file(&whole).map_err(|error| invalid(&whole, error));
+fn inner(files: &Files, part: &str, padding: Option<&str>) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    let [whole, vocabulary, merges] = [WHOLE, VOCABULARY, MERGES].map(|name| format!("{part}/{name}"));
+    if files.has(&whole) {
+        let read = tokenizers::Tokenizer::from_bytes(files.read(&whole)?);
+        return read.map_err(|error| invalid(&files.path(&whole), error));
     }
-    let (vocabulary, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
-    if !vocabulary.exists() || !merges.exists() {
-        return Err(TokenizerError::Missing(folder.to_owned()));
+    if !files.has(&vocabulary) || !files.has(&merges) {
+        return Err(TokenizerError::Missing(files.path(part)));
     }
-    let read = |path: &Path| fs::read_to_string(path).map_err(|error| invalid(path, error));
-    let known: Value =
-        serde_json::from_str(&read(&vocabulary)?).map_err(|error| invalid(&vocabulary, error))?;
+    let read = |name: &str| {
+        let text = String::from_utf8(files.read(name)?.into_owned());
+        text.map_err(|error| invalid(&files.path(name), error))
+    };
+    let wrong = |error: &dyn core::fmt::Display| invalid(&files.path(&vocabulary), error.to_string());
+    let known: Value = serde_json::from_str(&read(&vocabulary)?).map_err(|error| wrong(&error))?;
     let merged = read(&merges)?;
     let pairs: Vec<&str> =
         merged.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
     let Some(clip) = clip(&known, &pairs, padding) else {
-        return Err(invalid(
-            &vocabulary,
-            "there is no <|startoftext|> or <|endoftext|>, which CLIP's vocabulary has",
-        ));
+        return Err(wrong(&"there is no <|startoftext|> or <|endoftext|>, which CLIP's vocabulary has"));
     };
-    tokenizers::Tokenizer::from_str(&clip.to_string()).map_err(|error| invalid(folder, error))
+    tokenizers::Tokenizer::from_str(&clip.to_string()).map_err(|error| invalid(&files.path(part), error))
 }
 
 /// The `tokenizer.json` that transformers 5.23 makes of CLIP's two files (`tokenization_clip.py`).

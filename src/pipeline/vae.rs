@@ -10,8 +10,8 @@ use super::{
 use crate::onnx::Shapes;
 use crate::provider::{Network, NetworkError};
 
-const DECODER: &str = "vae_decoder";
-const ENCODER: &str = "vae_encoder";
+pub(super) const DECODER: &str = "vae_decoder";
+pub(super) const ENCODER: &str = "vae_encoder";
 
 /// What of a tile lies in the next one, as in diffusers' `AutoencoderKL`.
 const OVERLAP: f64 = 0.25;
@@ -69,19 +69,33 @@ pub(super) fn decode(
     let latents: Vec<Planes> = latents.iter().map(|latents| unscaled(latents, &autoencoder.config)).collect();
     let [_, rows, columns] = latents.first().map_or([0; 3], |latents| latents.shape);
     let mut side = if tiled { autoencoder.tile() } else { [rows, columns] };
+    let mut unbundled = None;
     loop {
         let tile = |latents| in_tiles(components, autoencoder.reduction, latents, side);
-        let decoded = latents.iter().map(tile).collect::<Result<Vec<_>, _>>();
-        let Some([given, least]) = decoded.as_ref().err().and_then(PipelineError::budget) else {
-            return decoded;
+        let error = match latents.iter().map(tile).collect::<Result<Vec<_>, _>>() {
+            Ok(decoded) => return Ok(decoded),
+            Err(error) => error,
+        };
+        let [rows, columns] = side;
+        let why = match (&error, error.budget()) {
+            (_, Some([given, least])) => format!("take {least} bytes, and {given} are allowed"),
+            (PipelineError::NotBundled { .. }, _) => "are not in the bundle".to_owned(),
+            _ => return Err(error),
         };
         let smaller = side.map(|side| (side / 2).max(LEAST).min(side));
-        if side == smaller {
-            return decoded;
+        // In which shape pictures are decoded, a bundle does not say: of those that it lacks, the first one is asked for.
+        if matches!(error, PipelineError::NotBundled { .. }) {
+            unbundled.get_or_insert(error);
+        } else if side == smaller {
+            return Err(error);
+        }
+        if side == smaller
+            && let Some(error) = unbundled
+        {
+            return Err(error);
         }
         note(format!(
-            "{DECODER}: {} by {} latents at once take {least} bytes, and {given} are allowed: they are decoded in smaller tiles",
-            side[0], side[1]
+            "{DECODER}: {rows} by {columns} latents at once {why}: they are decoded in smaller tiles"
         ));
         side = smaller;
     }

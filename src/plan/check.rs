@@ -16,6 +16,10 @@ use crate::kernels::{
 pub enum PlanError {
     #[error("this is not a plan; make one with `fewstep compile`")]
     NotAPlan,
+    #[error(
+        "this is the bundle of a pipeline, and not one plan; `fewstep sample FILE --prompt TEXT` draws with it"
+    )]
+    Bundle,
     #[error("the plan has {found} bytes, but says that it has {needed}; copy it again")]
     Length { needed: u64, found: u64 },
     #[error("the plan is damaged in its {part}; copy it again, or compile the model again")]

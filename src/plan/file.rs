@@ -1,4 +1,5 @@
-//! The file that plans are kept in, `.fsp`: a head, a table of sections, and the sections. docs/plan.md has the format.
+//! The file that plans are kept in, `.fsp`: a head, a table of sections, and the sections. A bundle is one as well, whose
+//! sections are files. docs/plan.md has the format.
 //!
 //! Everything is little-endian. Nothing is copied or unpacked: a view of the bytes is all that an engine needs.
 #![forbid(unsafe_code)]
@@ -27,6 +28,10 @@ pub(super) enum Kind {
     Plan = 3,
     /// The constants of all plans.
     Weights = 4,
+    /// The names of a bundle's files, a line each.
+    Names = 5,
+    /// A file of a bundle, in the order of the names.
+    Member = 6,
 }
 
 /// A section, as the table has it.
@@ -51,7 +56,8 @@ pub struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    /// Checks the head and the table of a plan file, and all sections but the weights against their checksums.
+    /// Checks the head and the table of a plan file, and all sections but weights and a bundle's files against their
+    /// checksums.
     ///
     /// # Errors
     /// If the bytes are not those of a plan file of this version, or are damaged.
@@ -77,21 +83,21 @@ impl<'a> File<'a> {
         let file = File { bytes, table };
         for section in file.sections() {
             let contents = file.contents(section).ok_or(PlanError::Damaged { part: "table" })?;
-            if section.kind != Kind::Weights as u32 && checksum(contents) != section.checksum {
+            let is_large = [Kind::Weights as u32, Kind::Member as u32].contains(&section.kind);
+            if !is_large && checksum(contents) != section.checksum {
                 return Err(PlanError::Damaged { part: "metadata" });
             }
         }
         Ok(file)
     }
 
-    /// Compares the weights with their checksum, which reads them all.
+    /// Compares all sections with their checksums, which reads them all.
     ///
     /// # Errors
-    /// If they are damaged.
+    /// If the weights are damaged, or a bundle's files.
     pub fn verify(&self) -> Result<(), PlanError> {
-        let mut weights = self.sections().filter(|section| section.kind == Kind::Weights as u32);
         let whole = |section: Section| self.contents(section).map(checksum) == Some(section.checksum);
-        if weights.all(whole) { Ok(()) } else { Err(PlanError::Damaged { part: "weights" }) }
+        if self.sections().all(whole) { Ok(()) } else { Err(PlanError::Damaged { part: "weights" }) }
     }
 
     /// The manifest of the network, archived; `None` if it has none. See `Manifest::from_archive`.
@@ -108,6 +114,15 @@ impl<'a> File<'a> {
         core::str::from_utf8(text).map_err(|_| PlanError::Damaged { part: "text" })
     }
 
+    /// The names of a bundle's files, a line each; `None` if it is no bundle.
+    ///
+    /// # Errors
+    /// If they are not text.
+    pub fn names(&self) -> Result<Option<&'a str>, PlanError> {
+        let text = self.all(Kind::Names).next().map(core::str::from_utf8);
+        text.transpose().map_err(|_| PlanError::Damaged { part: "text" })
+    }
+
     /// Validates the plans, one after the other.
     pub fn plans(&self) -> impl Iterator<Item = Result<Plan<'a>, PlanError>> + use<'a> {
         let weights = self.all(Kind::Weights).next().unwrap_or_default();
@@ -122,7 +137,7 @@ impl<'a> File<'a> {
             .filter_map(move |s| file.contents(s))
     }
 
-    fn sections(&self) -> impl Iterator<Item = Section> + use<'a> {
+    pub(super) fn sections(&self) -> impl Iterator<Item = Section> + use<'a> {
         self.table.chunks_exact(ENTRY).map(|entry| Section {
             kind: u32::from_le_bytes(part(entry, 0)),
             offset: u64::from_le_bytes(part(entry, 8)),
@@ -131,10 +146,16 @@ impl<'a> File<'a> {
         })
     }
 
-    fn contents(&self, section: Section) -> Option<&'a [u8]> {
+    pub(super) fn contents(&self, section: Section) -> Option<&'a [u8]> {
         let (start, len) = (usize::try_from(section.offset).ok()?, usize::try_from(section.bytes).ok()?);
         self.bytes.get(start..start.checked_add(len)?)
     }
+}
+
+/// Whether a file that begins like this is a bundle, sound or not: its names come first.
+#[cfg(feature = "std")]
+pub(super) fn is_bundle(head: &[u8; HEAD + ENTRY]) -> bool {
+    head[..8] == MAGIC && u32::from_le_bytes(part(head, HEAD)) == Kind::Names as u32
 }
 
 /// A number's bytes; zeros beyond the end.

@@ -22,6 +22,8 @@ mod place;
 #[cfg(feature = "compile")]
 mod precision;
 
+#[cfg(feature = "std")]
+mod bundle;
 mod check;
 #[cfg(feature = "std")]
 mod fact;
@@ -50,6 +52,10 @@ pub use place::{Place, Source};
 #[cfg(feature = "compile")]
 pub use precision::{Depth, Island, Ranges};
 
+#[cfg(feature = "std")]
+pub use bundle::Bundle;
+#[cfg(feature = "compile")]
+pub use bundle::write_bundle;
 pub use check::PlanError;
 #[cfg(feature = "std")]
 pub use fact::Fact;

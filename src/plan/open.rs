@@ -44,8 +44,7 @@ impl Plan<'static> {
     pub fn open(path: impl AsRef<Path>) -> Result<PlanFile, OpenError> {
         let path = path.as_ref();
         let bytes = mapping::map(path).map_err(|source| OpenError::Read { path: path.into(), source })?;
-        let mapped = Mapped::new(path.into(), bytes);
-        Ok(PlanFile(Arc::new(mapped.map_err(|source| OpenError::Plan { path: path.into(), source })?)))
+        PlanFile::of(path.into(), bytes)
     }
 }
 
@@ -60,6 +59,9 @@ impl Mapped {
             start..start + part.len()
         };
         let plans: Vec<_> = file.all(Kind::Plan).map(range).collect();
+        if file.names()?.is_some() {
+            return Err(PlanError::Bundle);
+        }
         if plans.is_empty() {
             return Err(PlanError::Damaged { part: "table" });
         }
@@ -71,6 +73,12 @@ impl Mapped {
 }
 
 impl PlanFile {
+    /// The plan file whose bytes these are.
+    pub(super) fn of(path: PathBuf, bytes: Bytes) -> Result<PlanFile, OpenError> {
+        let mapped = Mapped::new(path.clone(), bytes);
+        Ok(PlanFile(Arc::new(mapped.map_err(|source| OpenError::Plan { path, source })?)))
+    }
+
     pub fn path(&self) -> &Path {
         &self.0.path
     }

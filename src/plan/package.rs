@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::string::String;
 use std::vec::Vec;
 
-/// Weights begin at a page of every system, so that they can be mapped, and dropped again.
+/// Weights and the large files of a bundle begin at a page of every system, so that they can be mapped, and dropped again.
 const PAGE: usize = 64 << 10;
 
 /// What goes into a plan file: plans of one network for one instruction set, and their constants.
@@ -63,41 +63,51 @@ impl Package {
             .chain(self.plans.iter().map(|plan| (Kind::Plan, &plan[..])))
             .chain([(Kind::Weights, self.constants.bytes())])
             .collect();
-        let mut end = HEAD + all.len() * ENTRY;
-        let mut table = Vec::with_capacity(all.len() * ENTRY);
-        let mut starts = Vec::with_capacity(all.len());
-        for &(kind, contents) in &all {
-            let start = end.next_multiple_of(if kind == Kind::Weights { PAGE } else { ALIGNMENT });
-            end = start + contents.len();
-            starts.push(start);
-            let section = Section {
-                kind: kind as u32,
-                offset: start as u64,
-                bytes: contents.len() as u64,
-                checksum: checksum(contents),
-            };
-            section.push(&mut table);
-        }
-        let mut head = Vec::with_capacity(HEAD);
-        head.extend(MAGIC);
-        head.extend(VERSION.to_le_bytes());
-        head.extend((all.len() as u32).to_le_bytes());
-        head.extend((end as u64).to_le_bytes());
-        head.extend(checksum(&table).to_le_bytes());
-        head.resize(HEAD, 0);
-        out.write_all(&head)?;
-        out.write_all(&table)?;
-        let mut at = HEAD + table.len();
-        for (start, (_, contents)) in starts.into_iter().zip(all) {
-            io::copy(&mut io::Read::take(io::repeat(0), (start - at) as u64), out)?;
-            let piece = if self.in_pieces { PAGE } else { contents.len().max(1) };
-            for contents in contents.chunks(piece) {
-                out.write_all(contents)?;
-            }
-            at = start + contents.len();
-        }
-        Ok(end)
+        write_sections(&all, self.in_pieces, out)
     }
+}
+
+/// Writes a file of sections, from front to back, and returns its length.
+pub(super) fn write_sections(
+    all: &[(Kind, &[u8])],
+    in_pieces: bool,
+    out: &mut dyn Write,
+) -> io::Result<usize> {
+    let mut end = HEAD + all.len() * ENTRY;
+    let mut table = Vec::with_capacity(all.len() * ENTRY);
+    let mut starts = Vec::with_capacity(all.len());
+    for &(kind, contents) in all {
+        let is_mapped = kind == Kind::Weights || kind == Kind::Member && contents.len() >= PAGE;
+        let start = end.next_multiple_of(if is_mapped { PAGE } else { ALIGNMENT });
+        end = start + contents.len();
+        starts.push(start);
+        let section = Section {
+            kind: kind as u32,
+            offset: start as u64,
+            bytes: contents.len() as u64,
+            checksum: checksum(contents),
+        };
+        section.push(&mut table);
+    }
+    let mut head = Vec::with_capacity(HEAD);
+    head.extend(MAGIC);
+    head.extend(VERSION.to_le_bytes());
+    head.extend((all.len() as u32).to_le_bytes());
+    head.extend((end as u64).to_le_bytes());
+    head.extend(checksum(&table).to_le_bytes());
+    head.resize(HEAD, 0);
+    out.write_all(&head)?;
+    out.write_all(&table)?;
+    let mut at = HEAD + table.len();
+    for (start, (_, contents)) in starts.into_iter().zip(all) {
+        io::copy(&mut io::Read::take(io::repeat(0), (start - at) as u64), out)?;
+        let piece = if in_pieces { PAGE } else { contents.len().max(1) };
+        for contents in contents.chunks(piece) {
+            out.write_all(contents)?;
+        }
+        at = start + contents.len();
+    }
+    Ok(end)
 }
 
 impl Section {

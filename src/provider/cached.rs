@@ -1,7 +1,7 @@
 //! Networks that are compiled once, and opened from the cache after that.
 
 use super::Settings;
-use crate::cache::{Cache, Key, KeyBuilder};
+use crate::cache::{Cache, CacheError, Key, KeyBuilder};
 use crate::kernels::cpu;
 use crate::mapping;
 use crate::onnx::external_files;
@@ -9,7 +9,7 @@ use crate::plan::{Package, Plan, PlanFile, VERSION};
 use std::format;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -51,6 +51,40 @@ pub(crate) fn open<C: Compilation>(
     }
 }
 
+/// The plan file of a network in a cache, which is made if it is not there: also one for other computers.
+///
+/// # Errors
+/// If there is no plan of the network, or no place for it in the cache.
+#[cfg(feature = "pipeline")]
+pub(crate) fn plan<C: Compilation>(
+    mut compilation: C,
+    network: &Path,
+    parts: &[u8],
+    settings: Settings,
+    cache: &Cache,
+) -> Result<PathBuf, C::Error>
+where
+    C::Error: From<CacheError>,
+{
+    let key = contents(network, parts, cache).map(|contents| key(contents, settings));
+    if let Some(found) = key.and_then(|key| cache.find(&key)) {
+        return Ok(found);
+    }
+    let package = compilation.package(settings)?;
+    // A network that can not be read has no plan either.
+    let key = key.unwrap_or_else(|| KeyBuilder::new().add(parts).key());
+    Ok(store(package, network, cache, &key)?)
+}
+
+/// Keeps a plan file. Making it has taken memory that the network may need.
+fn store(mut package: Package, network: &Path, cache: &Cache, key: &Key) -> Result<PathBuf, CacheError> {
+    package.origin = format!("{}, in the cache", network.display());
+    let stored = cache.store(key, |out| package.write(out).map(drop));
+    drop(package);
+    mapping::trim();
+    stored
+}
+
 fn through<C: Compilation>(
     compilation: &mut C,
     network: &Path,
@@ -61,12 +95,8 @@ fn through<C: Compilation>(
         if let Some(found) = find(compilation, cache, &key, settings) {
             return found;
         }
-        let stored = compilation.package(settings).is_ok_and(|mut package| {
-            package.origin = format!("{}, in the cache", network.display());
-            cache.store(&key, |out| package.write(out).map(drop)).is_ok()
-        });
-        // Compiling has taken memory that the network may need.
-        mapping::trim();
+        let package = compilation.package(settings);
+        let stored = package.is_ok_and(|package| store(package, network, cache, &key).is_ok());
         if stored && let Some(found) = find(compilation, cache, &key, settings) {
             return found;
         }

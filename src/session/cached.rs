@@ -8,7 +8,7 @@ use crate::onnx::Model;
 use crate::plan::{Depth, Package, PlanFile};
 use crate::provider::cached::{self, Compilation};
 use crate::provider::{NetworkError, Settings};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Session {
     /// Opens the model of a manifest, or of the manifest in a folder. Its network is compiled into the user's cache when it
@@ -35,6 +35,21 @@ impl Session {
     ) -> Result<Session, SessionError> {
         let archived = manifest.archived();
         cached::open(Sampled { manifest, network }, network, &archived, settings, cache)
+    }
+
+    /// The plan file in a cache that [`Session::open_network`] opens, or would on another computer.
+    ///
+    /// # Errors
+    /// If the network has no plan, or the cache no place for it.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn plan_file(
+        manifest: Manifest,
+        network: &Path,
+        settings: Settings,
+        cache: &Cache,
+    ) -> Result<PathBuf, SessionError> {
+        let archived = manifest.archived();
+        cached::plan(Sampled { manifest, network }, network, &archived, settings, cache)
     }
 }
 

@@ -118,7 +118,8 @@ impl Compile {
                     |error| CompileError::Session { path: source.path().into(), source: Box::new(error) };
                 let request = Request { steps: self.steps, ..Request::default() };
                 let bake = self.bake.then_some(&request);
-                session::package(manifest, &model, &precisions, settings, self.ways(), bake).map_err(wrap)?
+                session::package(manifest, &model, &precisions, settings, self.ways(target), bake)
+                    .map_err(wrap)?
             }
             None if self.bake => return Err(CompileError::Bake(source.path().into())),
             None => self.package(&source, &model, target)?,
@@ -152,9 +153,8 @@ impl Compile {
     }
 
     /// The ways into half precision that may be taken.
-    fn ways(&self) -> &'static [Depth] {
-        let all: &'static [Depth] = &Depth::ALL;
-        self.way.map_or(all, |way| &all[usize::from(way) - 1..usize::from(way)])
+    fn ways(&self, target: Isa) -> &'static [Depth] {
+        self.way.map_or(Depth::ways(target), |way| &Depth::ALL[usize::from(way) - 1..usize::from(way)])
     }
 
     fn target(&self) -> Result<Isa, CompileError> {
@@ -214,7 +214,7 @@ impl Compile {
         };
         let mut network = Network::compile(graph.clone(), settings).map_err(wrap)?;
         let inputs = first_step::inputs(&network, None, &Request::default())?;
-        let depth = first_step::depth(&mut network, &inputs, self.ways()).map_err(wrap)?;
+        let depth = first_step::depth(&mut network, &inputs, self.ways(target)).map_err(wrap)?;
         Ok(depth.and_then(|depth| Some((network.into_ranges()?, depth))))
     }
 }

@@ -117,7 +117,8 @@ pub fn prepare(network: &mut Network, inputs: &[Input]) -> Result<(), NetworkErr
 /// # Errors
 /// As [`prepare`].
 pub fn settle(network: &mut Network) -> Result<(), NetworkError> {
-    match found(network, &Depth::ALL)? {
+    let isa = network.cpu().map(|cpu| cpu.plan().isa());
+    match found(network, isa.map_or(&Depth::ALL[..], Depth::ways))? {
         Some((_, halved)) => *network = halved,
         None => network.settle(),
     }

@@ -96,6 +96,8 @@ pub struct Header {
     pub outputs: Vec<Declared>,
     /// Of the nodes, one each.
     pub operators: Vec<String>,
+    /// Values that nodes draw from a normal distribution: see [`Model::into_graph`].
+    pub noise: Vec<String>,
 }
 
 impl Header {
@@ -113,8 +115,11 @@ impl Header {
         let known = |info: &&pb::ValueInfoProto| !graph.initializers.iter().any(|own| own.name == info.name);
         let inputs = graph.inputs.iter().filter(known).map(Declared::of).collect();
         let outputs = graph.outputs.iter().map(Declared::of).collect();
+        let noise =
+            graph.nodes.iter().filter(|node| is_noise(&node.operator)).flat_map(|node| node.outputs.clone());
+        let noise = noise.collect();
         let operators = graph.nodes.into_iter().map(|node| node.operator).collect();
-        Ok(Header { inputs, outputs, operators })
+        Ok(Header { inputs, outputs, operators, noise })
     }
 }
 
@@ -150,6 +155,8 @@ struct Interface {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Node {
+    #[prost(string, repeated, tag = "2")]
+    outputs: Vec<String>,
     #[prost(string, tag = "4")]
     operator: String,
 }
@@ -182,11 +189,19 @@ impl Model {
         model(proto, path, folder)
     }
 
-    /// The graph at concrete input shapes. The weights move into the graph.
+    /// The graph at concrete input shapes. The weights move into the graph. Noise that a node draws is another input, behind
+    /// the others, if it has a shape among these; else it is a constant.
     ///
     /// # Errors
     /// If a shape is missing or does not fit, or an operator is unknown or has no kernel for what it is used for.
-    pub fn into_graph(self, shapes: &Shapes) -> Result<Graph, OnnxError> {
+    pub fn into_graph(mut self, shapes: &Shapes) -> Result<Graph, OnnxError> {
+        let noise = self.nodes.extract_if(.., |node| {
+            is_noise(&node.op_type) && node.output.iter().all(|output| shapes.contains_key(output))
+        });
+        self.inputs.extend(noise.flat_map(|node| node.output).map(|name| {
+            let dims = shapes[&name].iter().map(|&size| Dimension::Fixed(size)).collect();
+            Declared { name, onnx_type: pb::tensor_proto::DataType::Float as i32, dims }
+        }));
         let concrete = self.input_shapes(shapes)?;
         import::import(self, &concrete)
     }
@@ -237,6 +252,10 @@ pub(super) fn model(proto: pb::ModelProto, path: &Path, folder: Option<&Path>) -
         initializers,
         opsets: proto.opset_import.into_iter().map(|o| (o.domain, o.version)).collect(),
     })
+}
+
+fn is_noise(operator: &str) -> bool {
+    ["RandomNormal", "RandomNormalLike"].contains(&operator)
 }
 
 fn unknown_input(inputs: &[Declared], input: &str) -> OnnxError {

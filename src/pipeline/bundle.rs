@@ -106,8 +106,8 @@ pub(super) fn write(
     watch: Watch<'_>,
 ) -> Result<usize, PipelineError> {
     let files = pipeline.components.folder.files();
-    if let Files::Bundle(bundle) = files {
-        return Err(PipelineError::Bundled(bundle.path().to_owned()));
+    if matches!(files, Files::Bundle(_)) {
+        return Err(PipelineError::Bundled);
     }
     let failed = |source| PipelineError::Write { path: path.to_owned(), source };
     let beside = whole::folder(path);
@@ -161,6 +161,7 @@ fn rehearse(pipeline: &Pipeline, request: &Request<'_>, watch: Watch<'_>) -> Res
             components,
             &Planes { values: vec![0.0; shape.iter().product()], shape },
             denoiser.channels,
+            autoencoder.reduction,
         )?;
     }
     watch(Event::Opening(class.denoiser));

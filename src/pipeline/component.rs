@@ -95,6 +95,11 @@ impl Components {
         header.map(Some).map_err(|error| failed(name, NetworkError::from(error)))
     }
 
+    /// Whether the engine evaluates a component, and no other provider.
+    pub(super) fn is_ours(&self, name: &str) -> bool {
+        matches!(self.placements.of(name).provider, Provider::Cpu)
+    }
+
     /// What a component's network is, if there is such a component.
     pub(super) fn described(&self, name: &str) -> Result<Option<Described>, PipelineError> {
         let Some(network) = self.folder.network(name)? else { return Ok(None) };
@@ -153,13 +158,12 @@ impl Components {
         what: &str,
     ) -> Result<PlanFile, PipelineError> {
         let component = name.to_owned();
-        let Placement { provider, .. } = self.placements.of(name);
-        if !matches!(provider, Provider::Cpu) {
+        if !self.is_ours(name) {
             return Err(PipelineError::BundledProvider { component });
         }
         let plan = bundle.plan(&member(name, parts)).ok_or_else(|| {
-            let (path, what) = (bundle.path().to_owned(), what.to_owned());
-            PipelineError::NotBundled { path, component, what }
+            let what = what.to_owned();
+            PipelineError::NotBundled { component, what }
         })?;
         Ok(plan.map_err(FolderError::from)?)
     }
@@ -292,9 +296,10 @@ impl Compiled<'_> {
         let mut network = Network::compile(graph, settings).map_err(wrap)?;
         let Some(precision) = network.calibrating() else { return Ok((network, None)) };
         let wanted = (self.evaluate)(&mut network)?;
-        for (i, depth) in Depth::ALL.into_iter().enumerate() {
+        let ways = Depth::ways(settings.isa.unwrap_or(cpu::best().isa));
+        for (i, &depth) in ways.iter().enumerate() {
             let Some(mut halved) = network.halved(depth).map_err(wrap)? else { break };
-            let last = precision == Precision::F16 && i + 1 == Depth::ALL.len();
+            let last = precision == Precision::F16 && i + 1 == ways.len();
             if last || (self.evaluate)(&mut halved).is_ok_and(|found| Change::of(&wanted, &found).is_small())
             {
                 return Ok((halved, network.into_ranges().map(|ranges| (ranges, depth))));

@@ -143,7 +143,7 @@ impl Reference {
     ) -> Result<Option<Reference>, PipelineError> {
         let Some(image) = request.image else { return Ok(None) };
         watch(Event::Opening(vae::ENCODER));
-        let encoded = vae::encode(&pipeline.components, image, denoiser.channels)?;
+        let encoded = vae::encode(&pipeline.components, image, denoiser.channels, autoencoder.reduction)?;
         let [_, rows, columns] = denoiser.latents(size);
         let mask = match request.mask {
             None => Vec::new(),

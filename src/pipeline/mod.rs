@@ -180,14 +180,14 @@ pub enum PipelineError {
     NoImage,
     #[error("a {class} has no negative prompt: the scale of its guidance is inside of the network")]
     NoNegative { class: &'static str },
-    #[error("{component}: {}: the bundle has no plan for {what}; compile the pipeline for that", path.display())]
-    NotBundled { path: PathBuf, component: String, what: String },
+    #[error("{component}: the bundle has no plan for {what}; compile the pipeline for that")]
+    NotBundled { component: String, what: String },
     #[error(
         "{component}: a bundle has plans for the provider cpu alone; give the folder that it was made of"
     )]
     BundledProvider { component: String },
-    #[error("{}: it is a bundle already; compile the folder that it was made of", .0.display())]
-    Bundled(PathBuf),
+    #[error("this is a bundle already; compile the folder that it was made of")]
+    Bundled,
     #[error("{}: cannot write the bundle: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]

@@ -109,13 +109,21 @@ pub(super) struct Encoded {
     deviation: Vec<f32>,
 }
 
-/// Encodes a picture, -1 to 1, into so many channels.
+/// Encodes a picture, -1 to 1, into so many channels, with one latent for `reduction` pixels of a side.
 pub(super) fn encode(
     components: &Components,
     picture: &Planes,
     channels: usize,
+    reduction: usize,
 ) -> Result<Encoded, PipelineError> {
-    let found = evaluate(components, ENCODER, core::slice::from_ref(picture))?.pop().unwrap_or_default();
+    let header = components.header(ENCODER)?.ok_or_else(|| components.folder.missing(ENCODER))?;
+    if let [noise] = &header.noise[..]
+        && components.is_ours(ENCODER)
+    {
+        return encode_drawing(components, picture, channels, reduction, noise);
+    }
+    let found =
+        evaluate(components, ENCODER, core::slice::from_ref(picture), None)?.pop().unwrap_or_default();
     let [all, rows, columns] = found.shape;
     let (mean, rest) = found.values.split_at((channels * rows * columns).min(found.values.len()));
     let deviation = match all {
@@ -131,6 +139,25 @@ pub(super) fn encode(
         }
     };
     Ok(Encoded { mean: Planes { values: mean.to_vec(), shape: [channels, rows, columns] }, deviation })
+}
+
+/// As [`encode`], by an encoder of diffusers' older script, which draws noise itself: latents are linear in that.
+fn encode_drawing(
+    components: &Components,
+    picture: &Planes,
+    channels: usize,
+    reduction: usize,
+    noise: &str,
+) -> Result<Encoded, PipelineError> {
+    let shape = [channels, picture.shape[1] / reduction, picture.shape[2] / reduction];
+    let inputs = [picture.clone(), picture.clone()];
+    let drawn = [0.0, 1.0].map(|value| Planes { values: vec![value; shape.iter().product()], shape });
+    let found = evaluate(components, ENCODER, &inputs, Some((noise, &drawn)))?;
+    let [mean, further] = &found[..] else {
+        return Ok(Encoded { mean: Planes::default(), deviation: Vec::new() });
+    };
+    let deviation = further.values.iter().zip(&mean.values).map(|(further, mean)| further - mean).collect();
+    Ok(Encoded { mean: mean.clone(), deviation })
 }
 
 impl Encoded {
@@ -176,8 +203,13 @@ fn scaled(latents: Planes, config: &AutoencoderConfig) -> Planes {
     Planes { values: latents.values.iter().enumerate().map(value).collect(), shape: latents.shape }
 }
 
-/// Evaluates one half for inputs of one shape, and drops it.
-fn evaluate(components: &Components, name: &str, inputs: &[Planes]) -> Result<Vec<Planes>, PipelineError> {
+/// Evaluates one half for inputs of one shape, and drops it. `noise` is what nodes draw otherwise, one for each input.
+fn evaluate(
+    components: &Components,
+    name: &str,
+    inputs: &[Planes],
+    noise: Option<(&str, &[Planes])>,
+) -> Result<Vec<Planes>, PipelineError> {
     let Some(first) = inputs.first() else { return Ok(Vec::new()) };
     let header = components.header(name)?.ok_or_else(|| components.folder.missing(name))?;
     let [input] = &header.inputs[..] else {
@@ -185,8 +217,11 @@ fn evaluate(components: &Components, name: &str, inputs: &[Planes]) -> Result<Ve
         return Err(PipelineError::Interface { component: name.to_owned(), what: "not one input", found });
     };
     let wrap = |error: NetworkError| failed(name, error);
-    let run = |network: &mut Network, planes: &Planes| -> Result<Planes, NetworkError> {
-        network.io()?.input_f32(0)?.copy_from_slice(&planes.values);
+    let run = |network: &mut Network, at: usize| -> Result<Planes, NetworkError> {
+        network.io()?.input_f32(0)?.copy_from_slice(&inputs[at].values);
+        if let Some((_, noise)) = noise {
+            network.io()?.input_f32(1)?.copy_from_slice(&noise[at].values);
+        }
         network.run()?;
         let shape = network.outputs().next().map(|(_, fact)| fact.shape).unwrap_or_default();
         let shape = shape
@@ -194,10 +229,13 @@ fn evaluate(components: &Components, name: &str, inputs: &[Planes]) -> Result<Ve
             .map_or([0; 3], |[_, channels, rows, columns]: [usize; 4]| [channels, rows, columns]);
         Ok(Planes { values: network.io()?.output_f32(0)?.to_vec(), shape })
     };
-    let shapes = Shapes::from([(input.name.clone(), [&[1], &first.shape[..]].concat())]);
-    let mut calibrate = |network: &mut Network| Ok(run(network, first).map_err(wrap)?.values);
+    let shape = |planes: &Planes| [&[1], &planes.shape[..]].concat();
+    let mut shapes = Shapes::from([(input.name.clone(), shape(first))]);
+    shapes.extend(noise.map(|(name, noise)| (name.to_owned(), shape(&noise[0]))));
+    // The last one, for noise that is none scales nothing.
+    let mut calibrate = |network: &mut Network| Ok(run(network, inputs.len() - 1).map_err(wrap)?.values);
     let mut network = components.open(name, &shapes, &mut calibrate)?;
-    inputs.iter().map(|planes| run(&mut network, planes).map_err(wrap)).collect()
+    (0..inputs.len()).map(|at| run(&mut network, at).map_err(wrap)).collect()
 }
 
 /// As `AutoencoderKL.tiled_decode`: each tile is decoded by itself, and goes over into those above and left of it. Tiles of
@@ -210,7 +248,9 @@ fn in_tiles(
 ) -> Result<Planes, PipelineError> {
     let [_, rows, columns] = latents.shape;
     if rows <= side[0] && columns <= side[1] {
-        return Ok(evaluate(components, DECODER, core::slice::from_ref(latents))?.pop().unwrap_or_default());
+        return Ok(evaluate(components, DECODER, core::slice::from_ref(latents), None)?
+            .pop()
+            .unwrap_or_default());
     }
     let stride = side.map(|side| ((side as f64 * (1.0 - OVERLAP)) as usize).max(1));
     let starts = |length: usize, stride: usize| (0..length).step_by(stride).collect::<Vec<_>>();
@@ -225,7 +265,7 @@ fn in_tiles(
     let mut tiles = vec![Planes::default(); tops.len() * lefts.len()];
     for same in by_shape.into_values() {
         let (places, inputs): (Vec<_>, Vec<_>) = same.into_iter().unzip();
-        for (at, tile) in places.into_iter().zip(evaluate(components, DECODER, &inputs)?) {
+        for (at, tile) in places.into_iter().zip(evaluate(components, DECODER, &inputs, None)?) {
             tiles[at] = tile;
         }
     }

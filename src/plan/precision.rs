@@ -7,6 +7,7 @@
 //! share one: a channel that happened to rest may wake.
 
 use crate::graph::ValueId;
+use crate::kernels::{Isa, cpu};
 use std::collections::HashMap;
 use std::string::String;
 use std::vec::Vec;
@@ -27,6 +28,12 @@ impl Depth {
         Depth { winograd: false, stretch: 64 },
         Depth { winograd: false, stretch: 16 },
     ];
+
+    /// Those that differ on an instruction set: where nothing is added up in half precision, stretches are all the same.
+    pub fn ways(isa: Isa) -> &'static [Depth] {
+        let widens = cpu::find(isa).is_some_and(|kernels| !kernels.half.native);
+        if widens { &Depth::ALL[..2] } else { &Depth::ALL }
+    }
 }
 
 /// A product that stays in f32, and why.

@@ -3,6 +3,7 @@
 use super::compile::package;
 use super::{Session, SessionError};
 use crate::cache::Cache;
+use crate::kernels::cpu;
 use crate::manifest::Manifest;
 use crate::onnx::Model;
 use crate::plan::{Depth, Package, PlanFile};
@@ -74,7 +75,8 @@ impl Compilation for Sampled<'_> {
     }
 
     fn package(&mut self, settings: Settings) -> Result<Package, SessionError> {
-        package(&self.manifest, &self.read()?, &[settings.precision], settings, &Depth::ALL, None)
+        let ways = Depth::ways(settings.isa.unwrap_or(cpu::best().isa));
+        package(&self.manifest, &self.read()?, &[settings.precision], settings, ways, None)
     }
 
     fn compile(&mut self, settings: Settings) -> Result<Session, SessionError> {

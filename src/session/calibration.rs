@@ -27,7 +27,7 @@ impl Session {
     /// Puts the network into half precision, as far as samples stay the same, if that is what was asked for.
     pub(super) fn calibrate(&mut self) -> Result<(), SessionError> {
         let Some(isa) = self.network().cpu().map(|cpu| cpu.plan().isa()) else { return Ok(()) };
-        if let Some((_, Some(halved))) = self.depth(isa, &Depth::ALL)? {
+        if let Some((_, Some(halved))) = self.depth(isa, Depth::ways(isa))? {
             self.evaluator.network = halved;
         }
         self.evaluator.network.settle();

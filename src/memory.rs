@@ -18,6 +18,11 @@ impl Memory {
         kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
     }
 
+    /// The bytes that are in memory now, found sooner than by [`Memory::now`].
+    pub fn resident() -> Option<u64> {
+        kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+    }
+
     /// `None` where the system does not tell: only Linux does.
     pub fn now() -> Option<Memory> {
         let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;

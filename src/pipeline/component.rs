@@ -22,7 +22,7 @@ use crate::graph::Graph;
 use crate::kernels::cpu;
 use crate::manifest::Manifest;
 use crate::onnx::{Header, Model, Shapes};
-use crate::plan::{Bundle, Depth, Package, PlanFile, Ranges, Recipe, lower};
+use crate::plan::{Bundle, Constants, Depth, Package, PlanFile, Ranges, Recipe, lower};
 use crate::provider::cached::{self, Compilation};
 use crate::provider::{Network, NetworkError, OnnxFile, Opening, Precision, Provider, Settings};
 use crate::session::{Change, Session, SessionError};
@@ -239,21 +239,28 @@ impl Compilation for Compiled<'_> {
     fn package(&mut self, settings: Settings) -> Result<Package, PipelineError> {
         let graph = self.graph()?;
         let isa = settings.isa.unwrap_or(cpu::best().isa);
-        let half = match settings.precision {
+        let wrap = |error| failed(self.name, error);
+        // Half precision is tried here, if this computer has the instructions; then the plan is made already.
+        let tried = match settings.precision {
             Precision::F32 => None,
-            // What another CPU makes of it can not be tried here.
-            Precision::Auto if !isa.supported() => None,
-            Precision::F16 if !isa.supported() => {
-                self.ranges(graph.clone(), settings)?.zip(Depth::ALL.last().copied())
-            }
-            _ => self.halved(graph.clone(), settings)?.1,
+            _ if isa.supported() => self.halved(graph.clone(), settings)?.into_compiled(),
+            _ => None,
         };
-        let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
-        let recipe = Recipe { half, frugal: settings.frugal, ..Recipe::new(isa) };
+        let plan = match (tried, settings.precision) {
+            (Some(plan), _) => plan,
+            (None, precision) => {
+                let ranges = match precision {
+                    Precision::F16 => self.ranges(graph.clone(), settings)?,
+                    // What another CPU makes of it is not known.
+                    _ => None,
+                };
+                let half = ranges.as_ref().zip(Depth::ALL.last().copied());
+                let recipe = Recipe { half, frugal: settings.frugal, ..Recipe::new(isa) };
+                lower(&graph, recipe, Constants::default()).map_err(|error| wrap(error.into()))?
+            }
+        };
         let mut package = Package::default();
         package.in_pieces = settings.frugal;
-        let wrap = |error| failed(self.name, error);
-        let plan = lower(&graph, recipe, package.constants()).map_err(|error| wrap(error.into()))?;
         package
             .add(plan)
             .map_err(|operator| session_failed(self.name, SessionError::HostInPlan { operator }))?;
@@ -262,7 +269,11 @@ impl Compilation for Compiled<'_> {
 
     fn compile(&mut self, settings: Settings) -> Result<Network, PipelineError> {
         let graph = self.graph()?;
-        Ok(self.halved(graph, settings)?.0)
+        self.halved(graph, settings)
+    }
+
+    fn weighs_memory(&self) -> bool {
+        false
     }
 
     fn needs_less(error: &PipelineError) -> bool {
@@ -285,16 +296,11 @@ impl Compiled<'_> {
         Ok(network.into_ranges())
     }
 
-    /// The network of a graph, in half precision if that is what was asked for, by what `evaluate` has it compute; and how it
-    /// got there.
-    fn halved(
-        &mut self,
-        graph: Graph,
-        settings: Settings,
-    ) -> Result<(Network, Option<(Ranges, Depth)>), PipelineError> {
+    /// The network of a graph, in half precision if that is what was asked for, by what `evaluate` has it compute.
+    fn halved(&mut self, graph: Graph, settings: Settings) -> Result<Network, PipelineError> {
         let wrap = |error| failed(self.name, error);
         let mut network = Network::compile(graph, settings).map_err(wrap)?;
-        let Some(precision) = network.calibrating() else { return Ok((network, None)) };
+        let Some(precision) = network.calibrating() else { return Ok(network) };
         let wanted = (self.evaluate)(&mut network)?;
         let ways = Depth::ways(settings.isa.unwrap_or(cpu::best().isa));
         for (i, &depth) in ways.iter().enumerate() {
@@ -302,11 +308,11 @@ impl Compiled<'_> {
             let last = precision == Precision::F16 && i + 1 == ways.len();
             if last || (self.evaluate)(&mut halved).is_ok_and(|found| Change::of(&wanted, &found).is_small())
             {
-                return Ok((halved, network.into_ranges().map(|ranges| (ranges, depth))));
+                return Ok(halved);
             }
         }
         network.settle();
-        Ok((network, None))
+        Ok(network)
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) trait Compilation {
     fn package(&mut self, settings: Settings) -> Result<Package, Self::Error>;
     /// The same as a plan of the network, without one.
     fn compile(&mut self, settings: Settings) -> Result<Self::Opened, Self::Error>;
+    /// Whether what is compiled hangs on the memory that the network may take.
+    fn weighs_memory(&self) -> bool;
     /// Whether what was compiled needs more memory than it may take.
     fn needs_less(error: &Self::Error) -> bool;
 }
@@ -39,8 +41,9 @@ pub(crate) fn open<C: Compilation>(
     cache: Option<&Cache>,
 ) -> Result<C::Opened, C::Error> {
     let contents = cache.and_then(|cache| contents(network, parts, cache));
+    let memory = settings.max_memory.filter(|_| compilation.weighs_memory());
     let mut open = |settings| {
-        let entry = cache.zip(contents.as_ref().map(|contents| key(contents.clone(), settings)));
+        let entry = cache.zip(contents.as_ref().map(|contents| key(contents.clone(), settings, memory)));
         through(&mut compilation, network, settings, entry)
     };
     match open(settings) {
@@ -66,7 +69,8 @@ pub(crate) fn plan<C: Compilation>(
 where
     C::Error: From<CacheError>,
 {
-    let key = contents(network, parts, cache).map(|contents| key(contents, settings));
+    let memory = settings.max_memory.filter(|_| compilation.weighs_memory());
+    let key = contents(network, parts, cache).map(|contents| key(contents, settings, memory));
     if let Some(found) = key.and_then(|key| cache.find(&key)) {
         return Ok(found);
     }
@@ -147,14 +151,13 @@ fn digest(file: &File) -> io::Result<String> {
     Ok(KeyBuilder::new().add_file(file)?.key().to_string())
 }
 
-/// The key of one plan of a network.
-fn key(mut contents: KeyBuilder, settings: Settings) -> Key {
+/// The key of one plan of a network, which hangs on memory if there is any.
+fn key(mut contents: KeyBuilder, settings: Settings, memory: Option<usize>) -> Key {
     let isa = settings.isa.unwrap_or(cpu::best().isa);
     let made = format!(
-        "{VERSION} {} {isa} {:?} {:?} {:?}",
+        "{VERSION} {} {isa} {:?} {memory:?} {:?}",
         env!("CARGO_PKG_VERSION"),
         settings.precision,
-        settings.max_memory,
         settings.frugal
     );
     contents.add(made.as_bytes()).key()

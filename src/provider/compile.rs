@@ -106,6 +106,14 @@ impl Cpu {
         self.calibration.map(|calibration| calibration.ranges)
     }
 
+    /// The plan that was compiled here; `None` for one out of a file.
+    pub fn into_compiled(self) -> Option<CompiledPlan> {
+        match self.program {
+            Program::Compiled(plan) => Some(*plan),
+            Program::File { .. } => None,
+        }
+    }
+
     /// Ends the watching of values.
     pub fn settle(&mut self) {
         self.calibration = None;

@@ -12,7 +12,7 @@ use crate::kernels::DType;
 #[cfg(feature = "compile")]
 use crate::onnx::{Model, Shapes};
 #[cfg(feature = "compile")]
-use crate::plan::{Depth, Plan, Ranges};
+use crate::plan::{CompiledPlan, Depth, Plan, Ranges};
 use crate::plan::{Fact, PlanFile, Slots};
 use std::boxed::Box;
 use std::sync::Arc;
@@ -291,6 +291,15 @@ impl Network {
     pub fn into_ranges(self) -> Option<Ranges> {
         match self.0 {
             Backend::Cpu(cpu) => cpu.into_ranges(),
+            Backend::External(_) => None,
+        }
+    }
+
+    /// As [`Cpu::into_compiled`].
+    #[cfg(feature = "compile")]
+    pub fn into_compiled(self) -> Option<CompiledPlan> {
+        match self.0 {
+            Backend::Cpu(cpu) => cpu.into_compiled(),
             Backend::External(_) => None,
         }
     }

@@ -3,10 +3,10 @@
 use crate::memory::Memory;
 use crate::plan::{Plan, PlanFile};
 
-/// What a process has beside the network, where the system does not tell.
+/// Pages of files that a program has beside its weights, where the system does not tell.
 const PROGRAM: usize = 12 << 20;
 
-/// What the budget keeps free: pages come in groups, and stacks grow.
+/// What a budget keeps free: pages come in groups, and stacks grow.
 const MARGIN: usize = 2 << 20;
 
 /// Lets weights leave the memory when so many have been read that more would not fit.
@@ -15,25 +15,33 @@ pub(super) struct Pager {
     file: PlanFile,
     /// Bytes of weights that may be in memory.
     room: usize,
+    /// Bytes that this process may have in memory, if it is held to any.
+    given: Option<usize>,
     /// Bytes of weights that have been read since they were all out of memory.
     read: usize,
 }
 
 impl Pager {
     /// `None` if all weights fit into `room`.
-    pub(super) fn new(file: &PlanFile, room: usize) -> Option<Pager> {
+    pub(super) fn new(file: &PlanFile, room: usize, given: Option<usize>) -> Option<Pager> {
         let (map, weights) = file.weights();
         if room >= weights.len() {
             return None;
         }
         map.streamed();
-        Some(Pager { file: file.clone(), room, read: 0 })
+        Some(Pager { file: file.clone(), room, given, read: 0 })
     }
 
     /// Takes in that an instruction has run.
     pub(super) fn after(&mut self, plan: &Plan<'_>, i: usize) {
         self.read += bytes(plan, i);
-        if self.read + bytes(plan, i + 1) > self.room {
+        let next = bytes(plan, i + 1);
+        // Large pages bring more of a file than was read, and the program grows too.
+        let is_full = |given: usize| {
+            let resident = Memory::resident().unwrap_or(0) as usize;
+            next > 0 && resident.saturating_add(next).saturating_add(MARGIN) > given
+        };
+        if self.read + next > self.room || self.given.is_some_and(is_full) {
             let (map, weights) = self.file.weights();
             map.drop_pages(weights);
             self.read = 0;
@@ -42,16 +50,22 @@ impl Pager {
 }
 
 /// Bytes of weights that may be in memory in a process that may take `given`. `working` is the size of the network's memory,
-/// of which nothing needs to be touched yet.
+/// of which nothing needs to be touched yet, and `files` that of [`files`].
 ///
 /// # Errors
 /// With the smallest number of bytes that the network runs in, if it does not run in `given`.
-pub(super) fn room(plan: &Plan<'_>, working: usize, given: usize) -> Result<usize, usize> {
+pub(super) fn room(plan: &Plan<'_>, working: usize, files: usize, given: usize) -> Result<usize, usize> {
     // All of one instruction's weights are in memory together.
     let largest = (0..plan.len()).map(|i| bytes(plan, i)).max().unwrap_or(0);
-    let others = program() + working + MARGIN;
+    let anonymous = Memory::now().map_or(0, |memory| memory.anonymous) as usize;
+    let others = anonymous + files + working + MARGIN;
     let room = given.saturating_sub(others);
     if room < largest { Err(others + largest) } else { Ok(room) }
+}
+
+/// Pages of files that this process has in memory: before weights are read, those of its program.
+pub(super) fn files() -> usize {
+    Memory::now().map_or(PROGRAM, |Memory { rss, anonymous, .. }| rss.saturating_sub(anonymous) as usize)
 }
 
 /// Bytes of weights that an instruction reads.
@@ -59,10 +73,4 @@ fn bytes(plan: &Plan<'_>, i: usize) -> usize {
     let mut bytes = 0;
     plan.weights_of(i, &mut |range| bytes += range.len());
     bytes
-}
-
-/// What this process has in memory beside mapped weights and untouched memory: its program, its heap and its stacks.
-fn program() -> usize {
-    let Some(Memory { rss, anonymous, .. }) = Memory::now() else { return PROGRAM };
-    anonymous as usize + (rss.saturating_sub(anonymous) as usize).min(PROGRAM)
 }

@@ -1,6 +1,6 @@
 //! Models that are compiled once, and opened from the cache after that.
 
-use super::compile::package;
+use super::compile::{is_always_guided, package};
 use super::{Session, SessionError};
 use crate::cache::Cache;
 use crate::kernels::cpu;
@@ -81,6 +81,10 @@ impl Compilation for Sampled<'_> {
 
     fn compile(&mut self, settings: Settings) -> Result<Session, SessionError> {
         Session::new(self.manifest.clone(), self.read()?, settings)
+    }
+
+    fn weighs_memory(&self) -> bool {
+        is_always_guided(&self.manifest)
     }
 
     fn needs_less(error: &SessionError) -> bool {

@@ -3,7 +3,7 @@
 use super::guidance::Evaluator;
 use super::{Session, SessionError};
 use crate::kernels::Isa;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Request};
 use crate::plan::{Depth, Stage};
 use crate::provider::{Network, Precision};
 use crate::sampler::{Noise, TorchCpu};
@@ -22,6 +22,17 @@ const WORST: f64 = 1e-2;
 /// than so many operations, some ten seconds of one core.
 const SAMPLES: u64 = 4;
 const WORK: u64 = 1 << 40;
+
+/// Steps of a sample that takes more operations than that by itself. They go through the times of longer schedules.
+const STEPS: u64 = 4;
+
+/// The samples that are drawn to compare.
+#[derive(Clone, Copy, Debug)]
+struct Trials {
+    samples: u64,
+    /// `None` for those of the model's own schedule.
+    steps: Option<usize>,
+}
 
 impl Session {
     /// Puts the network into half precision, as far as samples stay the same, if that is what was asked for.
@@ -44,14 +55,14 @@ impl Session {
     ) -> Result<Option<(Depth, Option<Network>)>, SessionError> {
         let Some(precision) = self.evaluator.network.calibrating() else { return Ok(None) };
         let stand_ins = self.evaluator.stand_in(&self.manifest)?;
-        let samples = self.trial_samples();
-        let wanted = self.watch(samples)?;
+        let trials = self.affordable();
+        let wanted = self.watch(trials)?;
         let mut found = ways.last().map(|&depth| (depth, None)).filter(|_| !isa.supported());
         for (i, &depth) in ways.iter().enumerate().filter(|_| isa.supported()) {
             let Some(halved) = self.evaluator.network.halved(depth)? else { break };
             let single = core::mem::replace(&mut self.evaluator.network, halved);
             let last = precision == Precision::F16 && i + 1 == ways.len();
-            let taken = last || self.trials(samples).is_ok_and(|found| is_close(&wanted, &found));
+            let taken = last || self.draw(trials.samples).is_ok_and(|found| is_close(&wanted, &found));
             let halved = core::mem::replace(&mut self.evaluator.network, single);
             if taken {
                 found = Some((depth, Some(halved)));
@@ -65,8 +76,8 @@ impl Session {
 
     /// That samples are those of another session, as far as a provider may be off.
     pub(super) fn check_against(&mut self, mut reference: Session) -> Result<(), SessionError> {
-        let samples = reference.trial_samples();
-        let (wanted, found) = (reference.tried(samples)?, self.tried(samples)?);
+        let trials = reference.affordable();
+        let (wanted, found) = (reference.tried(trials)?, self.tried(trials)?);
         let changes = wanted.iter().zip(&found).map(|(wanted, found)| Change::of(wanted, found));
         match changes.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
             Some(worst) if worst.mean > WORST => {
@@ -78,34 +89,40 @@ impl Session {
     }
 
     /// Trials of a session as it is before anything is asked of it.
-    fn tried(&mut self, samples: u64) -> Result<Vec<Vec<f32>>, SessionError> {
+    fn tried(&mut self, trials: Trials) -> Result<Vec<Vec<f32>>, SessionError> {
         let stand_ins = self.evaluator.stand_in(&self.manifest)?;
-        let trials = self.watch(samples)?;
+        let drawn = self.watch(trials)?;
         stand_ins.iter().for_each(|name| self.evaluator.forget(name));
         self.prepare(&Default::default())?;
-        Ok(trials)
+        Ok(drawn)
     }
 
     /// Draws the samples whose values the network watches.
-    fn watch(&mut self, samples: u64) -> Result<Vec<Vec<f32>>, SessionError> {
-        match self.trials(samples) {
+    fn watch(&mut self, Trials { samples, steps }: Trials) -> Result<Vec<Vec<f32>>, SessionError> {
+        if steps.is_some() && self.prepare(&Request { steps, ..Request::default() }).is_err() {
+            // A schedule that comes in one length.
+            self.prepare(&Request::default())?;
+        }
+        match self.draw(samples) {
             // What guidance moves away from comes later; without it, values are those of the conditions.
             Err(SessionError::NoNegative) => {
                 self.evaluator.set_guidance(None);
-                self.trials(samples)
+                self.draw(samples)
             }
             found => found,
         }
     }
 
-    /// How many samples are enough, or as many as one has the time for.
-    fn trial_samples(&self) -> u64 {
-        let step = self.network().cpu().map_or(0, |cpu| cpu.plan().cost(Stage::State).flop);
-        let sample = step.saturating_mul(self.steps() as u64);
-        (WORK / sample.max(1)).clamp(1, SAMPLES)
+    /// As many samples as are enough, or as one has the time for.
+    fn affordable(&self) -> Trials {
+        let step = self.network().cpu().map_or(0, |cpu| cpu.plan().cost(Stage::State).flop).max(1);
+        let own = self.steps() as u64;
+        let steps = own.min(STEPS.max(WORK / step));
+        let samples = (WORK / step.saturating_mul(steps.max(1))).clamp(1, SAMPLES);
+        Trials { samples, steps: Some(steps as usize).filter(|_| steps < own) }
     }
 
-    fn trials(&mut self, samples: u64) -> Result<Vec<Vec<f32>>, SessionError> {
+    fn draw(&mut self, samples: u64) -> Result<Vec<Vec<f32>>, SessionError> {
         let trial = |seed| {
             let mut out = std::vec![0.0; self.elements()];
             self.sample_from(&mut TorchCpu::new(seed), &mut out)?;

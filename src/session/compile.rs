@@ -101,15 +101,27 @@ pub fn package(
     package.in_pieces = settings.frugal;
     for &precision in precisions {
         let half = calibrated(manifest, &graph, isa, Settings { precision, ..here }, ways)?;
+        let (half, tried) = half.map_or((None, None), |own| (Some((own.ranges, own.depth)), own.network));
         let half = half.as_ref().map(|(ranges, depth)| (ranges, *depth));
         let recipe = Recipe { isa, half, times, frugal: settings.frugal };
-        let plan = lower(&graph, recipe, package.constants()).map_err(NetworkError::from)?;
+        // What was tried is that plan, if it shares nothing with another one.
+        let made = tried.filter(|_| package.is_empty() && times.is_none()).and_then(Network::into_compiled);
+        let plan = made.map_or_else(|| lower(&graph, recipe, package.constants()), Ok);
+        let plan = plan.map_err(NetworkError::from)?;
         if baked.as_ref().is_some_and(|baked| !baked.fits(&plan)) {
             return Err(SessionError::Bake { isa });
         }
         package.add(plan).map_err(|operator| SessionError::HostInPlan { operator })?;
     }
     Ok(package)
+}
+
+/// How a network goes into half precision.
+struct Calibrated {
+    ranges: Ranges,
+    depth: Depth,
+    /// As it is then, if this computer runs it.
+    network: Option<Network>,
 }
 
 /// How a network goes into half precision for an instruction set; `None` if it stays in f32.
@@ -119,14 +131,15 @@ fn calibrated(
     isa: Isa,
     settings: Settings,
     ways: &[Depth],
-) -> Result<Option<(Ranges, Depth)>, SessionError> {
+) -> Result<Option<Calibrated>, SessionError> {
     let tried = isa.supported() || settings.precision == Precision::F16;
     if settings.precision == Precision::F32 || !tried {
         return Ok(None);
     }
     let mut session = Session::of(manifest.clone(), Network::compile(graph.clone(), settings)?)?;
-    let depth = session.depth(isa, ways)?;
-    Ok(depth.and_then(|(depth, _)| Some((session.evaluator.network.into_ranges()?, depth))))
+    let Some((depth, network)) = session.depth(isa, ways)? else { return Ok(None) };
+    let ranges = session.evaluator.network.into_ranges();
+    Ok(ranges.map(|ranges| Calibrated { ranges, depth, network }))
 }
 
 /// What a network computes of the times of a schedule.
@@ -174,6 +187,12 @@ impl Session {
     }
 }
 
+/// Whether every evaluation is one of two, of the same network: then what they are compiled to hangs on the memory there is.
+pub(super) fn is_always_guided(manifest: &Manifest) -> bool {
+    let guided = manifest.guidance.as_ref().filter(|_| manifest.guide.is_none());
+    guided.is_some_and(|guidance| guidance.interval == Interval::Steps([0.0, 1.0]))
+}
+
 /// The network for one sample, or for two.
 ///
 /// Two at once read the weights once, which is what a small state waits for; a large one keeps the arithmetic busy either
@@ -181,7 +200,7 @@ impl Session {
 /// evaluation is guided, and the pair fits the memory.
 fn graph(manifest: &Manifest, model: Model, settings: Settings) -> Result<Graph, SessionError> {
     let guided = manifest.guidance.as_ref().filter(|_| manifest.guide.is_none());
-    let always = guided.is_some_and(|guidance| guidance.interval == Interval::Steps([0.0, 1.0]));
+    let always = is_always_guided(manifest);
     // Times are the same for both: most networks take them once.
     let pair = |times| paired_shapes(manifest, &model, times);
     let pairs: Vec<_> = if always { [1, 2].into_iter().filter_map(pair).collect() } else { Vec::new() };

@@ -13,7 +13,8 @@ def run(pipe, folder, name):
     """All runs of a pipeline, written into folder."""
     found = []
     for case, (change, arguments) in RUNS[name].items():
-        variant = getattr(diffusers, change).from_pipe(pipe) if change else pipe
+        # from_pipe leaves out an autoencoder of another class than the large one.
+        variant = getattr(diffusers, change).from_pipe(pipe, vae=pipe.vae) if change else pipe
         variant.set_progress_bar_config(disable=True)
         found.append(record(variant, folder, case, **arguments))
     return found
@@ -63,6 +64,10 @@ RUNS = {
     "lcm": {
         "text": (None, TEXT | steps(4, 8.0)),
         "batch": (None, PAIR | steps(2, 5.0)),
+        "image": ("LatentConsistencyModelImg2ImgPipeline", PICTURE | steps(4, 8.0) | dict(strength=0.6)),
+    },
+    "lcm_taesd": {
+        "text": (None, TEXT | steps(4, 8.0)),
         "image": ("LatentConsistencyModelImg2ImgPipeline", PICTURE | steps(4, 8.0) | dict(strength=0.6)),
     },
     "smallest": {"text": (None, TEXT | steps(2, 8.0))},

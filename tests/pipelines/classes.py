@@ -15,14 +15,14 @@ def pipeline(fn):
 SCALED = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 
 
-def stable_diffusion(cls, scheduler, tokenizer=None, unet=None, encoder=None, **more):
+def stable_diffusion(cls, scheduler, tokenizer=None, unet=None, encoder=None, vae=None, **more):
     """A pipeline of one CLIP encoder, a UNet and a VAE, without a safety checker."""
     tokenizer = tokenizer or tokenizers.clip()
     return cls(
         tokenizer=tokenizer,
         text_encoder=encoder or components.clip(tokenizer, seed=1),
         unet=unet or components.unet(seed=2),
-        vae=components.vae(seed=3),
+        vae=vae or components.vae(seed=3),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -37,6 +37,15 @@ def lcm():
     scheduler = diffusers.LCMScheduler(**SCALED)
     unet = components.unet(seed=2, time_cond_proj_dim=32)
     return stable_diffusion(diffusers.LatentConsistencyModelPipeline, scheduler, unet=unet)
+
+
+@pipeline
+def lcm_taesd():
+    """With the small autoencoder that is put in the large one's place."""
+    scheduler = diffusers.LCMScheduler(**SCALED)
+    unet = components.unet(seed=2, time_cond_proj_dim=32)
+    vae = components.tiny_vae(seed=3)
+    return stable_diffusion(diffusers.LatentConsistencyModelPipeline, scheduler, unet=unet, vae=vae)
 
 
 @pipeline

@@ -10,6 +10,7 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderTiny,
     FluxTransformer2DModel,
     PixArtTransformer2DModel,
     SanaTransformer2DModel,
@@ -136,6 +137,18 @@ def vae(seed, channels=4, scale=0.18215, shift=None, quant=True, widths=(16, 32)
         shift_factor=shift,
         use_quant_conv=quant,
         use_post_quant_conv=quant,
+    )
+    return lively(model, seed)
+
+
+def tiny_vae(seed):
+    """TAESD's: no distribution, and latents that are not scaled."""
+    model = AutoencoderTiny(
+        latent_channels=4,
+        encoder_block_out_channels=(16, 16),
+        decoder_block_out_channels=(16, 16),
+        num_encoder_blocks=(1, 2),
+        num_decoder_blocks=(2, 1),
     )
     return lively(model, seed)
 

@@ -161,9 +161,9 @@ class Optimum:
 
         def encode(m, sample):
             result = m.encode(sample)
-            return result.latent_dist.parameters if hasattr(result, "latent_dist") else result.latent
+            return result.latent_dist.parameters if hasattr(result, "latent_dist") else result[0]
 
-        deterministic = type(vae).__name__ == "AutoencoderDC"
+        deterministic = type(vae).__name__ in ("AutoencoderDC", "AutoencoderTiny")
         latents = "latent_sample" if deterministic else "latent_parameters"
         axes = dict(sample=PICTURE) | {latents: PICTURE}
         self.write("vae_encoder", vae, encode, dict(sample=torch.randn(2, 3, side, side)), [latents], axes)

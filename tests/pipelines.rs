@@ -1,5 +1,5 @@
-//! Pipelines against PyTorch: every folder that `tests/pipelines/make.py` has made, with the latents and pictures that
-//! diffusers draws. Skipped where there are none; `tests/pipelines.sh` makes them.
+//! Pipelines against PyTorch: the smallest one, and every folder that `tests/pipelines/make.py` has made, with the latents and
+//! pictures that diffusers draws. `tests/pipelines.sh` makes them.
 #![cfg(feature = "pipeline")]
 
 mod common;
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 const LATENTS: [f64; 2] = [1e-3, 2e-2];
 const PICTURES: [f64; 2] = [40.0, 30.0];
 
-/// The folders, or none.
+/// All folders there are.
 fn folders() -> Vec<PathBuf> {
     let named = std::env::var_os("FEWSTEP_PIPELINES").map(PathBuf::from);
     let root = named.unwrap_or_else(|| common::path("target/pipelines"));
@@ -31,9 +31,18 @@ fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<_> = entries.filter(|path| path.join("expected/case.json").exists()).collect();
     folders.sort();
     if folders.is_empty() {
-        println!("skipped: there are no pipelines in {}; tests/pipelines.sh makes them", root.display());
+        println!(
+            "there are no pipelines in {} but the smallest; tests/pipelines.sh makes them",
+            root.display()
+        );
+        folders.push(smallest());
     }
     folders
+}
+
+/// An LCM that is in the repository.
+fn smallest() -> PathBuf {
+    common::path("tests/pipelines/smallest")
 }
 
 fn json(path: &Path) -> Value {
@@ -227,7 +236,7 @@ fn pictures_are_those_of_diffusers() {
 #[test]
 fn other_ways_lead_to_the_same_pictures() {
     let cache = tempfile::tempdir().expect("a folder");
-    let Some(folder) = folders().into_iter().find(|folder| folder.ends_with("lcm")) else { return };
+    let folder = smallest();
     let case = &Case::of(&folder).1[0];
     let half = Pipeline::open(&folder, placements(Precision::F16, cache.path())).expect("a pipeline");
     // Compiled, and then out of the cache.
@@ -285,22 +294,23 @@ fn bundles_draw_what_their_folders_draw() {
 #[test]
 fn bundles_are_of_what_they_were_compiled_for() {
     let made = tempfile::tempdir().expect("a folder");
-    let Some(folder) = folders().into_iter().find(|folder| folder.ends_with("sd15_lcm")) else { return };
+    let folder = smallest();
     let path = made.path().join("bundle.fsp");
     let place = || Placements { cache: None, ..placements(Precision::F32, made.path()) };
     let pipeline = Pipeline::open(&folder, place()).expect("a pipeline");
     let make = |request: &Request<'_>, target, path: &Path| {
         pipeline.bundle(request, target, path, &mut |_| Flow::Continue)
     };
-    let small = Request { height: Some(32), width: Some(32), ..Request::default() };
+    let small = Request::default();
+    let [height, width] = pipeline.size(&small).expect("a size");
     make(&small, cpu::best().isa, &path).expect("a bundle");
     let bundle = |placements| Pipeline::open(&path, placements).expect("a bundle");
     let draw = |pipeline: &Pipeline, request: &Request<'_>| {
         let drawn = pipeline.generate(request, &mut |_| Flow::Continue);
         drawn.map_or_else(|error| error.to_string(), |drawn| format!("{:?}", drawn.pictures[0].shape))
     };
-    assert_eq!(draw(&bundle(place()), &small), "[3, 32, 32]");
-    let large = Request { height: Some(48), ..small.clone() };
+    assert_eq!(draw(&bundle(place()), &small), format!("[3, {height}, {width}]"));
+    let large = Request { height: Some(2 * height), ..small.clone() };
     let said = draw(&bundle(place()), &large);
     assert!(
         said.contains("unet:") && said.contains("the bundle has no plan for pictures of this size"),
@@ -338,7 +348,7 @@ fn bundles_are_of_what_they_were_compiled_for() {
 #[test]
 fn a_run_is_cancelled() {
     let cache = tempfile::tempdir().expect("a folder");
-    let Some(folder) = folders().into_iter().find(|folder| folder.ends_with("lcm")) else { return };
+    let folder = smallest();
     let pipeline = Pipeline::open(&folder, placements(Precision::F32, cache.path())).expect("a pipeline");
     let mut steps = Vec::new();
     let mut watch = |event: Event<'_>| match event {
@@ -355,11 +365,53 @@ fn a_run_is_cancelled() {
     assert_eq!(steps, [1, 2]);
 }
 
+/// The program draws the same from a folder and from its bundle, and shows each step.
+#[cfg(feature = "cli")]
+#[test]
+fn the_program_draws_bundles() {
+    let place = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fewstep"));
+        command.current_dir(place.path()).env("FEWSTEP_CACHE", place.path().join("cache"));
+        let folder = smallest().display().to_string();
+        command.args(arguments.split(' ').map(|word| if word == "FOLDER" { folder.as_str() } else { word }));
+        let output = command.output().expect("a run");
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    let (done, said) = run("compile FOLDER -o lcm.fsp");
+    assert!(done && said.starts_with("lcm.fsp: 4 networks of LatentConsistencyModel for "), "{said}");
+    for source in ["FOLDER", "lcm.fsp"] {
+        let (done, said) = run(&format!("sample {source} --prompt cat --preview seen.png -o {source}.npy"));
+        assert!(done, "{said}");
+        assert_eq!(fs::read(place.path().join("seen.png")).expect("a preview")[1..4], *b"PNG");
+        fs::remove_file(place.path().join("seen.png")).expect("a preview");
+    }
+    let read = |name: &str| fs::read(place.path().join(name)).expect("pictures");
+    assert!(read("FOLDER.npy") == read("lcm.fsp.npy"));
+    let (done, said) = run("inspect lcm.fsp");
+    assert!(done && said.contains("LatentConsistencyModel") && said.contains("vae_decoder"), "{said}");
+    for (arguments, expected) in [
+        ("sample lcm.fsp", "this is a pipeline"),
+        ("bench lcm.fsp", "this is the bundle of a pipeline, and not one plan"),
+        ("compile lcm.fsp -o again.fsp", "this is a bundle already"),
+        ("compile FOLDER -o again.fsp --bake", "--bake has no meaning for a pipeline"),
+        ("compile FOLDER -o again.fsp --precision f32,f16", "a pipeline is compiled in one precision"),
+        ("compile digits -o again.fsp --width 8", "--width is for a folder with a model_index.json"),
+        ("compile FOLDER -o nowhere/again.fsp", "nowhere"),
+    ] {
+        let (done, said) = run(arguments);
+        assert!(!done && said.contains(expected) && said.trim().lines().count() == 1, "{arguments}: {said}");
+    }
+}
+
 /// What may be wrong with a folder, and a part of what is said about it.
 #[test]
 fn broken_folders_are_one_clear_error() {
     let cache = tempfile::tempdir().expect("a folder");
-    let Some(folder) = folders().into_iter().find(|folder| folder.ends_with("sd15_lcm")) else { return };
+    let folder = smallest();
     let edit = |file: &'static str, from: &'static str, to: &'static str| Break::Edit(file, from, to);
     let index = "model_index.json";
     let scheduler = "scheduler/scheduler_config.json";
@@ -368,7 +420,10 @@ fn broken_folders_are_one_clear_error() {
         (Break::Text(index, "{"), "EOF"),
         (Break::Text(index, "[]"), "expected a map"),
         (edit(index, "\"_class_name\"", "\"class\""), "there is no `_class_name`"),
-        (edit(index, "StableDiffusionPipeline", "WanPipeline"), "there is no way to sample a Wan; there are"),
+        (
+            edit(index, "LatentConsistencyModelPipeline", "WanPipeline"),
+            "there is no way to sample a Wan; there are",
+        ),
         (Break::Remove("unet/model.onnx"), "there is no .onnx file in its folder"),
         (Break::Remove("vae_decoder/model.onnx"), "there is no vae_decoder"),
         (Break::Remove("text_encoder/model.onnx"), "the pipeline has a text_encoder, but"),

@@ -69,34 +69,32 @@ pub(super) fn decode(
     let latents: Vec<Planes> = latents.iter().map(|latents| unscaled(latents, &autoencoder.config)).collect();
     let [_, rows, columns] = latents.first().map_or([0; 3], |latents| latents.shape);
     let mut side = if tiled { autoencoder.tile() } else { [rows, columns] };
-    let mut unbundled = None;
+    // Why not all at once.
+    let mut first: Option<PipelineError> = None;
     loop {
         let tile = |latents| in_tiles(components, autoencoder.reduction, latents, side);
-        let error = match latents.iter().map(tile).collect::<Result<Vec<_>, _>>() {
-            Ok(decoded) => return Ok(decoded),
-            Err(error) => error,
+        let error = match (latents.iter().map(tile).collect::<Result<Vec<_>, _>>(), &first) {
+            (Ok(decoded), None) => return Ok(decoded),
+            (Ok(decoded), Some(error)) => {
+                let why = match error.budget() {
+                    Some([given, least]) => {
+                        format!("all latents at once take {least} bytes, and {given} are allowed")
+                    }
+                    None => "the bundle has no plan for all latents at once".to_owned(),
+                };
+                let [rows, columns] = side;
+                note(format!("{DECODER}: {why}, so they are decoded in tiles of {rows} by {columns}"));
+                return Ok(decoded);
+            }
+            (Err(error), _) => error,
         };
-        let [rows, columns] = side;
-        let why = match (&error, error.budget()) {
-            (_, Some([given, least])) => format!("take {least} bytes, and {given} are allowed"),
-            (PipelineError::NotBundled { .. }, _) => "are not in the bundle".to_owned(),
-            _ => return Err(error),
-        };
+        let is_unbundled = matches!(error, PipelineError::NotBundled { .. });
         let smaller = side.map(|side| (side / 2).max(LEAST).min(side));
-        // In which shape pictures are decoded, a bundle does not say: of those that it lacks, the first one is asked for.
-        if matches!(error, PipelineError::NotBundled { .. }) {
-            unbundled.get_or_insert(error);
-        } else if side == smaller {
-            return Err(error);
+        if side == smaller || error.budget().is_none() && !is_unbundled {
+            // Which tiles it has, a bundle does not say; what all of them at once lack counts.
+            return Err(first.filter(|_| is_unbundled).unwrap_or(error));
         }
-        if side == smaller
-            && let Some(error) = unbundled
-        {
-            return Err(error);
-        }
-        note(format!(
-            "{DECODER}: {rows} by {columns} latents at once {why}: they are decoded in smaller tiles"
-        ));
+        first.get_or_insert(error);
         side = smaller;
     }
 }

@@ -64,12 +64,8 @@ impl Element for F16 {
 
     #[inline(always)]
     unsafe fn store_first<V: Simd>(vector: V, ptr: *mut F16, count: usize) {
-        let mut buffer = [0; MAX_LANES];
-        // SAFETY: count < LANES <= MAX_LANES, and the caller vouches for `ptr`.
-        unsafe {
-            vector.store_half(buffer.as_mut_ptr());
-            core::ptr::copy_nonoverlapping(buffer.as_ptr(), ptr, count);
-        }
+        // SAFETY: the caller's contract.
+        unsafe { vector.store_half_first(ptr, count) }
     }
 }
 
@@ -171,6 +167,20 @@ pub trait Simd: Copy {
     unsafe fn store_first(self, ptr: *mut f32, count: usize) {
         // SAFETY: count < LANES, and the caller vouches for `ptr`.
         unsafe { core::ptr::copy_nonoverlapping(self.to_array().as_ptr(), ptr, count) }
+    }
+
+    /// Stores the first `count` (below LANES) lanes as [`Simd::store_half`].
+    ///
+    /// # Safety
+    /// As [`Simd::store`], for `count` values.
+    #[inline(always)]
+    unsafe fn store_half_first(self, ptr: *mut F16, count: usize) {
+        let mut buffer = [0; MAX_LANES];
+        // SAFETY: count < LANES <= MAX_LANES, and the caller vouches for `ptr`.
+        unsafe {
+            self.store_half(buffer.as_mut_ptr());
+            core::ptr::copy_nonoverlapping(buffer.as_ptr(), ptr, count);
+        }
     }
 
     /// Loads a whole vector, or the `left` values that there are.

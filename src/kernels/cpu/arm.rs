@@ -53,6 +53,56 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_first(ptr: *const f32, count: usize) -> Self {
+        // SAFETY: the caller vouches for the instruction set and `count` values, fewer than four.
+        Neon(unsafe {
+            let zero = vdupq_n_f32(0.0);
+            match count {
+                1 => vld1q_lane_f32::<0>(ptr, zero),
+                2 => vcombine_f32(vld1_f32(ptr), vget_low_f32(zero)),
+                3 => vld1q_lane_f32::<2>(ptr.add(2), vcombine_f32(vld1_f32(ptr), vget_low_f32(zero))),
+                _ => zero,
+            }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, ptr: *mut f32, count: usize) {
+        // SAFETY: the caller vouches for `count` values, fewer than four.
+        unsafe {
+            match count {
+                1 => vst1q_lane_f32::<0>(ptr, self.0),
+                2 | 3 => {
+                    vst1_f32(ptr, vget_low_f32(self.0));
+                    if count == 3 {
+                        vst1q_lane_f32::<2>(ptr.add(2), self.0);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_half_first(self, ptr: *mut F16, count: usize) {
+        // SAFETY: the caller vouches for `count` values, fewer than four.
+        unsafe {
+            let halves = vreinterpret_u16_f16(vcvt_f16_f32(self.0));
+            match count {
+                1 => vst1_lane_u16::<0>(ptr, halves),
+                2 | 3 => {
+                    vst1_lane_u16::<0>(ptr, halves);
+                    vst1_lane_u16::<1>(ptr.add(1), halves);
+                    if count == 3 {
+                        vst1_lane_u16::<2>(ptr.add(2), halves);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(ptr: *const u8) {
         // SAFETY: a prefetch reads nothing; there is no stable intrinsic for it.
         unsafe {

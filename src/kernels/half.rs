@@ -16,7 +16,7 @@ use super::simd::{Element, F16, Simd};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-/// Rows of A up to which weights are widened, and not A rounded.
+/// The most rows of A for which weights may be widened, and not A rounded.
 const FEW: usize = 8;
 /// The most rows of a tile that widens the panels of one that does not.
 const FEW_MR: usize = 6;
@@ -95,17 +95,17 @@ const STRIPS: usize = 5;
 const ROW: usize = DEPTH + 32;
 
 /// The grain that a product is computed in, by tiles of so many rows and columns, or by [`few`].
-pub(super) fn grain(args: &HalfArgs, mr: usize, nr: usize) -> Grain {
-    if is_few(args) {
+pub(super) fn grain(args: &HalfArgs, mr: usize, nr: usize, most: usize) -> Grain {
+    if is_few(args, most) {
         Grain { mr: FEW_MR, nr, strips: FEW.div_ceil(FEW_MR) }
     } else {
         Grain { mr, nr, strips: STRIPS }
     }
 }
 
-/// Whether [`few`] is to compute a product.
-pub(super) fn is_few(args: &HalfArgs) -> bool {
-    args.gemm.m <= FEW
+/// Whether [`few`] is to compute a product, which it is up to so many rows.
+pub(super) fn is_few(args: &HalfArgs, most: usize) -> bool {
+    args.gemm.m <= most.min(FEW)
 }
 
 /// The stretch that a depth is summed in: at most so much, about evenly, and in eights where `most` allows, since tiles

@@ -491,7 +491,7 @@ mod half {
     /// magnitudes, where kernels do.
     fn relative(row: &Kernels, m: usize, k: usize, stretch: usize) -> f64 {
         let single = EPS * (k as f64 + 8.0);
-        if row.half.native && m > 8 { single + HALF_EPS * (stretch as f64 + 1.0) } else { single }
+        if row.half.native && m > row.half.few { single + HALF_EPS * (stretch as f64 + 1.0) } else { single }
     }
 
     fn check(

@@ -190,6 +190,8 @@ pub struct HalfKernels {
     pub nr: usize,
     /// Rows of a tile.
     mr: usize,
+    /// Rows up to which reading the weights takes all of the time, even if they are widened. None but where `native`.
+    pub(super) few: usize,
     #[cfg(feature = "f16")]
     pub gemm: unsafe fn(&HalfArgs, usize),
     #[cfg(feature = "f16")]
@@ -198,8 +200,11 @@ pub struct HalfKernels {
 
 impl HalfKernels {
     pub fn gemm_tasks(&self, args: &HalfArgs) -> usize {
-        let grain =
-            if self.native { half::grain(args, self.mr, self.nr) } else { gemm::grain(self.mr, self.nr) };
+        let grain = if self.native {
+            half::grain(args, self.mr, self.nr, self.few)
+        } else {
+            gemm::grain(self.mr, self.nr)
+        };
         gemm::tasks(&args.gemm, grain)
     }
 
@@ -381,6 +386,7 @@ macro_rules! row {
                 native: false,
                 nr: NV * <$v as Simd>::LANES,
                 mr: MR,
+                few: 0,
                 #[cfg(feature = "f16")]
                 gemm: wide,
                 #[cfg(feature = "f16")]
@@ -406,7 +412,7 @@ macro_rules! row {
 /// The kernels that compute in half precision, likewise: `$tile` is the innermost one, which exists for every number of rows.
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 macro_rules! half {
-    ($v:ty, $tile:path, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt) => {{
+    ($v:ty, $tile:path, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt, few = $few:literal) => {{
         const MR: usize = $rows.len();
         const NV: usize = [$($nv),*].len();
         const NR: usize = 2 * NV * <$v as Simd>::LANES;
@@ -428,7 +434,7 @@ macro_rules! half {
         unsafe fn native(args: &HalfArgs, task: usize) {
             // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
             unsafe {
-                if half::is_few(args) {
+                if half::is_few(args, $few) {
                     half::few::<$v, { 2 * NV }>(args, task, &FEW)
                 } else {
                     half::native::<$v, MR, NV>(args, task, &TILES)
@@ -446,6 +452,7 @@ macro_rules! half {
             native: true,
             nr: NR,
             mr: MR,
+            few: $few,
             #[cfg(feature = "f16")]
             gemm: native,
             #[cfg(feature = "f16")]
@@ -477,7 +484,7 @@ pub static ROWS: &[Kernels] = &[
         half: half!(
             x86::Avx512, x86_half::tile,
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512fp16,avx2,fma")],
-            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], few = 8
         ),
         ..AVX512
     },
@@ -493,7 +500,8 @@ pub static ROWS: &[Kernels] = &[
         isa: Isa::ArmFp16,
         half: half!(
             arm::Neon, arm_half::tile, #[target_feature(enable = "neon,fp16")],
-            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8]
+            // To widen four weights takes two instructions, and two rows' multiply-adds as many.
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], few = 2
         ),
         ..NEON
     },

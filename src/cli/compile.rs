@@ -30,9 +30,9 @@ pub struct Compile {
     /// What products are computed in: several, with commas, make a plan each
     #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]
     precision: Vec<Precision>,
-    /// The way into half precision, 1 to 3 of docs/precision.md: for a CPU that is not this one, on which it was found good
+    /// The way into half precision, 1 to 4 of docs/precision.md: for a CPU that is not this one, on which it was found good
     /// [default: the fastest that samples allow; for another CPU the most exact]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
     way: Option<u8>,
     /// An input's shape, where the file leaves it open; another one for the same input makes another plan
     #[arg(long = "shape", value_name = "NAME=1x3x64x64", value_parser = shapes::parse)]

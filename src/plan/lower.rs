@@ -59,6 +59,8 @@ pub struct Lower<'g> {
     constants: Constants,
     zeros: Option<(usize, Place)>,
     hosts: Vec<Host>,
+    /// Whether there has been a convolution by Winograd's method.
+    transforms: bool,
     report: Report,
     /// The constants of the plan, while those of a stage go nowhere that is left out of it.
     aside: Option<Constants>,
@@ -179,6 +181,7 @@ impl<'g> Lower<'g> {
             constants,
             zeros: None,
             hosts: Vec::new(),
+            transforms: false,
             report: Report::default(),
             aside: None,
         }
@@ -348,9 +351,11 @@ impl<'g> Lower<'g> {
         self.recipe.frugal
     }
 
-    /// Whether convolutions by Winograd's method may be computed in half precision.
-    pub fn halves_winograd(&self) -> bool {
-        self.recipe.half.is_some_and(|(_, depth)| depth.winograd)
+    /// Whether the next convolution by Winograd's method may be computed in half precision. The first one may not: it sees
+    /// noise, of whose mean a network makes the whole of an image, and rounded weights shift that mean.
+    pub fn halves_winograd(&mut self) -> bool {
+        let first = !std::mem::replace(&mut self.transforms, true);
+        !first && self.recipe.half.is_some_and(|(_, depth)| depth.winograd)
     }
 
     /// Packs constants, in half precision if there are scales.

@@ -15,7 +15,7 @@ use std::vec::Vec;
 /// How far products go in half precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
-    /// Whether convolutions by Winograd's method do, whose transforms multiply what rounding does.
+    /// Whether convolutions by Winograd's method do but for the first, whose transforms multiply what rounding does.
     pub winograd: bool,
     /// The depth over which sums stay in half precision.
     pub stretch: u32,
@@ -23,16 +23,20 @@ pub struct Depth {
 
 impl Depth {
     /// From the fastest to the most exact. Sums are widened after 64 products at a tenth of the time, after 16 at a third.
-    pub const ALL: [Depth; 3] = [
+    pub const ALL: [Depth; 4] = [
         Depth { winograd: true, stretch: 64 },
+        Depth { winograd: true, stretch: 16 },
         Depth { winograd: false, stretch: 64 },
         Depth { winograd: false, stretch: 16 },
     ];
 
-    /// Those that differ on an instruction set: where nothing is added up in half precision, stretches are all the same.
+    /// Those that differ where nothing is added up in half precision.
+    const WIDENED: [Depth; 2] = [Depth::ALL[0], Depth::ALL[2]];
+
+    /// Those that differ on an instruction set.
     pub fn ways(isa: Isa) -> &'static [Depth] {
         let widens = cpu::find(isa).is_some_and(|kernels| !kernels.half.native);
-        if widens { &Depth::ALL[..2] } else { &Depth::ALL }
+        if widens { &Depth::WIDENED } else { &Depth::ALL }
     }
 }
 

@@ -31,6 +31,7 @@ const ALONE: Settings = Settings {
     isa: None,
     precision: fewstep::provider::Precision::F32,
     max_memory: None,
+    resident: None,
     frugal: false,
     prefault: false,
     unstaged: false,

@@ -128,6 +128,7 @@ const ALONE: Settings = Settings {
     isa: None,
     precision: Precision::F32,
     max_memory: None,
+    resident: None,
     frugal: false,
     prefault: false,
     unstaged: false,

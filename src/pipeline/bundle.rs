@@ -6,7 +6,7 @@ use std::{
     format,
     path::{Path, PathBuf},
     string::String,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     vec,
     vec::Vec,
 };
@@ -28,12 +28,16 @@ use crate::onnx::interface;
 use crate::plan::write_bundle;
 use crate::provider::cached::{self, Compilation};
 use crate::provider::{Provider, Settings};
+use crate::sampler::Noise;
 use crate::session::{Session, SessionError};
 
 /// The name that a component's plan has in a bundle, by what it hangs on beside the network.
 pub(super) fn member(component: &str, parts: &[u8]) -> String {
     format!("{component}/{}.fsp", KeyBuilder::new().add(parts).key())
 }
+
+/// What is encoded meanwhile, if nothing is asked for.
+const PROMPT: &str = "a photograph of an astronaut riding a horse on the moon";
 
 /// A bundle in the making.
 #[derive(Debug)]
@@ -113,11 +117,9 @@ pub(super) fn write(
     let beside = whole::folder(path);
     let folder = tempfile::Builder::new().prefix(whole::PREFIX).suffix(whole::SUFFIX).tempdir_in(beside);
     let folder = folder.map_err(failed)?;
-    let making = Making { folder, target, plans: Mutex::default() };
-    let components = Components { making: Some(making.into()), ..pipeline.components.clone() };
-    let rehearsed = Pipeline { class: pipeline.class, components };
-    rehearse(&rehearsed, request, watch)?;
-    let Some(making) = &rehearsed.components.making else { return Ok(0) };
+    let making = Arc::new(Making { folder, target, plans: Mutex::default() });
+    let components = Components { making: Some(making.clone()), ..pipeline.components.clone() };
+    rehearse(&Pipeline { class: pipeline.class, components }, &making, request, watch)?;
 
     let mut members: BTreeMap<String, Cow<'_, [u8]>> = BTreeMap::new();
     for own in pipeline.described()? {
@@ -147,38 +149,41 @@ pub(super) fn write(
     Ok(bytes)
 }
 
-/// Opens what a request opens, and draws nothing.
-fn rehearse(pipeline: &Pipeline, request: &Request<'_>, watch: Watch<'_>) -> Result<(), PipelineError> {
+/// Opens what a request opens, on noise: half precision is found by values like those of pictures. The denoiser draws nothing,
+/// beyond what finds its half precision.
+fn rehearse(
+    pipeline: &Pipeline,
+    making: &Making,
+    request: &Request<'_>,
+    watch: Watch<'_>,
+) -> Result<(), PipelineError> {
     let Pipeline { class, components } = pipeline;
     let (denoiser, autoencoder) = generate::described(pipeline)?;
     let size = generate::size_of(&denoiser, request)?;
     let guided = denoiser.is_guided(request.sampling.guidance);
-    let features = generate::features(pipeline, request, &denoiser, guided, watch)?;
+    let prompt = if request.prompt.is_empty() { PROMPT } else { request.prompt };
+    let features =
+        generate::features(pipeline, &Request { prompt, ..request.clone() }, &denoiser, guided, watch)?;
+    let mut generator = (request.rng.new)(request.seed);
+    let mut noise = |shape: [usize; 3]| {
+        let mut values = vec![0.0; shape.iter().product()];
+        generator.fill_normal(&mut values);
+        Planes { values, shape }
+    };
     if components.folder.network(vae::ENCODER)?.is_some() {
         watch(Event::Opening(vae::ENCODER));
-        let shape = [3, size[0], size[1]];
-        vae::encode(
-            components,
-            &Planes { values: vec![0.0; shape.iter().product()], shape },
-            denoiser.channels,
-            autoencoder.reduction,
-        )?;
+        let mut picture = noise([3, size[0], size[1]]);
+        picture.values.iter_mut().for_each(|value| *value = value.clamp(-1.0, 1.0));
+        vae::encode(components, &picture, denoiser.channels, autoencoder.reduction)?;
     }
     watch(Event::Opening(class.denoiser));
     let manifest = denoiser.manifest(components, size, &features[0], guided)?;
-    if let Some(making) = &components.making {
-        let network = components.folder.files().path(&components.folder.needed(class.denoiser)?);
-        let added = making.add_session(
-            class.denoiser,
-            &network,
-            manifest,
-            components.placements.of(class.denoiser).settings,
-        );
-        added.map_err(|error| session_failed(class.denoiser, error))?;
-    }
+    let network = components.folder.files().path(&components.folder.needed(class.denoiser)?);
+    let settings = components.placements.of(class.denoiser).settings;
+    let added = making.add_session(class.denoiser, &network, manifest, settings);
+    added.map_err(|error| session_failed(class.denoiser, error))?;
     watch(Event::Opening(vae::DECODER));
-    let shape = denoiser.latents(size);
-    let latents = Planes { values: vec![0.0; shape.iter().product()], shape };
+    let latents = noise(denoiser.latents(size));
     let mut note = |text: String| _ = watch(Event::Note(&text));
     vae::decode(components, &autoencoder, &[latents], request.tiled, &mut note)?;
     Ok(())

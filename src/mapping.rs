@@ -197,7 +197,10 @@ mod system {
             result => Some(result),
         }
         #[cfg(not(target_os = "linux"))]
-        None
+        {
+            let _ = map;
+            None
+        }
     }
 
     /// Fewer page faults and fewer misses of address translation; small memory would only be rounded up.

@@ -1,6 +1,8 @@
 //! What this process has of the system's memory.
 #![forbid(unsafe_code)]
 
+use std::io::Read;
+
 /// Bytes in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -15,12 +17,12 @@ pub struct Memory {
 impl Memory {
     /// The most bytes that were in memory at once; `None` where the system does not tell.
     pub fn peak() -> Option<u64> {
-        kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+        of_status("VmHWM:")
     }
 
-    /// The bytes that are in memory now, found sooner than by [`Memory::now`].
+    /// The bytes that are in memory now, found sooner than by [`Memory::now`], and without an allocation.
     pub fn resident() -> Option<u64> {
-        kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+        of_status("VmRSS:")
     }
 
     /// `None` where the system does not tell: only Linux does.
@@ -34,6 +36,14 @@ impl Memory {
             private_dirty: field("Private_Dirty:")?,
         })
     }
+}
+
+/// The bytes that the system says of this process behind a name.
+fn of_status(name: &str) -> Option<u64> {
+    // It is a page at the most, and these lines are in its first half.
+    let mut text = [0; 4096];
+    let length = std::fs::File::open("/proc/self/status").and_then(|mut file| file.read(&mut text)).ok()?;
+    kilobytes(core::str::from_utf8(&text[..length]).ok()?, name)
 }
 
 /// The bytes of the line that begins with a name.

@@ -4,10 +4,11 @@ mod onnxruntime;
 
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::Model;
+use fewstep::plan::{Depth, Plan};
 use fewstep::provider::ort::Choice;
-use fewstep::provider::{OnnxFile, Precision, Provider, Settings};
+use fewstep::provider::{NetworkError, OnnxFile, Precision, Provider, Settings};
 use fewstep::sampler::TorchCpu;
-use fewstep::session::{Control, Flow, Progress, Run, Session};
+use fewstep::session::{self, Control, Flow, Progress, Run, Session, SessionError};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -73,6 +74,14 @@ fn steps_allocate_nothing() {
     }
     assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 100 actions");
 
+    let mut paged = paged_session();
+    let mut out = vec![0.0; paged.elements()];
+    let before = ALLOCATIONS.load(SeqCst);
+    for seed in 0..10 {
+        paged.sample_from(&mut TorchCpu::new(seed), &mut out).expect("a sample");
+    }
+    assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0, "allocations of 10 samples whose weights come and go");
+
     let mut session_alone = session(1, 2, Precision::F32);
     let mut out = vec![0.0; session_alone.elements()];
 
@@ -118,6 +127,24 @@ fn steps_allocate_nothing() {
             );
         }
     }
+}
+
+/// A session in so little memory that not all weights of its plan file fit, where the system tells how much that is.
+fn paged_session() -> Session {
+    let manifest =
+        Manifest::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits")).expect("the manifest");
+    let model = Model::read(&manifest.network_path()).expect("the network");
+    let here = Settings { threads: 1, ..Settings::default() };
+    let package =
+        session::package(&manifest, &model, &[Precision::F32], here, &Depth::ALL, None).expect("a plan");
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    package.write(&mut file).expect("a plan file");
+    let plan = Plan::open(file.path()).expect("a plan");
+    let open = |max_memory| {
+        Session::with_plan(manifest.clone(), &plan, Settings { max_memory: Some(max_memory), ..here })
+    };
+    let Err(SessionError::Network(NetworkError::Budget { least, .. })) = open(1) else { panic!("no budget") };
+    open(least + (1 << 20)).expect("a session")
 }
 
 /// What ONNX Runtime allocates itself is no allocation of this program's.

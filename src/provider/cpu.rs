@@ -64,8 +64,6 @@ pub struct Cpu {
     pub(super) unstaged: bool,
     max_memory: Option<usize>,
     resident: Option<usize>,
-    /// Pages of files that the process had in memory when this was opened, if it is held to a budget.
-    files: Option<usize>,
     pub(super) pool: Option<Arc<Pool>>,
     #[cfg(feature = "compile")]
     pub(super) calibration: Option<Calibration>,
@@ -155,7 +153,6 @@ impl Cpu {
             unstaged: false,
             max_memory: None,
             resident: None,
-            files: None,
             pool,
             #[cfg(feature = "compile")]
             calibration: None,
@@ -182,10 +179,8 @@ impl Cpu {
     fn budget(&mut self) -> Result<(), NetworkError> {
         let Some(file) = self.program.file() else { return Ok(()) };
         let (plan, working) = (self.program.plan(), self.memory.len());
-        let room = |given| {
-            let files = *self.files.get_or_insert_with(pager::files);
-            pager::room(&plan, working, files, given).map_err(|least| NetworkError::Budget { given, least })
-        };
+        let room =
+            |given| pager::room(&plan, working, given).map_err(|least| NetworkError::Budget { given, least });
         let room = self.max_memory.map(room).transpose()?;
         let room = [room, self.resident].into_iter().flatten().min();
         self.pager = room.and_then(|room| Pager::new(file, room, self.max_memory));

@@ -3,7 +3,7 @@
 use crate::memory::Memory;
 use crate::plan::{Plan, PlanFile};
 
-/// Pages of files that a program has beside its weights, where the system does not tell.
+/// What a process has beside the network, where the system does not tell.
 const PROGRAM: usize = 12 << 20;
 
 /// What a budget keeps free: pages come in groups, and stacks grow.
@@ -36,10 +36,13 @@ impl Pager {
     pub(super) fn after(&mut self, plan: &Plan<'_>, i: usize) {
         self.read += bytes(plan, i);
         let next = bytes(plan, i + 1);
+        if next == 0 {
+            return;
+        }
         // Large pages bring more of a file than was read, and the program grows too.
         let is_full = |given: usize| {
             let resident = Memory::resident().unwrap_or(0) as usize;
-            next > 0 && resident.saturating_add(next).saturating_add(MARGIN) > given
+            resident.saturating_add(next).saturating_add(MARGIN) > given
         };
         if self.read + next > self.room || self.given.is_some_and(is_full) {
             let (map, weights) = self.file.weights();
@@ -50,22 +53,22 @@ impl Pager {
 }
 
 /// Bytes of weights that may be in memory in a process that may take `given`. `working` is the size of the network's memory,
-/// of which nothing needs to be touched yet, and `files` that of [`files`].
+/// of which nothing needs to be touched yet.
 ///
 /// # Errors
 /// With the smallest number of bytes that the network runs in, if it does not run in `given`.
-pub(super) fn room(plan: &Plan<'_>, working: usize, files: usize, given: usize) -> Result<usize, usize> {
+pub(super) fn room(plan: &Plan<'_>, working: usize, given: usize) -> Result<usize, usize> {
     // All of one instruction's weights are in memory together.
     let largest = (0..plan.len()).map(|i| bytes(plan, i)).max().unwrap_or(0);
-    let anonymous = Memory::now().map_or(0, |memory| memory.anonymous) as usize;
-    let others = anonymous + files + working + MARGIN;
+    let others = program() + working + MARGIN;
     let room = given.saturating_sub(others);
     if room < largest { Err(others + largest) } else { Ok(room) }
 }
 
-/// Pages of files that this process has in memory: before weights are read, those of its program.
-pub(super) fn files() -> usize {
-    Memory::now().map_or(PROGRAM, |Memory { rss, anonymous, .. }| rss.saturating_sub(anonymous) as usize)
+/// What this process has in memory beside mapped weights and untouched memory: its program, its heap and its stacks.
+fn program() -> usize {
+    let Some(Memory { rss, anonymous, .. }) = Memory::now() else { return PROGRAM };
+    anonymous as usize + (rss.saturating_sub(anonymous) as usize).min(PROGRAM)
 }
 
 /// Bytes of weights that an instruction reads.

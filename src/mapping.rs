@@ -87,13 +87,7 @@ pub fn map(path: &Path) -> io::Result<Bytes> {
 /// # Errors
 /// If the system does not map it.
 pub fn map_file(file: &File) -> io::Result<Bytes> {
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes(None));
-    }
-    // SAFETY: the map is read only. As with every memory-mapped weight file, whoever truncates or rewrites it while it is
-    // in use breaks the program that uses it; files are replaced by renaming instead.
-    let map = unsafe { Mmap::map(file)? };
-    Ok(Bytes(Some(map)))
+    map_part(file, 0..file.metadata()?.len())
 }
 
 /// Maps a part of an open file, read only.
@@ -109,7 +103,8 @@ pub fn map_part(file: &File, part: Range<u64>) -> io::Result<Bytes> {
         return Ok(Bytes(None));
     }
     let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    // SAFETY: as for `map_file`.
+    // SAFETY: the map is read only. As with every memory-mapped weight file, whoever truncates or rewrites it while it is
+    // in use breaks the program that uses it; files are replaced by renaming instead.
     let map = unsafe { MmapOptions::new().offset(part.start).len(length).map(file)? };
     Ok(Bytes(Some(map)))
 }
@@ -237,7 +232,7 @@ mod system {
 
 #[cfg(not(unix))]
 mod system {
-    use memmap2::{Mmap, MmapMut, MmapOptions};
+    use memmap2::{Mmap, MmapMut};
     use std::{io, ops::Range};
 
     pub fn populate(_: &Mmap) -> Option<io::Result<()>> {

@@ -14,18 +14,17 @@ use std::{
 use super::{
     PipelineError,
     bundle::{Making, member},
+    compiled::Compiled,
     files::Files,
     folder::{Folder, FolderError},
 };
 use crate::cache::Cache;
-use crate::graph::Graph;
-use crate::kernels::cpu;
 use crate::manifest::Manifest;
-use crate::onnx::{Header, Model, Shapes};
-use crate::plan::{Bundle, Constants, Depth, Package, PlanFile, Ranges, Recipe, lower};
-use crate::provider::cached::{self, Compilation};
-use crate::provider::{Network, NetworkError, OnnxFile, Opening, Precision, Provider, Settings};
-use crate::session::{Change, Session, SessionError};
+use crate::onnx::{Header, Shapes};
+use crate::plan::{Bundle, PlanFile};
+use crate::provider::cached;
+use crate::provider::{Network, NetworkError, OnnxFile, Opening, Provider, Settings};
+use crate::session::{Session, SessionError};
 
 /// What evaluates a component, and how.
 #[derive(Clone, Debug, Default)]
@@ -218,102 +217,6 @@ pub(super) fn failed(component: &str, source: NetworkError) -> PipelineError {
 
 pub(super) fn session_failed(component: &str, source: SessionError) -> PipelineError {
     PipelineError::Session { component: component.to_owned(), source: source.into() }
-}
-
-/// A network of a component, for inputs of some shapes.
-struct Compiled<'a> {
-    name: &'a str,
-    path: &'a Path,
-    shapes: &'a Shapes,
-    evaluate: Evaluate<'a>,
-}
-
-impl Compilation for Compiled<'_> {
-    type Opened = Network;
-    type Error = PipelineError;
-
-    fn open(&mut self, plan: &PlanFile, settings: Settings) -> Result<Network, PipelineError> {
-        Network::open(plan, settings).map_err(|error| failed(self.name, error))
-    }
-
-    fn package(&mut self, settings: Settings) -> Result<Package, PipelineError> {
-        let graph = self.graph()?;
-        let isa = settings.isa.unwrap_or(cpu::best().isa);
-        let wrap = |error| failed(self.name, error);
-        // Half precision is tried here, if this computer has the instructions; then the plan is made already.
-        let tried = match settings.precision {
-            Precision::F32 => None,
-            _ if isa.supported() => self.halved(graph.clone(), settings)?.into_compiled(),
-            _ => None,
-        };
-        let plan = match (tried, settings.precision) {
-            (Some(plan), _) => plan,
-            (None, precision) => {
-                let ranges = match precision {
-                    Precision::F16 => self.ranges(graph.clone(), settings)?,
-                    // What another CPU makes of it is not known.
-                    _ => None,
-                };
-                let half = ranges.as_ref().zip(Depth::ALL.last().copied());
-                let recipe = Recipe { half, frugal: settings.frugal, ..Recipe::new(isa) };
-                lower(&graph, recipe, Constants::default()).map_err(|error| wrap(error.into()))?
-            }
-        };
-        let mut package = Package::default();
-        package.in_pieces = settings.frugal;
-        package
-            .add(plan)
-            .map_err(|operator| session_failed(self.name, SessionError::HostInPlan { operator }))?;
-        Ok(package)
-    }
-
-    fn compile(&mut self, settings: Settings) -> Result<Network, PipelineError> {
-        let graph = self.graph()?;
-        self.halved(graph, settings)
-    }
-
-    fn weighs_memory(&self) -> bool {
-        false
-    }
-
-    fn needs_less(error: &PipelineError) -> bool {
-        error.budget().is_some()
-    }
-}
-
-impl Compiled<'_> {
-    fn graph(&self) -> Result<Graph, PipelineError> {
-        let model = Model::read(self.path).map_err(NetworkError::from);
-        let graph = model.and_then(|model| Ok(model.into_graph(self.shapes)?));
-        Ok(graph.map_err(|error| failed(self.name, error))?.optimized())
-    }
-
-    /// What values a graph computes of what `evaluate` has it read, in this computer's instructions.
-    fn ranges(&mut self, graph: Graph, settings: Settings) -> Result<Option<Ranges>, PipelineError> {
-        let compiled = Network::compile(graph, Settings { isa: None, ..settings });
-        let mut network = compiled.map_err(|error| failed(self.name, error))?;
-        (self.evaluate)(&mut network)?;
-        Ok(network.into_ranges())
-    }
-
-    /// The network of a graph, in half precision if that is what was asked for, by what `evaluate` has it compute.
-    fn halved(&mut self, graph: Graph, settings: Settings) -> Result<Network, PipelineError> {
-        let wrap = |error| failed(self.name, error);
-        let mut network = Network::compile(graph, settings).map_err(wrap)?;
-        let Some(precision) = network.calibrating() else { return Ok(network) };
-        let wanted = (self.evaluate)(&mut network)?;
-        let ways = Depth::ways(settings.isa.unwrap_or(cpu::best().isa));
-        for (i, &depth) in ways.iter().enumerate() {
-            let Some(mut halved) = network.halved(depth).map_err(wrap)? else { break };
-            let last = precision == Precision::F16 && i + 1 == ways.len();
-            if last || (self.evaluate)(&mut halved).is_ok_and(|found| Change::of(&wanted, &found).is_small())
-            {
-                return Ok(halved);
-            }
-        }
-        network.settle();
-        Ok(network)
-    }
 }
 
 /// The names of what a network declares, in a sentence.

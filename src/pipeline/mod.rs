@@ -19,6 +19,7 @@
 
 mod bundle;
 mod classes;
+mod compiled;
 mod component;
 mod denoiser;
 mod files;

@@ -2,12 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::pipeline::precision;
-use super::{Precision, PrintError, bytes, count, print, scaled, time};
+use super::{Precision, PrintError, bytes, count, note, print, scaled, time};
 use fewstep::kernels::Isa;
 use fewstep::pipeline::{Event, Pipeline, PipelineError, Placement, Placements, Request};
 use fewstep::provider::{Provider, Settings};
 use fewstep::session::Flow;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -107,8 +106,7 @@ impl BundleArgs {
         let mut opened = 0;
         let mut watch = |event: Event<'_>| {
             match event {
-                // If nobody listens, there is nobody to tell.
-                Event::Note(text) => writeln!(io::stderr(), "fewstep: note: {text}").unwrap_or(()),
+                Event::Note(text) => note(text),
                 Event::Opening(_) => opened += 1,
                 Event::Step { .. } => {}
             }

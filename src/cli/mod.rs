@@ -149,6 +149,12 @@ pub struct IsaError {
     source: UnknownIsa,
 }
 
+/// Tells what is not as one may think.
+fn note(text: impl std::fmt::Display) {
+    // If nobody listens, there is nobody to tell.
+    writeln!(io::stderr(), "fewstep: note: {text}").ok();
+}
+
 /// The instruction set of `FEWSTEP_ISA`, if that is set.
 fn isa() -> Result<Option<Isa>, IsaError> {
     let value = env::var_os("FEWSTEP_ISA").unwrap_or_default().to_string_lossy().into_owned();

@@ -7,14 +7,13 @@ use super::provider::ArgumentError;
 use super::reference::ReferenceError;
 use super::sample::Sample;
 use super::sample_file::{FileError, SampleFile};
-use super::{IsaError, Precision, PrintError, assignment, count, print, time};
+use super::{IsaError, Precision, PrintError, assignment, count, note, print, time};
 use clap::ValueEnum;
 use fewstep::cache::CacheError;
 use fewstep::manifest::OutputKind;
 use fewstep::pipeline::{Event, Pipeline, PipelineError, Placement, Placements, Request};
 use fewstep::session::Flow;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -140,8 +139,7 @@ pub fn draw(args: &Sample) -> Result<(), DrawError> {
     let mut unseen = None;
     let mut watch = |event: Event<'_>| {
         match event {
-            // If nobody listens, there is nobody to tell.
-            Event::Note(text) => writeln!(io::stderr(), "fewstep: note: {text}").unwrap_or(()),
+            Event::Note(text) => note(text),
             Event::Opening(_) => {}
             Event::Step { picture, step, steps, clean, shape } => {
                 let all = request.count * steps;

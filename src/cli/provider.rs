@@ -1,11 +1,10 @@
 //! `--provider` and what belongs to it, for the commands that evaluate networks.
 #![forbid(unsafe_code)]
 
-use super::assignment;
+use super::{assignment, note};
 use fewstep::provider::ort::{Choice, EPS, Ep, EpOption, names};
 use fewstep::provider::{Cpu, Fallback, Network, Provider, ProviderError};
 use serde::Serialize;
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// What evaluates the network.
@@ -121,8 +120,7 @@ pub fn computed(network: &Network) -> &str {
 /// Says on standard error which nodes do not run where they were to run.
 pub fn note_fallback(network: &Network) {
     if let Some(fallback) = Fallback::of(network.provider(), network.assignment()) {
-        // If nobody listens, there is nobody to tell.
-        writeln!(io::stderr(), "fewstep: note: {fallback}").ok();
+        note(fallback);
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a picture will be, without its decoder: each latent as one pixel, whose colours hang on its channels linearly.
+//! What a picture will be, without its decoder: each latent as one pixel, whose colours hang on its channels linearly. The
+//! factors are those of ComfyUI (`comfy/latent_formats.py`), which were fitted to pictures and their latents.
 
 use std::vec::Vec;
 
@@ -12,7 +13,7 @@ pub(super) struct Colours {
     bias: [f32; 3],
 }
 
-/// The factors of ComfyUI (`comfy/latent_formats.py`), fitted there to pictures and their latents: Stable Diffusion 1 and 2,
+/// Of Stable Diffusion 1 and 2.
 pub(super) static FIRST: Colours = Colours {
     factors: &[
         [0.3512, 0.2297, 0.3227],
@@ -23,7 +24,7 @@ pub(super) static FIRST: Colours = Colours {
     bias: [0.0; 3],
 };
 
-/// SDXL,
+/// Of SDXL.
 pub(super) static XL: Colours = Colours {
     factors: &[
         [0.3651, 0.4232, 0.4341],
@@ -34,7 +35,7 @@ pub(super) static XL: Colours = Colours {
     bias: [0.1084, -0.0175, -0.0011],
 };
 
-/// Stable Diffusion 3,
+/// Of Stable Diffusion 3.
 pub(super) static THIRD: Colours = Colours {
     factors: &[
         [-0.0922, -0.0175, 0.0749],
@@ -57,7 +58,7 @@ pub(super) static THIRD: Colours = Colours {
     bias: [0.2394, 0.2135, 0.1925],
 };
 
-/// and FLUX.1.
+/// Of FLUX.1.
 pub(super) static FLUX: Colours = Colours {
     factors: &[
         [-0.0346, 0.0244, 0.0681],

@@ -1,7 +1,7 @@
 //! Bundles: the plans of a pipeline's networks and the small files that it needs beside them, by their names, in one file.
 #![forbid(unsafe_code)]
 
-use super::file::{ENTRY, File, HEAD, Kind, is_bundle};
+use super::file::{ENTRY, File, HEAD, Kind, is_bundle, place};
 #[cfg(feature = "compile")]
 use super::package::write_sections;
 use super::{OpenError, PlanError, PlanFile};
@@ -89,18 +89,11 @@ impl Bundle {
 fn members(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>, PlanError> {
     let file = File::view(bytes)?;
     let names = file.names()?.ok_or(PlanError::NotAPlan)?;
-    let range = |part: &[u8]| {
-        let start = part.as_ptr().addr() - bytes.as_ptr().addr();
-        start..start + part.len()
-    };
-    let members: BTreeMap<_, _> =
-        names.lines().map(ToString::to_string).zip(file.all(Kind::Member).map(range)).collect();
-    let all = file.all(Kind::Member).count();
-    if members.len() == all && names.lines().count() == all {
-        Ok(members)
-    } else {
-        Err(PlanError::Damaged { part: "table" })
-    }
+    let places = file.all(Kind::Member).map(|part| place(bytes, part));
+    let members: BTreeMap<_, _> = names.lines().map(ToString::to_string).zip(places).collect();
+    // As many names as files, and no name twice.
+    let sound = [names.lines().count(), file.all(Kind::Member).count()] == [members.len(); 2];
+    if sound { Ok(members) } else { Err(PlanError::Damaged { part: "table" }) }
 }
 
 /// Writes a bundle of files, and returns its length. No name has the end of a line in it.

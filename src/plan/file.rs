@@ -137,7 +137,7 @@ impl<'a> File<'a> {
             .filter_map(move |s| file.contents(s))
     }
 
-    pub(super) fn sections(&self) -> impl Iterator<Item = Section> + use<'a> {
+    fn sections(&self) -> impl Iterator<Item = Section> + use<'a> {
         self.table.chunks_exact(ENTRY).map(|entry| Section {
             kind: u32::from_le_bytes(part(entry, 0)),
             offset: u64::from_le_bytes(part(entry, 8)),
@@ -146,10 +146,17 @@ impl<'a> File<'a> {
         })
     }
 
-    pub(super) fn contents(&self, section: Section) -> Option<&'a [u8]> {
+    fn contents(&self, section: Section) -> Option<&'a [u8]> {
         let (start, len) = (usize::try_from(section.offset).ok()?, usize::try_from(section.bytes).ok()?);
         self.bytes.get(start..start.checked_add(len)?)
     }
+}
+
+/// Where in a file's bytes a part of them lies.
+#[cfg(feature = "std")]
+pub(super) fn place(bytes: &[u8], part: &[u8]) -> core::ops::Range<usize> {
+    let start = part.as_ptr().addr() - bytes.as_ptr().addr();
+    start..start + part.len()
 }
 
 /// Whether a file that begins like this is a bundle, sound or not: its names come first.

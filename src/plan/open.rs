@@ -1,6 +1,6 @@
 //! Plan files of a file system: mapped, validated once, and shared by all that run them.
 
-use super::file::{File, Kind};
+use super::file::{File, Kind, place};
 use super::{Plan, PlanError};
 use crate::mapping::{self, Bytes};
 use std::io;
@@ -54,10 +54,7 @@ impl Mapped {
         for plan in file.plans() {
             plan?;
         }
-        let range = |part: &[u8]| {
-            let start = part.as_ptr().addr() - bytes.as_ptr().addr();
-            start..start + part.len()
-        };
+        let range = |part: &[u8]| place(&bytes, part);
         let plans: Vec<_> = file.all(Kind::Plan).map(range).collect();
         if file.names()?.is_some() {
             return Err(PlanError::Bundle);

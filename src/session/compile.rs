@@ -11,7 +11,7 @@ use crate::manifest::{Manifest, Request};
 use crate::onnx::{Model, Shapes};
 use crate::plan::{CompiledPlan, Constants, Depth, Kept, Package, Ranges, Recipe, lower};
 use crate::provider::{Cpu, Network, NetworkError, OnnxFile, Opening, Precision, Provider, Settings};
-use crate::sampler::Interval;
+use crate::sampler::{Guidance, Interval};
 use std::vec::Vec;
 
 impl Session {
@@ -189,8 +189,12 @@ impl Session {
 
 /// Whether every evaluation is one of two, of the same network: then what they are compiled to hangs on the memory there is.
 pub(super) fn is_always_guided(manifest: &Manifest) -> bool {
-    let guided = manifest.guidance.as_ref().filter(|_| manifest.guide.is_none());
-    guided.is_some_and(|guidance| guidance.interval == Interval::Steps([0.0, 1.0]))
+    guidance(manifest).is_some_and(|guidance| guidance.interval == Interval::Steps([0.0, 1.0]))
+}
+
+/// The guidance of a network by itself.
+fn guidance(manifest: &Manifest) -> Option<&Guidance> {
+    manifest.guidance.as_ref().filter(|_| manifest.guide.is_none())
 }
 
 /// The network for one sample, or for two.
@@ -199,7 +203,6 @@ pub(super) fn is_always_guided(manifest: &Manifest) -> bool {
 /// way, and would only need a second arena. So they are paired if one sample's arena is smaller than the weights, every
 /// evaluation is guided, and the pair fits the memory.
 fn graph(manifest: &Manifest, model: Model, settings: Settings) -> Result<Graph, SessionError> {
-    let guided = manifest.guidance.as_ref().filter(|_| manifest.guide.is_none());
     let always = is_always_guided(manifest);
     // Times are the same for both: most networks take them once.
     let pair = |times| paired_shapes(manifest, &model, times);
@@ -210,7 +213,7 @@ fn graph(manifest: &Manifest, model: Model, settings: Settings) -> Result<Graph,
     let shapes = input_shapes(manifest, &model.inputs)?;
     let again = (!pairs.is_empty()).then(|| model.clone());
     let single = build(model, &shapes)?;
-    let single = if guided.is_some() { single.branching() } else { single };
+    let single = if guidance(manifest).is_some() { single.branching() } else { single };
     let single = single.optimized();
     let Some(model) = again else { return Ok(single) };
     let isa = settings.isa.unwrap_or(cpu::best().isa);

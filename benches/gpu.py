@@ -3,8 +3,9 @@
     python benches/gpu.py --fewstep PROGRAM --library ONNX_RUNTIME [--provider cuda|tensorrt|cpu] [--records FOLDER] [NAME ...]
 
 A latency is that of a whole sample, four evaluations and the updates between them, in milliseconds: the median of the
-program's own, and of as many loops of ONNX Runtime with bound buffers on the device, and of PyTorch, without the updates.
-`--provider cpu` tries the script where there is no GPU, in single precision and without PyTorch.
+program's own, with and without captured CUDA graphs, and of as many loops of ONNX Runtime with bound buffers on the device,
+the same, and of PyTorch with compiled graphs, without the updates. `--search` is cuDNN's, for ONNX Runtime here and there.
+`--provider cpu` tries the script where there is no GPU, in single precision and without graphs and PyTorch.
 """
 
 import argparse
@@ -49,16 +50,36 @@ def made(name, folder, half):
     torch.manual_seed(0)
     module, inputs, exporter, manifest = zoo.MODELS[name]()
     module = zoo.randomise(module).eval()
-    module = Halved(module) if half else module
-    args = tuple(inputs.values())
+    module = Halved(module).cuda() if half else module
+    args = tuple(value.cuda() if half else value for value in inputs.values())
     names = dict(input_names=list(inputs), output_names=["output"])
-    # At one batch: nothing else is run here. The exporter without torch.export needs no GPU and no onnxscript.
+    # At one batch: nothing else is run here. The exporter without torch.export needs no onnxscript.
     path = folder / f"{name}.onnx"
     with torch.no_grad():
         torch.onnx.export(module, args, str(path), dynamo=False, opset_version=17, **names)
     header = f'[model]\nname = "{name}"\nnetwork = "{name}.onnx"\n'
     (folder / "fewstep.toml").write_text(header + manifest)
     return module, inputs
+
+
+def digits(folder, half):
+    """The committed network, and its module with other weights. It is written to `folder`, in half precision if wanted."""
+    sys.path.insert(0, str(ROOT / "models" / "digits"))
+    import onnx
+    import train
+
+    own = ROOT / "models" / "digits"
+    network = onnx.load(own / "digits.onnx")
+    if half:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        network = convert_float_to_float16(network, keep_io_types=True)
+    onnx.save(network, folder / "digits.onnx")
+    (folder / "fewstep.toml").write_text((own / "fewstep.toml").read_text())
+    module = train.AverageVelocity().eval()
+    torch.nn.init.normal_(module.out.weight)
+    inputs = dict(x=torch.randn(1, 1, 28, 28), t=torch.ones(1), h=torch.ones(1), label=torch.tensor([7]))
+    return Halved(module).cuda() if half else module, inputs
 
 
 def median(run, synchronize=lambda: None):
@@ -74,12 +95,12 @@ def median(run, synchronize=lambda: None):
     return statistics.median(times)
 
 
-def bare(path, inputs, provider):
+def bare(path, inputs, provider, options):
     """ONNX Runtime with everything bound where the device has it."""
     import onnxruntime
 
     name = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}[provider]
-    session = onnxruntime.InferenceSession(str(path), providers=[name])
+    session = onnxruntime.InferenceSession(str(path), providers=[(name, options)])
     if session.get_providers()[0] != name:
         raise RuntimeError(f"this ONNX Runtime has no {name}")
     device = "cpu" if provider == "cpu" else "cuda"
@@ -88,13 +109,16 @@ def bare(path, inputs, provider):
         value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(inputs[own.name]), device, 0)
         binding.bind_ortvalue_input(own.name, value)
     for own in session.get_outputs():
-        binding.bind_output(own.name, device)
+        # A graph writes to one place.
+        shape = [size if isinstance(size, int) else 1 for size in own.shape]
+        kind = {"tensor(float)": np.float32, "tensor(float16)": np.float16}[own.type]
+        binding.bind_ortvalue_output(own.name, onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, kind, device, 0))
 
     def sample():
         for _ in range(STEPS):
             session.run_with_iobinding(binding)
 
-    return onnxruntime.__version__, median(sample)
+    return dict(version=onnxruntime.__version__, sample_ms=median(sample))
 
 
 def compiled(module, inputs):
@@ -107,7 +131,7 @@ def compiled(module, inputs):
             for _ in range(STEPS):
                 module(*args)
 
-    return median(sample, torch.cuda.synchronize)
+    return dict(version=torch.__version__, sample_ms=median(sample, torch.cuda.synchronize))
 
 
 def attempted(what, work):
@@ -121,46 +145,52 @@ def attempted(what, work):
 
 def measured(name, args, folder):
     half = args.provider != "cpu"
-    if name == "digits":
-        folder, path, module = ROOT / "models" / "digits", ROOT / "models" / "digits" / "digits.onnx", None
-        inputs = dict(x=torch.randn(1, 1, 28, 28), t=torch.ones(1), h=torch.ones(1), label=torch.tensor([7]))
-    else:
-        module, inputs = made(name, folder, half)
-        path = folder / f"{name}.onnx"
+    module, inputs = digits(folder, half) if name == "digits" else made(name, folder, half)
+    path = folder / f"{name}.onnx"
     inputs = {key: value.numpy() for key, value in inputs.items()}
-    on = ["--provider", f"ort:{args.provider}", "--ort-lib", str(args.library)]
+    search = {"cudnn_conv_algo_search": args.search} if args.provider == "cuda" else {}
+    graphs = {"enable_cuda_graph": "1"} if args.provider == "cuda" else {}
 
-    def fewstep(*words):
-        done = subprocess.run([str(args.fewstep), *map(str, words)], capture_output=True, text=True)
+    def fewstep(verb, options, *words):
+        on = ["--provider", f"ort:{args.provider}", "--ort-lib", args.library]
+        on += [word for pair in options.items() for word in ("--provider-option", "=".join(pair))]
+        done = subprocess.run([str(args.fewstep), verb, str(folder), *map(str, [*words, *on])], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr.strip().splitlines()[-1])
         return done.stdout
 
-    report = json.loads(fewstep("inspect", folder, "--json", *on))
-    verified = json.loads(fewstep("verify", folder, "-n", 2, "--json", "--min-psnr", LEAST_PSNR, *on))
-    with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        fewstep("bench", folder, "--steps", STEPS, "--json", out.name, *on)
-        bench = json.loads(Path(out.name).read_text())
-    latency = bench["sample_ms"]["p50"]
-    record = dict(
-        precision="f16" if half and name != "digits" else "f32",
-        sample_ms=latency,
-        images_per_s=1e3 / latency,
-        psnr_db=verified["psnr_db"],
-        state_on_device=bench["state_on_device"],
+    def own(options):
+        """Whether samples are right, and how long they take."""
+        verified = json.loads(fewstep("verify", options, "-n", 2, "--json", "--min-psnr", LEAST_PSNR))
+        with tempfile.NamedTemporaryFile(suffix=".json") as out:
+            # What `auto` would look at has been verified.
+            fewstep("bench", options, "--steps", STEPS, "--precision", "f32", "--json", out.name)
+            bench = json.loads(Path(out.name).read_text())
+        latency = bench["sample_ms"]["p50"]
+        return dict(
+            sample_ms=latency,
+            images_per_s=1e3 / latency,
+            psnr_db=verified["psnr_db"],
+            state_on_device=bench["state_on_device"],
+            open_ms=bench["open_ms"],
+            allocations_per_step=bench["allocations_per_step"],
+        )
+
+    report = json.loads(fewstep("inspect", search, "--json"))
+    record = own(search) | dict(
+        precision="f16" if half else "f32",
         nodes=report["nodes"],
         nodes_on_cpu=len(report["fallback"]),
         # A node of this kind is a transfer in every step.
         copies=sum(kinds.get(kind, 0) for kinds in report["assignment"].values() for kind in ("MemcpyFromHost", "MemcpyToHost")),
         stages={stage["name"]: stage["parameters"] for stage in report["stages"]},
-        open_ms=bench["open_ms"],
-        allocations_per_step=bench["allocations_per_step"],
     )
-    found = attempted("ONNX Runtime", lambda: bare(path, inputs, args.provider))
-    record["onnxruntime"] = found if isinstance(found, dict) else dict(version=found[0], sample_ms=found[1], ratio=found[1] / latency)
-    if half and module is not None:
-        found = attempted("PyTorch", lambda: compiled(module, inputs))
-        record["pytorch"] = found if isinstance(found, dict) else dict(version=torch.__version__, sample_ms=found, ratio=found / latency)
+    record["onnxruntime"] = attempted("ONNX Runtime", lambda: bare(path, inputs, args.provider, search))
+    if graphs:
+        record["graphs"] = attempted("fewstep with graphs", lambda: own(search | graphs))
+        record["graphs"]["onnxruntime"] = attempted("ONNX Runtime with graphs", lambda: bare(path, inputs, args.provider, search | graphs))
+    if half:
+        record["pytorch"] = attempted("PyTorch", lambda: compiled(module, inputs))
     return record
 
 
@@ -169,6 +199,7 @@ def main():
     parser.add_argument("--fewstep", type=Path, required=True)
     parser.add_argument("--library", type=Path, required=True)
     parser.add_argument("--provider", default="cuda", choices=["cuda", "tensorrt", "cpu"])
+    parser.add_argument("--search", default="EXHAUSTIVE", choices=["EXHAUSTIVE", "HEURISTIC", "DEFAULT"])
     parser.add_argument("--records", type=Path, default=ROOT / "benches" / "records")
     parser.add_argument("names", nargs="*", metavar="NAME")
     args = parser.parse_args()

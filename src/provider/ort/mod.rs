@@ -80,6 +80,19 @@ impl Choice {
         format!("ort:{}", self.ep.name)
     }
 
+    /// Whether the provider captures graphs of what it launches.
+    fn captures(&self) -> bool {
+        let is_on = |name| self.options.iter().any(|(own, value)| own == name && value == "1");
+        self.ep.captures.is_some_and(is_on)
+    }
+
+    /// The same, capturing nothing.
+    fn without_capture(&self) -> Choice {
+        let mut choice = self.clone();
+        choice.options.retain(|(name, _)| Some(name.as_str()) != self.ep.captures);
+        choice
+    }
+
     /// Whether the provider can be used on this machine, and with which version of ONNX Runtime.
     ///
     /// # Errors

@@ -1,23 +1,26 @@
 //! Samples whose state stays in the provider's memory: the network's output goes into the sampler's update, a network of its
 //! own, and what that computes goes back, from one tensor there to another. Only noise goes in, and the sample comes out.
 //!
-//! Every step has its own bindings, which hold its times, its conditions and its coefficients.
+//! Every step has its own bindings, which hold its times, its conditions and its coefficients. Where the provider captures
+//! graphs, a step is two of them, which read and write the same memory in every sample: what changes is copied there by
+//! networks that do nothing else.
 
 use super::Memory;
 use super::api::{OrtError, Owned, check};
 use super::open::open_beside;
 use super::session::{Session, element_type, sizes};
-use super::update::Form;
+use super::update::{self, Form};
 use crate::mapping::Scratch;
 use crate::provider::ProviderError;
 use crate::provider::external::{Element, Port, Ports, Resident, Schedule};
 use crate::sampler::Row;
 use half::f16;
 use ort_sys::{
-    OrtAllocator, OrtIoBinding, OrtMemoryInfo, OrtMemoryInfoDeviceType, OrtSession, OrtStatusPtr, OrtValue,
+    OrtAllocator, OrtIoBinding, OrtMemoryInfo, OrtMemoryInfoDeviceType, OrtRunOptions, OrtSession,
+    OrtStatusPtr, OrtValue,
 };
 use std::ffi::{CStr, CString};
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, ptr};
 
@@ -27,7 +30,7 @@ pub(super) struct KeptState {
     steps: Vec<Step>,
     tensors: Tensors,
     _coefficients: Vec<Host>,
-    update: Update,
+    beside: Beside,
     /// Name and type of the network's input.
     state: (CString, Element),
     /// What the network is fed is this times the state before the first step.
@@ -38,10 +41,10 @@ pub(super) struct KeptState {
 #[derive(Debug)]
 struct Tensors {
     /// The state before the first step, what the network reads for it, the noise, and the state after the last step.
-    first: Host,
-    first_input: Host,
-    noise: Host,
-    last: Host,
+    first: Shared,
+    first_input: Shared,
+    noise: Shared,
+    last: Shared,
     /// What was kept before there was anything.
     zeros: Host,
     /// The states between steps, in turns; what the network reads then, and its outputs.
@@ -52,11 +55,13 @@ struct Tensors {
     kept: Vec<Tensor>,
 }
 
-/// The update's network, which serves all schedules of one form.
+/// The networks beside the model's, which serve all schedules of one form.
 #[derive(Debug)]
-pub(super) struct Update {
-    session: Owned<OrtSession>,
+pub(super) struct Beside {
+    update: Owned<OrtSession>,
     form: Form,
+    /// One for each type of what is copied; none where binding does that, as no graphs are captured.
+    copies: Vec<(Element, Owned<OrtSession>)>,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,8 @@ struct Step {
     fixed: Inputs,
     /// Whether its noise counts.
     is_noisy: bool,
+    /// The number of its graphs.
+    graph: Option<Owned<OrtRunOptions>>,
 }
 
 /// A tensor that the CPU sees. Where it is bound as an input, its elements are copied to a device at that moment.
@@ -76,6 +83,22 @@ struct Host {
     memory: Scratch,
 }
 
+/// A tensor that the CPU and the provider see.
+#[derive(Debug)]
+struct Shared {
+    host: Host,
+    /// Where graphs are captured.
+    there: Option<There>,
+}
+
+/// The provider's side of a tensor, which stays where it is, and copies between it and the CPU's.
+#[derive(Debug)]
+struct There {
+    copy: Owned<OrtIoBinding>,
+    tensor: Tensor,
+    element: Element,
+}
+
 /// A tensor where the provider wants it.
 #[derive(Debug)]
 struct Tensor {
@@ -83,13 +106,20 @@ struct Tensor {
     _allocator: Owned<OrtAllocator>,
 }
 
-type Inputs = Vec<(CString, Host)>;
+type Inputs = Vec<(CString, Shared)>;
 
 type Infos = unsafe extern "system" fn(*const OrtSession, *mut *const OrtMemoryInfo, usize) -> OrtStatusPtr;
 
 impl KeptState {
-    pub(super) fn into_update(self) -> Update {
-        self.update
+    pub(super) fn into_beside(self) -> Beside {
+        self.beside
+    }
+}
+
+impl Shared {
+    /// What a network is bound to.
+    fn value(&self) -> &Owned<OrtValue> {
+        self.there.as_ref().map_or(&self.host.value, |there| &there.tensor.value)
     }
 }
 
@@ -99,7 +129,7 @@ impl Session {
         &self,
         ports: &mut Ports,
         schedule: Schedule<'_>,
-        update: Option<Update>,
+        beside: Option<Beside>,
     ) -> Result<Option<KeptState>, ProviderError> {
         let is_wanted = self.choice.resident.unwrap_or(self.choice.ep.memory == Memory::Device);
         let (Some(state), Some(output)) =
@@ -114,47 +144,67 @@ impl Session {
         if schedule.table.rows.is_empty() || !state.handed || !is_real(state) || !is_real(output) {
             return Ok(None);
         }
-        let update = match update.filter(|update| update.form == form) {
-            Some(update) => update,
-            None => {
-                let names = form.coefficients(&schedule.table.rows[0], 1.0);
-                let network = form.network(&names);
-                match open_beside(&self.library, &self.choice, self.threads, &network)? {
-                    Some(session) => Update { session, form },
-                    None => return Ok(None),
-                }
-            }
+        let beside = match beside.filter(|beside| beside.form == form) {
+            Some(beside) => beside,
+            None => match self.beside(ports, form, &schedule.table.rows[0])? {
+                Some(beside) => beside,
+                None => return Ok(None),
+            },
         };
-        self.schedule(ports, schedule, update).map_err(|error| self.refused(&error))
+        self.schedule(ports, schedule, beside).map_err(|error| self.refused(&error))
+    }
+
+    /// `None` if the provider does not take all of what these networks do.
+    fn beside(&self, ports: &mut Ports, form: Form, row: &Row) -> Result<Option<Beside>, ProviderError> {
+        let network = form.network(&form.coefficients(row, 1.0));
+        let Some(update) = open_beside(&self.library, &self.choice, self.threads, &network)? else {
+            return Ok(None);
+        };
+        let mut copies: Vec<(Element, Owned<OrtSession>)> = Vec::new();
+        let elements = ports.handed().map(|port| port.element).chain([Element::F32]);
+        for element in elements.filter(|_| self.choice.captures()) {
+            if copies.iter().any(|(own, _)| *own == element) {
+                continue;
+            }
+            let choice = self.choice.without_capture();
+            match open_beside(&self.library, &choice, self.threads, &update::copy(element))? {
+                Some(session) => copies.push((element, session)),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Beside { update, form, copies }))
     }
 
     fn schedule(
         &self,
         ports: &mut Ports,
         schedule: Schedule<'_>,
-        update: Update,
+        beside: Beside,
     ) -> Result<Option<KeptState>, OrtError> {
         let rows = &schedule.table.rows;
         let state = &ports.inputs[schedule.state];
         let state = (CString::new(state.name.as_str())?, state.element);
-        let Some(tensors) = self.tensors(ports, &state, &update, &rows[0])? else { return Ok(None) };
+        let Some(tensors) = self.tensors(ports, &state, &beside, &rows[0])? else { return Ok(None) };
         let mut coefficients = Vec::new();
         // Which of the tensors was kept last, before that, and so on.
         let mut kept = Vec::new();
         let mut steps = Vec::new();
         for (i, row) in rows.iter().enumerate() {
-            let fed = if i == 0 { &tensors.first_input.value } else { &tensors.input.value };
-            let (network, fixed) = self.bind_network(ports, &state.0, fed, &tensors.results)?;
+            let fed = if i == 0 { tensors.first_input.value() } else { &tensors.input.value };
+            let (network, fixed) = self.bind_network(ports, &beside, (&state.0, fed), &tensors.results)?;
             let output = &tensors.results[schedule.output];
-            let binding = self.bind_update(&update, &tensors, &rows[i..], i, &output.value, &mut kept)?;
+            let update = self.bind_update(&beside, &tensors, &rows[i..], i, &output.value, &mut kept)?;
             let following = rows.get(i + 1).unwrap_or(row);
-            let values = update.form.coefficients(row, following.inputs.scale);
-            coefficients.extend(self.bind_coefficients(&binding, values)?);
+            let values = beside.form.coefficients(row, following.inputs.scale);
+            coefficients.extend(self.bind_coefficients(&update, values)?);
             let is_noisy = row.noise.is_some_and(|c| c != 0.0);
-            steps.push(Step { network, update: binding, fixed, is_noisy });
+            // Those of another schedule are not replayed again: tensors of this one may lie where they write. Zero is ONNX
+            // Runtime's.
+            let number = i32::try_from(self.graphs + i + 1).map_err(|error| OrtError(error.to_string()))?;
+            steps.push(Step { network, update, fixed, is_noisy, graph: self.run_options(number)? });
         }
         let scale = rows[0].inputs.scale as f32;
-        Ok(Some(KeptState { steps, tensors, _coefficients: coefficients, update, state, scale }))
+        Ok(Some(KeptState { steps, tensors, _coefficients: coefficients, beside, state, scale }))
     }
 
     /// The tensors of a sample, where the provider wants them; `None` if that is the CPU's memory, and nothing is won.
@@ -162,31 +212,32 @@ impl Session {
         &self,
         ports: &Ports,
         state: &(CString, Element),
-        update: &Update,
+        beside: &Beside,
         row: &Row,
     ) -> Result<Option<Tensors>, OrtError> {
-        let form = &update.form;
+        let Beside { update, form, copies } = beside;
         let at = self.inputs.iter().position(|name| *name == state.0).unwrap_or(0);
-        let inputs =
-            self.memories(&self.session, self.api().SessionGetMemoryInfoForInputs, self.inputs.len())?;
-        if self.choice.resident.is_none() && self.is_host(inputs[at]) {
+        let inputs = self.input_memories()?;
+        // A graph has in it what the CPU read when it was captured.
+        let is_baked = !copies.is_empty() && inputs.iter().any(|&memory| self.is_host(memory));
+        if self.choice.resident.is_none() && (is_baked || self.is_host(inputs[at])) {
             return Ok(None);
         }
         let outputs =
             self.memories(&self.session, self.api().SessionGetMemoryInfoForOutputs, self.outputs.len())?;
         let count = 2 + usize::from(form.noise) + form.depth + form.coefficients(row, 1.0).len();
-        let own = self.memories(&update.session, self.api().SessionGetMemoryInfoForInputs, count)?[0];
-        let there = || self.tensor_there(&update.session, own, &form.shape, Element::F32);
-        let host = |element| self.host(&form.shape, element);
+        let own = self.memories(update, self.api().SessionGetMemoryInfoForInputs, count)?[0];
+        let there = || self.tensor_there(update, own, &form.shape, Element::F32);
+        let shared = || self.shared(beside, (update, own), &form.shape, Element::F32);
         let results = ports.outputs.iter().zip(outputs);
         let result =
             |(port, memory): (&Port, _)| self.tensor_there(&self.session, memory, &port.shape, port.element);
         Ok(Some(Tensors {
-            first: host(Element::F32)?,
-            first_input: host(state.1)?,
-            noise: host(Element::F32)?,
-            last: host(Element::F32)?,
-            zeros: host(Element::F32)?,
+            first: shared()?,
+            first_input: self.shared(beside, (&self.session, inputs[at]), &form.shape, state.1)?,
+            noise: shared()?,
+            last: shared()?,
+            zeros: self.host(&form.shape, Element::F32)?,
             states: [there()?, there()?],
             input: self.tensor_there(&self.session, inputs[at], &form.shape, state.1)?,
             results: results.map(result).collect::<Result<_, _>>()?,
@@ -198,7 +249,7 @@ impl Session {
     /// that, and so on.
     fn bind_update(
         &self,
-        Update { session, form }: &Update,
+        Beside { update, form, .. }: &Beside,
         tensors: &Tensors,
         rows: &[Row],
         i: usize,
@@ -206,14 +257,14 @@ impl Session {
         kept: &mut Vec<usize>,
     ) -> Result<Owned<OrtIoBinding>, OrtError> {
         let Tensors { states, .. } = tensors;
-        let binding = self.new_binding(session)?;
-        self.bind_input(&binding, c"x", if i == 0 { &tensors.first.value } else { &states[i % 2].value })?;
+        let binding = self.new_binding(update)?;
+        self.bind_input(&binding, c"x", if i == 0 { tensors.first.value() } else { &states[i % 2].value })?;
         self.bind_input(&binding, c"f", output)?;
         for (k, name) in form.kept().into_iter().enumerate() {
             let from = kept.get(k).map_or(&tensors.zeros.value, |&slot| &tensors.kept[slot].value);
             self.bind_input(&binding, &CString::new(name)?, from)?;
         }
-        let to = if rows.len() > 1 { &states[(i + 1) % 2].value } else { &tensors.last.value };
+        let to = if rows.len() > 1 { &states[(i + 1) % 2].value } else { tensors.last.value() };
         self.bind_output(&binding, c"next", to)?;
         self.bind_output(&binding, c"input", &tensors.input.value)?;
         if form.depth > 0 {
@@ -225,7 +276,7 @@ impl Session {
             }
         }
         if form.noise {
-            self.bind_input(&binding, c"z", &tensors.noise.value)?;
+            self.bind_input(&binding, c"z", tensors.noise.value())?;
         }
         Ok(binding)
     }
@@ -234,20 +285,23 @@ impl Session {
     fn bind_network(
         &self,
         ports: &mut Ports,
-        state: &CStr,
-        fed: &Owned<OrtValue>,
+        beside: &Beside,
+        (state, fed): (&CStr, &Owned<OrtValue>),
         results: &[Tensor],
     ) -> Result<(Owned<OrtIoBinding>, Inputs), OrtError> {
+        let memories = self.input_memories()?;
         let binding = self.new_binding(&self.session)?;
         self.bind_input(&binding, state, fed)?;
         for (name, result) in self.outputs.iter().zip(results) {
             self.bind_output(&binding, name, &result.value)?;
         }
         let mut fixed = Vec::new();
-        for port in ports.handed() {
+        for (port, memory) in ports.handed().zip(memories) {
             let name = CString::new(port.name.as_str())?;
             if name.as_c_str() != state {
-                fixed.push((name, self.host(&port.shape, port.element)?));
+                let shared = self.shared(beside, (&self.session, memory), &port.shape, port.element)?;
+                self.bind_input(&binding, &name, shared.value())?;
+                fixed.push((name, shared));
             }
         }
         Ok((binding, fixed))
@@ -266,6 +320,11 @@ impl Session {
             Ok(host)
         };
         coefficients.into_iter().map(bind).collect()
+    }
+
+    /// Where the network wants its inputs.
+    fn input_memories(&self) -> Result<Vec<*const OrtMemoryInfo>, OrtError> {
+        self.memories(&self.session, self.api().SessionGetMemoryInfoForInputs, self.inputs.len())
     }
 
     /// Where a session wants its inputs, or has its outputs. They live as long as the session.
@@ -308,6 +367,48 @@ impl Session {
         Ok(Tensor { value, _allocator: allocator })
     }
 
+    /// A tensor of the CPU, and one where a session wants it if graphs are captured.
+    fn shared(
+        &self,
+        beside: &Beside,
+        (session, memory): (&Owned<OrtSession>, *const OrtMemoryInfo),
+        shape: &[usize],
+        element: Element,
+    ) -> Result<Shared, OrtError> {
+        let there = |(_, copies): &(Element, Owned<OrtSession>)| -> Result<There, OrtError> {
+            let tensor = self.tensor_there(session, memory, shape, element)?;
+            Ok(There { copy: self.new_binding(copies)?, tensor, element })
+        };
+        let there = beside.copies.iter().find(|(own, _)| *own == element).map(there).transpose()?;
+        Ok(Shared { host: self.host(shape, element)?, there })
+    }
+
+    /// Hands over to an input what the CPU has written.
+    fn hand_over(
+        &self,
+        beside: &Beside,
+        (binding, name): (&Owned<OrtIoBinding>, &CStr),
+        shared: &Shared,
+    ) -> Result<(), OrtError> {
+        match &shared.there {
+            Some(there) => self.copy(beside, there, &shared.host.value, &there.tensor.value),
+            None => self.bind_input(binding, name, &shared.host.value),
+        }
+    }
+
+    fn copy(
+        &self,
+        beside: &Beside,
+        there: &There,
+        from: &Owned<OrtValue>,
+        to: &Owned<OrtValue>,
+    ) -> Result<(), OrtError> {
+        self.bind_input(&there.copy, c"from", from)?;
+        self.bind_output(&there.copy, c"to", to)?;
+        let session = beside.copies.iter().find(|(own, _)| *own == there.element);
+        session.map_or(Ok(()), |(_, session)| self.run_bound(session, None, &there.copy))
+    }
+
     fn host(&self, shape: &[usize], element: Element) -> Result<Host, OrtError> {
         let bytes = shape.iter().product::<usize>() * element.size();
         let mut memory = Scratch::new(bytes)
@@ -342,25 +443,15 @@ impl Session {
         check(self.api(), unsafe { (self.api().BindOutput)(binding.ptr, name.as_ptr(), value.ptr) })
     }
 
-    fn run_bound(
-        &self,
-        session: &Owned<OrtSession>,
-        binding: &Owned<OrtIoBinding>,
-    ) -> Result<(), ProviderError> {
-        // SAFETY: session and binding are alive; without options there are the default ones.
-        let status = unsafe { (self.api().RunWithBinding)(session.ptr, ptr::null(), binding.ptr) };
-        check(self.api(), status).map_err(|error| self.refused(&error))
-    }
-
     /// Does something with what is kept.
     fn with_kept(
         &mut self,
-        act: impl FnOnce(&Session, &mut KeptState) -> Result<(), ProviderError>,
+        act: impl FnOnce(&Session, &mut KeptState) -> Result<(), OrtError>,
     ) -> Result<(), ProviderError> {
         let Some(mut kept) = self.kept.take() else { return Ok(()) };
         let result = act(self, &mut kept);
         self.kept = Some(kept);
-        result
+        result.map_err(|error| self.refused(&error))
     }
 }
 
@@ -371,9 +462,9 @@ impl Resident for Session {
             let Some(Step { network, fixed, .. }) = kept.steps.get_mut(step) else { return Ok(()) };
             let state = &kept.state.0;
             let others = ports.handed().filter(|port| port.name.as_bytes() != state.to_bytes());
-            for (port, (name, host)) in others.zip(fixed) {
-                host.memory.copy_from_slice(port.bytes(condition));
-                session.bind_input(network, name, &host.value).map_err(|error| session.refused(&error))?;
+            for (port, (name, shared)) in others.zip(fixed) {
+                shared.host.memory.copy_from_slice(port.bytes(condition));
+                session.hand_over(&kept.beside, (network, name), shared)?;
             }
             Ok(())
         })
@@ -382,15 +473,12 @@ impl Resident for Session {
     fn begin(&mut self, state: &[f32]) -> Result<(), ProviderError> {
         self.with_kept(|session, kept| {
             let (scale, element) = (kept.scale, kept.state.1);
-            fill(&mut kept.tensors.first.memory, Element::F32, state, 1.0);
-            fill(&mut kept.tensors.first_input.memory, element, state, scale);
+            let Tensors { first, first_input, .. } = &mut kept.tensors;
+            fill(&mut first.host.memory, Element::F32, state, 1.0);
+            fill(&mut first_input.host.memory, element, state, scale);
             let Some(step) = kept.steps.first() else { return Ok(()) };
-            session
-                .bind_input(&step.update, c"x", &kept.tensors.first.value)
-                .and_then(|()| {
-                    session.bind_input(&step.network, &kept.state.0, &kept.tensors.first_input.value)
-                })
-                .map_err(|error| session.refused(&error))
+            session.hand_over(&kept.beside, (&step.update, c"x"), first)?;
+            session.hand_over(&kept.beside, (&step.network, &kept.state.0), first_input)
         })
     }
 
@@ -398,19 +486,21 @@ impl Resident for Session {
         self.with_kept(|session, kept| {
             let Some(step) = kept.steps.get(step) else { return Ok(()) };
             if step.is_noisy {
-                fill(&mut kept.tensors.noise.memory, Element::F32, noise, 1.0);
-                session
-                    .bind_input(&step.update, c"z", &kept.tensors.noise.value)
-                    .map_err(|error| session.refused(&error))?;
+                fill(&mut kept.tensors.noise.host.memory, Element::F32, noise, 1.0);
+                session.hand_over(&kept.beside, (&step.update, c"z"), &kept.tensors.noise)?;
             }
-            session.run_bound(&session.session, &step.network)?;
-            session.run_bound(&kept.update.session, &step.update)
+            session.run_bound(&session.session, step.graph.as_ref(), &step.network)?;
+            session.run_bound(&kept.beside.update, step.graph.as_ref(), &step.update)
         })
     }
 
     fn end(&mut self, state: &mut [f32]) -> Result<(), ProviderError> {
-        self.with_kept(|_, kept| {
-            let values = kept.tensors.last.memory.as_chunks::<4>().0.iter();
+        self.with_kept(|session, kept| {
+            let last = &kept.tensors.last;
+            if let Some(there) = &last.there {
+                session.copy(&kept.beside, there, &there.tensor.value, &last.host.value)?;
+            }
+            let values = last.host.memory.as_chunks::<4>().0.iter();
             state.iter_mut().zip(values).for_each(|(x, bytes)| *x = f32::from_ne_bytes(*bytes));
             Ok(())
         })
@@ -432,7 +522,8 @@ fn fill(memory: &mut [u8], element: Element, values: &[f32], scale: f32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Choice, update};
+    use super::super::options::{Kind, option};
+    use super::super::{Choice, EPS, Ep, update};
     use super::*;
     use crate::graph::Binding;
     use crate::onnx::Shapes;
@@ -445,10 +536,21 @@ mod tests {
 
     const ELEMENTS: usize = 12;
 
+    /// The CPU's provider as one that captures graphs, of which it makes nothing.
+    static CAPTURING: Ep = Ep {
+        options: &[option("capture", Kind::Flag, "0")],
+        captures: Some("capture"),
+        kept: super::super::registry::Kept::Not,
+        ..EPS[0]
+    };
+
     /// `f = x * x + t * t`, in a session on the CPU that keeps the state although that has no other memory.
-    fn network(library: &Path, element: Element) -> External {
+    fn network(library: &Path, element: Element, captures: bool) -> External {
+        let ep = if captures { &CAPTURING } else { &EPS[0] };
+        let options = captures.then(|| ("capture".into(), "1".into())).into_iter().collect();
         let library = Some(library.to_path_buf());
-        let provider = Provider::Ort(Choice { library, resident: Some(true), ..Choice::default() });
+        let provider =
+            Provider::Ort(Choice { ep, options, library, resident: Some(true), ..Choice::default() });
         let bytes = update::square(element, &[3, 4]);
         let file = OnnxFile { path: Path::new("square.onnx"), bytes: Some(&bytes) };
         let bindings = &[("t", Binding::TIME)];
@@ -507,7 +609,8 @@ mod tests {
         accepted(sampler).iter().filter_map(table).collect()
     }
 
-    /// Every sampler, network outputs of two types, and both of two samples in a row.
+    /// Every sampler, network outputs of two types, with what changes copied by binding and by networks, and both of two
+    /// samples in a row.
     #[test]
     fn the_update_is_the_engines_to_the_bit() {
         let Some(library) = library() else {
@@ -516,8 +619,8 @@ mod tests {
             );
             return;
         };
-        for element in [Element::F32, Element::F16] {
-            let mut network = network(&library, element);
+        for (element, captures) in [(Element::F32, false), (Element::F16, false), (Element::F16, true)] {
+            let mut network = network(&library, element, captures);
             for sampler in SAMPLERS {
                 let tables = tables(sampler);
                 assert!(!tables.is_empty(), "{}", sampler.name);
@@ -529,7 +632,7 @@ mod tests {
                         fed(&mut network, &table, &mut wanted);
                         kept(&mut network, &table, &mut found);
                         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                        assert_eq!(bits(&found), bits(&wanted), "{} {element:?}", sampler.name);
+                        assert_eq!(bits(&found), bits(&wanted), "{} {element:?} {captures}", sampler.name);
                     }
                 }
             }

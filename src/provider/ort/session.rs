@@ -10,7 +10,7 @@ use crate::provider::external::{Element, Port, Ports, Resident, Runtime, Schedul
 use crate::provider::{Assigned, ProviderError};
 use ort_sys::{
     ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtIoBinding, OrtMemType,
-    OrtMemoryInfo, OrtSession, OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue,
+    OrtMemoryInfo, OrtRunOptions, OrtSession, OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue,
 };
 use std::ffi::CString;
 use std::string::{String, ToString};
@@ -33,6 +33,10 @@ pub(super) struct Session {
     name: String,
     pub(super) choice: Choice,
     pub(super) threads: usize,
+    /// Of runs that capture no graph, where the provider would.
+    plain: Option<Owned<OrtRunOptions>>,
+    /// How many graphs were asked for: each has a number of its own.
+    pub(super) graphs: usize,
 }
 
 /// Where a condition's inputs are read and its outputs written.
@@ -66,11 +70,17 @@ impl Session {
             name: choice.name(),
             choice,
             threads,
+            plain: None,
+            graphs: 0,
         };
+        session.plain = session.run_options(NO_GRAPH)?;
         let outputs = session.describe(header, inputs)?;
         Ok((session, outputs))
     }
 }
+
+/// The number of no graph.
+const NO_GRAPH: i32 = -1;
 
 fn host_memory(api: &'static OrtApi) -> Result<Owned<OrtMemoryInfo>, OrtError> {
     Owned::new(api, api.ReleaseMemoryInfo, |out| {
@@ -144,8 +154,7 @@ impl Session {
             let status = unsafe { (api.BindOutputToDevice)(binding.io.ptr, name.as_ptr(), self.memory.ptr) };
             check(api, status)?;
         }
-        // SAFETY: session and binding are alive; without options there are the default ones.
-        check(api, unsafe { (api.RunWithBinding)(self.session.ptr, ptr::null(), binding.io.ptr) })?;
+        self.run_bound(&self.session, self.plain.as_ref(), &binding.io)?;
         let mut allocator = ptr::null_mut();
         let (mut values, mut count) = (ptr::null_mut(), 0);
         // SAFETY: the binding is alive, what is written to is writable; the default allocator is not released.
@@ -227,6 +236,34 @@ impl Session {
         })
     }
 
+    /// Of a run that captures the graph of this number the first time, and replays it from then on; `None` where the provider
+    /// captures none.
+    pub(super) fn run_options(&self, graph: i32) -> Result<Option<Owned<OrtRunOptions>>, OrtError> {
+        let api = self.api();
+        if !self.choice.captures() {
+            return Ok(None);
+        }
+        // SAFETY: `out` is writable.
+        let options = Owned::new(api, api.ReleaseRunOptions, |out| unsafe { (api.CreateRunOptions)(out) })?;
+        let graph = CString::new(graph.to_string())?;
+        // SAFETY: the options are alive, strings end in a zero. onnxruntime_run_options_config_keys.h has the key.
+        check(api, unsafe {
+            (api.AddRunConfigEntry)(options.ptr, c"gpu_graph_id".as_ptr(), graph.as_ptr())
+        })?;
+        Ok(Some(options))
+    }
+
+    pub(super) fn run_bound(
+        &self,
+        session: &Owned<OrtSession>,
+        options: Option<&Owned<OrtRunOptions>>,
+        binding: &Owned<OrtIoBinding>,
+    ) -> Result<(), OrtError> {
+        let options = options.map_or(ptr::null(), |options| options.ptr.cast_const());
+        // SAFETY: session, binding and options are alive; without options there are the default ones.
+        check(self.api(), unsafe { (self.api().RunWithBinding)(session.ptr, options, binding.ptr) })
+    }
+
     pub(super) fn refused(&self, error: &OrtError) -> ProviderError {
         ProviderError::Refused { provider: self.name.clone(), problem: error.to_string() }
     }
@@ -275,14 +312,15 @@ impl Runtime for Session {
         if self.choice.ep.memory != Memory::Host {
             self.bind_inputs(binding).map_err(|error| self.refused(&error))?;
         }
-        // SAFETY: session and binding are alive; without options there are the default ones.
-        let status = unsafe { (self.api().RunWithBinding)(self.session.ptr, ptr::null(), binding.io.ptr) };
-        check(self.api(), status).map_err(|error| self.refused(&error))
+        let ran = self.run_bound(&self.session, self.plain.as_ref(), &binding.io);
+        ran.map_err(|error| self.refused(&error))
     }
 
     fn keep_state(&mut self, ports: &mut Ports, schedule: Option<Schedule<'_>>) -> Result<(), ProviderError> {
-        let update = self.kept.take().map(KeptState::into_update);
-        self.kept = schedule.map_or(Ok(None), |schedule| self.keep(ports, schedule, update))?;
+        let beside = self.kept.take().map(KeptState::into_beside);
+        let steps = schedule.as_ref().map_or(0, |schedule| schedule.table.rows.len());
+        self.kept = schedule.map_or(Ok(None), |schedule| self.keep(ports, schedule, beside))?;
+        self.graphs += steps;
         Ok(())
     }
 

@@ -100,6 +100,14 @@ impl Form {
     }
 }
 
+/// A network that copies tensors of a type, of any shape.
+pub(super) fn copy(element: Element) -> Vec<u8> {
+    let mut nodes = Nodes::default();
+    nodes.named("Identity", &["from"], "to".to_string());
+    let [from, to] = ["from", "to"].map(|name| std::vec![declared(name, element, None)]);
+    model(nodes.0, from, to)
+}
+
 /// A network `f = x * x + t * t` for tests.
 #[cfg(test)]
 pub(super) fn square(element: Element, shape: &[usize]) -> Vec<u8> {
@@ -170,8 +178,11 @@ impl Nodes {
 fn value(name: &str, element: Element, shape: &[usize]) -> pb::ValueInfoProto {
     use pb::tensor_shape_proto::{Dimension, dimension::Value};
     let dim = |&size: &usize| Dimension { value: Some(Value::DimValue(size as i64)), ..Default::default() };
-    let shape = pb::TensorShapeProto { dim: shape.iter().map(dim).collect() };
-    let tensor = pb::type_proto::Tensor { elem_type: element.onnx_type(), shape: Some(shape) };
+    declared(name, element, Some(pb::TensorShapeProto { dim: shape.iter().map(dim).collect() }))
+}
+
+fn declared(name: &str, element: Element, shape: Option<pb::TensorShapeProto>) -> pb::ValueInfoProto {
+    let tensor = pb::type_proto::Tensor { elem_type: element.onnx_type(), shape };
     let own = pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
     pb::ValueInfoProto { name: name.to_string(), r#type: Some(own), ..Default::default() }
 }

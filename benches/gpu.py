@@ -32,14 +32,18 @@ LEAST_PSNR = 40
 
 
 class Halved(torch.nn.Module):
-    """A module in half precision, whose times stay in f32."""
+    """A module whose weights and layers are in half precision, and its inputs and outputs, and what it computes of times, in f32."""
 
     def __init__(self, module):
         super().__init__()
         self.module = module.half()
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.register_forward_pre_hook(lambda layer, args: tuple(x.to(layer.weight.dtype) for x in args))
 
     def forward(self, *args):
-        half = lambda x: x.half() if x.is_floating_point() else x  # noqa: E731
+        # Times have one element an image.
+        half = lambda x: x.half() if x.is_floating_point() and x.dim() > 1 else x  # noqa: E731
         return self.module(*map(half, args)).float()
 
 

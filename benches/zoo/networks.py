@@ -32,7 +32,7 @@ class Diffusers(nn.Module):
 def waves(t, size, cosine_first=True):
     """t `[batch]` to cosines and sines `[batch, size]` of 1 to 1/10000 times t."""
     half = size // 2
-    angles = t[:, None].float() * torch.exp(-math.log(10000) / half * torch.arange(half, dtype=torch.float32))[None]
+    angles = t[:, None].float() * torch.exp(-math.log(10000) / half * torch.arange(half, dtype=torch.float32, device=t.device))[None]
     parts = [angles.cos(), angles.sin()]
     return torch.cat(parts if cosine_first else parts[::-1], dim=-1)
 

@@ -262,9 +262,9 @@ def cell(row):
 
 
 def compared(found, precision, threads):
-    """How many times as fast as the fastest right peer fewstep is, who that is, and what is asked for."""
+    """How many times as fast as the fastest peer fewstep is whose result is as right, who that is, and what is asked for."""
     own = found.get("fewstep" if precision == "f32" else f"fewstep {precision}")
-    peers = [row for row in found.values() if row["engine"] != "fewstep" and "problem" not in row]
+    peers = [row for row in found.values() if row["engine"] != "fewstep" and "problem" not in row and row["error"] <= BOUNDS[precision]]
     if own is None or "problem" in own or not peers:
         return ""
     best = min(peers, key=lambda row: row["step_ms"])

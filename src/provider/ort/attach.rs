@@ -152,11 +152,13 @@ impl Attachment<'_> {
         check(self.api(), status)
     }
 
-    /// As devices of the library that was registered for it.
-    pub(super) fn plugin(&self, provider: &str) -> Result<(), OrtError> {
-        let devices = self.library.devices(provider)?;
+    /// As devices of the library that was registered for it, of a kind if one is asked for.
+    pub(super) fn plugin(&self, provider: &str, kind: Option<&str>) -> Result<(), OrtError> {
+        let mut devices = self.library.devices(provider)?;
+        devices.retain(|&device| kind.is_none_or(|kind| self.library.kind(device) == kind));
         if devices.is_empty() {
-            return Err(OrtError("its library finds no device".into()));
+            let kind = kind.map_or(String::new(), |kind| format!(" {kind}"));
+            return Err(OrtError(format!("its library finds no device{kind}")));
         }
         let pairs = Pairs::new(self.options)?;
         // SAFETY: session's options, environment and devices are alive, strings end in a zero, arrays have the lengths that

@@ -38,7 +38,7 @@ impl<'a> Entry<'a> {
         inputs: &[Port],
         opening: &Opening<'a>,
     ) -> Option<Entry<'a>> {
-        let kept = choice.ep.kept;
+        let kept = choice.kept();
         let cache = opening.cache.filter(|_| !matches!(kept, Kept::Not))?;
         let bytes = file.contents().ok()?;
         // What is beside a file, ONNX Runtime maps by itself; a copy would be as large.
@@ -56,12 +56,11 @@ impl<'a> Entry<'a> {
 
     /// Options of a provider that keeps things itself, in the entry's folder.
     pub(super) fn options(&self) -> Vec<(String, String)> {
-        let Kept::Folder { option, switch } = self.kept else { return Vec::new() };
+        let Kept::Folder(options) = self.kept else { return Vec::new() };
         // A full disk, or a folder that is read only, is no reason not to run.
         let folder = self.cache.folder(&self.key).ok();
         let Some(path) = folder.as_ref().and_then(|folder| folder.to_str()) else { return Vec::new() };
-        let switch = switch.map(|switch| (switch.to_string(), "1".to_string()));
-        [(option.to_string(), path.to_string())].into_iter().chain(switch).collect()
+        options(path).into_iter().map(|(name, value)| (name.to_string(), value)).collect()
     }
 
     /// The network that is kept, if there is one.

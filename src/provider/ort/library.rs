@@ -7,7 +7,9 @@
 use super::api::{OrtError, Owned, check, log, system_path, text};
 use crate::provider::ProviderError;
 use libloading::Library as Loaded;
-use ort_sys::{ORT_API_VERSION, OrtApi, OrtApiBase, OrtEnv, OrtEpDevice, OrtLoggingLevel};
+use ort_sys::{
+    ORT_API_VERSION, OrtApi, OrtApiBase, OrtEnv, OrtEpDevice, OrtHardwareDeviceType, OrtLoggingLevel,
+};
 use std::boxed::Box;
 use std::error::Error;
 use std::ffi::{CString, OsString};
@@ -134,6 +136,16 @@ impl Library {
         let status =
             unsafe { (self.api.RegisterExecutionProviderLibrary)(self.env(), name.as_ptr(), path.as_ptr()) };
         check(self.api, status)
+    }
+
+    /// CPU, GPU or NPU.
+    pub(super) fn kind(&self, device: *const OrtEpDevice) -> &'static str {
+        // SAFETY: the device is one of [`Library::devices`], and lives as long as the environment.
+        match unsafe { (self.api.HardwareDevice_Type)((self.api.EpDevice_Device)(device)) } {
+            OrtHardwareDeviceType::OrtHardwareDeviceType_CPU => "CPU",
+            OrtHardwareDeviceType::OrtHardwareDeviceType_GPU => "GPU",
+            OrtHardwareDeviceType::OrtHardwareDeviceType_NPU => "NPU",
+        }
     }
 
     /// The devices of a provider out of a library of its own. They live as long as the environment.

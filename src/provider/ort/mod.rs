@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `registry.rs` | one row for each execution provider |
 //! | `options.rs` | their options, and how these are checked |
+//! | `openvino.rs` | what OpenVINO's plugin makes of them |
 //! | `library.rs` | where the library is, and what is in it |
 //! | `attach.rs` | how a provider gets into the options of a session |
 //! | `open.rs` | from a network to a session, by way of the cache |
@@ -18,6 +19,7 @@ mod attach;
 mod kept;
 mod library;
 mod open;
+mod openvino;
 mod options;
 mod registry;
 mod resident;
@@ -26,6 +28,7 @@ mod update;
 
 pub(super) use open::open;
 pub use options::{EpOption, Kind};
+use registry::{ByPlugin, Kept};
 pub use registry::{EPS, Ep, Memory, names};
 
 use super::ProviderError;
@@ -80,6 +83,15 @@ impl Choice {
         format!("ort:{}", self.ep.name)
     }
 
+    fn by_plugin(&self) -> Option<ByPlugin> {
+        self.ep.by_plugin.filter(|_| self.plugin.is_some())
+    }
+
+    /// How what the provider makes of a network outlasts the process.
+    fn kept(&self) -> Kept {
+        self.by_plugin().map_or(self.ep.kept, |own| own.kept)
+    }
+
     /// Whether the provider captures graphs of what it launches.
     fn captures(&self) -> bool {
         let is_on = |name| self.options.iter().any(|(own, value)| own == name && value == "1");
@@ -120,10 +132,14 @@ impl Choice {
         let options: Vec<_> = self.options.iter().chain(extra).cloned().collect();
         let attachment = Attachment { library, session: session.ptr, options: &options };
         if let Some(path) = &self.plugin {
+            let kind = self.ep.device_kind(&options);
+            let own = self.by_plugin().map_or(Ok(options.clone()), |own| (own.options)(&options));
+            let own = own.map_err(|error| self.unusable(&error))?;
+            let attachment = Attachment { options: &own, ..attachment };
             let wrong =
                 |error: OrtError| ProviderError::Plugin { path: path.clone(), problem: error.to_string() };
             library.register(self.ep.full_name, path).map_err(wrong)?;
-            return attachment.plugin(self.ep.full_name).map_err(|error| self.unusable(&error));
+            return attachment.plugin(self.ep.full_name, kind).map_err(|error| self.unusable(&error));
         }
         let has = library.built_in().map_err(|error| self.unusable(&error))?;
         if !has.iter().any(|name| name == self.ep.full_name) {

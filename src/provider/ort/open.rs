@@ -46,7 +46,7 @@ pub(in crate::provider) fn open(
     extra.extend(threads_option(choice, threads));
     let sizes = symbols(header, inputs).collect();
     let attempt = Attempt { choice, library: &library, threads, sizes, extra };
-    let session = match entry.as_ref().filter(|_| choice.ep.kept.is_ours()) {
+    let session = match entry.as_ref().filter(|_| choice.kept().is_ours()) {
         Some(entry) => attempt.by_way_of(entry, file)?,
         None => attempt.session(file, Way::Direct)?,
     };
@@ -119,7 +119,7 @@ impl Attempt<'_> {
         {
             // What was written has its weights in a file that is mapped; the session that wrote it, in memory of its own.
             if let Some(path) = entry.keep(draft)
-                && matches!(self.choice.ep.kept, Kept::Network)
+                && matches!(self.choice.kept(), Kept::Network)
                 && let Ok(mapped) = kept(&path)
             {
                 drop(session);
@@ -163,7 +163,7 @@ impl Attempt<'_> {
         let create = |out: *mut *mut OrtSessionOptions| unsafe { (api.CreateSessionOptions)(out) };
         let options = Owned::new(api, api.ReleaseSessionOptions, create)?;
         let threads = i32::try_from(self.threads).map_err(|error| OrtError(error.to_string()))?;
-        let level = match (way, self.choice.ep.kept) {
+        let level = match (way, self.choice.kept()) {
             (Way::Kept, Kept::Network) => GraphOptimizationLevel::ORT_DISABLE_ALL,
             _ => GraphOptimizationLevel::ORT_ENABLE_ALL,
         };
@@ -190,7 +190,7 @@ impl Attempt<'_> {
     /// Has what is made of the network written down.
     fn draft(&self, options: &Owned<OrtSessionOptions>, draft: &Draft) -> Result<(), OrtError> {
         let (api, path) = (self.library.api, draft.path().join(NETWORK));
-        if matches!(self.choice.ep.kept, Kept::Network) {
+        if matches!(self.choice.kept(), Kept::Network) {
             let weights = &CString::new(WEIGHTS)?;
             configure(api, options, c"session.optimized_model_external_initializers_file_name", weights)?;
             configure(api, options, c"session.save_external_prepacked_constant_initializers", c"1")?;
@@ -199,7 +199,8 @@ impl Attempt<'_> {
             return check(api, unsafe { (api.SetOptimizedModelFilePath)(options.ptr, path.as_ptr()) });
         }
         configure(api, options, c"ep.context_enable", c"1")?;
-        configure(api, options, c"ep.context_embed_mode", c"1")?;
+        // What was compiled is a file beside it, which is not copied through protocol buffers.
+        configure(api, options, c"ep.context_embed_mode", c"0")?;
         configure(api, options, c"ep.context_file_path", &CString::new(path.to_string_lossy().into_owned())?)
     }
 }

@@ -40,6 +40,13 @@ impl Ep {
         self.options.iter().map(|option| option.name).find(|name| THREADS.contains(name))
     }
 
+    /// The kind of device that is asked for, where the provider has several and an option says which.
+    pub(super) fn device_kind<'a>(&self, options: &'a [(String, String)]) -> Option<&'a str> {
+        let option = self.options.iter().find(|option| option.name == "device_type")?;
+        let given = options.iter().find(|(name, _)| name == option.name);
+        Some(given.map_or(option.default, |(_, value)| value))
+    }
+
     /// That options are known, and their values what they have to be.
     ///
     /// # Errors

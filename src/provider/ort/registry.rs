@@ -5,6 +5,7 @@
 
 use super::api::OrtError;
 use super::attach::Attachment;
+use super::openvino;
 use super::options::Kind::{Choice, Flag, Integer, Text, Truth};
 use super::options::{EpOption, Kind, option};
 use crate::provider::ProviderError;
@@ -31,6 +32,8 @@ pub struct Ep {
     pub(super) captures: Option<&'static str>,
     /// How what it makes of a network outlasts the process.
     pub(super) kept: Kept,
+    /// What is other if it comes out of a library of its own.
+    pub(super) by_plugin: Option<ByPlugin>,
     pub(super) attach: fn(&Attachment<'_>) -> Result<(), OrtError>,
 }
 
@@ -60,8 +63,16 @@ pub(super) enum Kept {
     Network,
     /// A network of nodes that hold what the provider has compiled is an entry of the cache.
     Context,
-    /// The provider looks after an entry of the cache, which an option names and another one may have to switch on.
-    Folder { option: &'static str, switch: Option<&'static str> },
+    /// The provider looks after an entry of the cache, which options have it do, by the folder's path.
+    Folder(fn(&str) -> Vec<(&'static str, String)>),
+}
+
+/// What is other about a provider in a library of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByPlugin {
+    /// From options to those that the library knows.
+    pub(super) options: fn(&[(String, String)]) -> Result<Vec<(String, String)>, OrtError>,
+    pub(super) kept: Kept,
 }
 
 impl Kept {
@@ -86,6 +97,7 @@ pub const EPS: &[Ep] = &[
         options: &[],
         captures: None,
         kept: Kept::Network,
+        by_plugin: None,
         attach: |_| Ok(()),
     },
     Ep {
@@ -110,6 +122,7 @@ pub const EPS: &[Ep] = &[
         ],
         captures: Some("enable_cuda_graph"),
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.cuda(),
     },
     Ep {
@@ -137,7 +150,10 @@ pub const EPS: &[Ep] = &[
             option("trt_layer_norm_fp32_fallback", Flag, "0"),
         ],
         captures: None,
-        kept: Kept::Folder { option: "trt_engine_cache_path", switch: Some("trt_engine_cache_enable") },
+        kept: Kept::Folder(|path| {
+            [("trt_engine_cache_path", path.into()), ("trt_engine_cache_enable", "1".into())].into()
+        }),
+        by_plugin: None,
         attach: |to| to.tensorrt(),
     },
     Ep {
@@ -160,7 +176,8 @@ pub const EPS: &[Ep] = &[
             option("disable_dynamic_shapes", Truth, "false"),
         ],
         captures: None,
-        kept: Kept::Folder { option: "cache_dir", switch: None },
+        kept: Kept::Folder(|path| [("cache_dir", path.into())].into()),
+        by_plugin: Some(ByPlugin { options: openvino::plugin_options, kept: Kept::Context }),
         attach: |to| to.pairs(to.api().SessionOptionsAppendExecutionProvider_OpenVINO_V2),
     },
     Ep {
@@ -190,6 +207,7 @@ pub const EPS: &[Ep] = &[
         ],
         captures: None,
         kept: Kept::Context,
+        by_plugin: None,
         attach: |to| to.named(c"QNN"),
     },
     Ep {
@@ -202,6 +220,7 @@ pub const EPS: &[Ep] = &[
         options: &[option("intra_op_num_threads", Integer, "")],
         captures: None,
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.named(c"XNNPACK"),
     },
     Ep {
@@ -221,7 +240,8 @@ pub const EPS: &[Ep] = &[
             option("ModelCacheDirectory", Text, ""),
         ],
         captures: None,
-        kept: Kept::Folder { option: "ModelCacheDirectory", switch: None },
+        kept: Kept::Folder(|path| [("ModelCacheDirectory", path.into())].into()),
+        by_plugin: None,
         attach: |to| to.named(c"CoreML"),
     },
     Ep {
@@ -240,6 +260,7 @@ pub const EPS: &[Ep] = &[
         captures: None,
         kept: Kept::Not,
         // The bits of NNAPIFlags in nnapi_provider_factory.h.
+        by_plugin: None,
         attach: |to| to.flags("Nnapi", &["use_fp16", "use_nchw", "cpu_disabled", "cpu_only"]),
     },
     Ep {
@@ -252,6 +273,7 @@ pub const EPS: &[Ep] = &[
         options: &[option("enable_fast_math", Flag, "0")],
         captures: None,
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.flags("ACL", &["enable_fast_math"]),
     },
     Ep {
@@ -264,6 +286,7 @@ pub const EPS: &[Ep] = &[
         options: &[option("use_arena", Flag, "0")],
         captures: None,
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.flags("ArmNN", &["use_arena"]),
     },
     Ep {
@@ -276,6 +299,7 @@ pub const EPS: &[Ep] = &[
         options: &[DEVICE],
         captures: None,
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.number("DML", "device_id"),
     },
     Ep {
@@ -294,6 +318,7 @@ pub const EPS: &[Ep] = &[
         ],
         captures: None,
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.migraphx(),
     },
     Ep {
@@ -313,6 +338,7 @@ pub const EPS: &[Ep] = &[
         // It has `enableGraphCapture`, and up to 1.27 replays one graph whichever is asked for.
         captures: None,
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.named(c"WebGPU"),
     },
     Ep {
@@ -342,6 +368,7 @@ pub const EPS: &[Ep] = &[
         ],
         captures: None,
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.cann(),
     },
     Ep {
@@ -354,6 +381,7 @@ pub const EPS: &[Ep] = &[
         options: &[],
         captures: None,
         kept: Kept::Not,
+        by_plugin: None,
         attach: |to| to.plain("RKNPU"),
     },
     Ep {
@@ -369,7 +397,8 @@ pub const EPS: &[Ep] = &[
             option("cache_key", Text, ""),
         ],
         captures: None,
-        kept: Kept::Folder { option: "cache_dir", switch: None },
+        kept: Kept::Folder(|path| [("cache_dir", path.into())].into()),
+        by_plugin: None,
         attach: |to| to.pairs(to.api().SessionOptionsAppendExecutionProvider_VitisAI),
     },
 ];
@@ -414,10 +443,15 @@ mod tests {
             for (at, option) in ep.options.iter().enumerate() {
                 assert!(ep.options[..at].iter().all(|other| other.name != option.name), "{}", option.name);
                 assert!(option.default.is_empty() || option.kind.takes(option.default), "{}", option.name);
+                // ONNX Runtime puts one before them, and heeds none that has two.
+                assert!(!option.name.starts_with("ep."), "{}", option.name);
             }
             let has = |name: &str| ep.options.iter().any(|option| option.name == name);
-            if let Kept::Folder { option, switch } = ep.kept {
-                assert!(has(option) && switch.is_none_or(has), "{}", ep.name);
+            assert!(ep.captures.is_none_or(has), "{}", ep.name);
+            if let Kept::Folder(options) = ep.kept {
+                let options: Vec<_> =
+                    options("a\\b").into_iter().map(|(name, value)| (name.into(), value)).collect();
+                ep.check(&options).unwrap_or_else(|error| panic!("{error}"));
             }
         }
     }

@@ -323,7 +323,7 @@ impl Session {
     }
 
     /// Where the network wants its inputs.
-    fn input_memories(&self) -> Result<Vec<*const OrtMemoryInfo>, OrtError> {
+    pub(super) fn input_memories(&self) -> Result<Vec<*const OrtMemoryInfo>, OrtError> {
         self.memories(&self.session, self.api().SessionGetMemoryInfoForInputs, self.inputs.len())
     }
 
@@ -340,7 +340,7 @@ impl Session {
         Ok(found)
     }
 
-    fn is_host(&self, memory: *const OrtMemoryInfo) -> bool {
+    pub(super) fn is_host(&self, memory: *const OrtMemoryInfo) -> bool {
         let mut kind = OrtMemoryInfoDeviceType::OrtMemoryInfoDeviceType_CPU;
         // SAFETY: the information is a session's, which is alive.
         unsafe { (self.api().MemoryInfoGetDeviceType)(memory, &raw mut kind) };

@@ -1,10 +1,10 @@
 //! A network in a session of ONNX Runtime, which reads and writes our memory: a step allocates nothing here.
 
+use super::Choice;
 use super::api::{OrtError, Owned, check};
 use super::library::Library;
 use super::open::Opened;
 use super::resident::KeptState;
-use super::{Choice, Memory};
 use crate::onnx::{Declared, Header};
 use crate::provider::external::{Element, Port, Ports, Resident, Runtime, Schedule};
 use crate::provider::{Assigned, ProviderError};
@@ -33,6 +33,8 @@ pub(super) struct Session {
     name: String,
     pub(super) choice: Choice,
     pub(super) threads: usize,
+    /// Whether binding an input copies it, so that a run does not see what was written since.
+    copies: bool,
     /// Of runs that capture no graph, where the provider would.
     plain: Option<Owned<OrtRunOptions>>,
     /// How many graphs were asked for: each has a number of its own.
@@ -70,10 +72,12 @@ impl Session {
             name: choice.name(),
             choice,
             threads,
+            copies: true,
             plain: None,
             graphs: 0,
         };
         session.plain = session.run_options(NO_GRAPH)?;
+        session.copies = !session.reads_here()?;
         let outputs = session.describe(header, inputs)?;
         Ok((session, outputs))
     }
@@ -93,6 +97,20 @@ fn host_memory(api: &'static OrtApi) -> Result<Owned<OrtMemoryInfo>, OrtError> {
 impl Session {
     pub(super) fn api(&self) -> &'static OrtApi {
         self.library.api
+    }
+
+    /// Whether the provider reads all inputs in plain memory of the CPU. A plugin may have memory of its own although its
+    /// device is the CPU.
+    fn reads_here(&self) -> Result<bool, OrtError> {
+        for memory in self.input_memories()? {
+            let mut kind = OrtMemType::OrtMemTypeDefault;
+            // SAFETY: the information is the session's, and `kind` is writable.
+            check(self.api(), unsafe { (self.api().MemoryInfoGetMemType)(memory, &raw mut kind) })?;
+            if !self.is_host(memory) || kind != OrtMemType::OrtMemTypeDefault {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What the outputs are. Where the file and the library leave a shape open, an evaluation shows it.
@@ -309,7 +327,7 @@ impl Runtime for Session {
     fn run(&mut self, ports: &mut Ports) -> Result<(), ProviderError> {
         let unbound = || self.refused(&OrtError("it has no memory, which it was refused before".into()));
         let binding = self.bindings.get(ports.condition).ok_or_else(unbound)?;
-        if self.choice.ep.memory != Memory::Host {
+        if self.copies {
             self.bind_inputs(binding).map_err(|error| self.refused(&error))?;
         }
         let ran = self.run_bound(&self.session, self.plain.as_ref(), &binding.io);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches ONNX Runtime for the tests, and its OpenVINO and QNN providers, from PyPI into target/onnxruntime: 210 MB, 570
-# unpacked. Needs Python's pip, version 3.11 or later for QNN.
+# unpacked, and 50 more on a CPU of Intel's. Needs Python's pip, version 3.11 or later for QNN.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,3 +16,5 @@ fetch() {
 fetch onnxruntime onnxruntime==1.31.1
 fetch openvino onnxruntime-openvino==1.24.1
 fetch qnn onnxruntime-qnn==2.7.0
+# It finds no other CPUs.
+! grep -q GenuineIntel /proc/cpuinfo || fetch openvino-plugin onnxruntime-ep-openvino==1.8.1

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The digits on ONNX Runtime's providers, compared with the engine in f32: on the CPU, on OpenVINO, and on Qualcomm's HTP,
-# of which the wheel has a simulator. On a machine with an NVIDIA GPU also on CUDA, if ORT_CUDA names a library that has it.
+# of which the wheel has a simulator. On a CPU of Intel's also on OpenVINO as a plugin, where terrain has to open in two
+# fifths of the time when it was opened before. On a machine with an NVIDIA GPU also on CUDA, if ORT_CUDA names a library
+# that has it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,6 +30,26 @@ fewstep verify digits -n 2 --provider ort:qnn --ort-lib $wheels/onnxruntime/onnx
     --ep-lib $wheels/qnn/onnxruntime_qnn/libonnxruntime_providers_qnn.so --strict \
     --provider-option backend_path=libQnnHtp.so --provider-option enable_htp_fp16_precision=1 \
     --provider-option soc_model=43 --provider-option htp_arch=73
+
+if ! grep -q GenuineIntel /proc/cpuinfo; then
+    echo "not run: OpenVINO's plugin, which finds CPUs of Intel only"
+else
+    cache=$(mktemp -d)
+    trap 'rm -rf "$cache"' EXIT
+    on=(--provider ort:openvino --ort-lib $wheels/onnxruntime/onnxruntime/capi
+        --ep-lib $wheels/openvino-plugin/onnxruntime_ep_openvino/libonnxruntime_providers_openvino_plugin.so)
+    fewstep verify digits -n 10 "${on[@]}" --strict
+    models/terrain/fetch.sh
+    # Milliseconds.
+    opened() {
+        FEWSTEP_CACHE=$cache target/release/fewstep sample models/terrain -o "$cache/sample.png" "${on[@]}" 2>&1 |
+            awk '/opened in/ { print $NF == "s" ? $(NF - 1) * 1000 : $(NF - 1) }'
+    }
+    first=$(opened)
+    second=$(opened)
+    echo "terrain on OpenVINO's plugin: opened in $first ms, and in $second ms the second time"
+    awk -v first="$first" -v second="$second" 'BEGIN { exit !(second > 0 && second <= 0.4 * first) }'
+fi
 
 if ! command -v nvidia-smi >/dev/null; then
     echo "not run: CUDA, as there is no NVIDIA GPU"

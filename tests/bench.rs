@@ -283,4 +283,14 @@ fn a_profile_accounts_for_every_instruction() {
     assert!(fewstep(&folder, "inspect digits --profile").contains("GFLOP/s"));
     let plain: Value = serde_json::from_str(&fewstep(&folder, "inspect digits --json")).expect("JSON");
     assert!(plain.get("profile").is_none());
+
+    fewstep(&folder, "compile digits -o digits.fsp");
+    let plans = |words: &str| -> Value {
+        serde_json::from_str(&fewstep(&folder, &format!("inspect digits.fsp --json {words}"))).expect("JSON")
+    };
+    assert!(plans("").get("profile").is_none());
+    let groups = plans("--profile")["profile"]["groups"].clone();
+    let all: f64 =
+        groups.as_array().expect("groups").iter().map(|group| number(&group["instructions"])).sum();
+    assert_eq!(all, number(&plans("")["plans"][0]["instructions"]));
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::inspect::{Port, Sampling, arena, ports, role};
+use super::profile::Profile;
 use super::stages::{self, StageReport};
 use super::{columns, count, models, row, scaled};
 use fewstep::manifest::Manifest;
@@ -18,6 +19,9 @@ pub struct FileReport {
     /// `null` without a manifest.
     sampling: Option<Sampling>,
     plans: Vec<PlanReport>,
+    /// Of the plan that this CPU runs best, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
 }
 
 #[derive(Serialize)]
@@ -39,7 +43,7 @@ struct PlanReport {
 }
 
 impl FileReport {
-    pub fn of(source: &models::Source, file: &PlanFile) -> FileReport {
+    pub fn of(source: &models::Source, file: &PlanFile, profile: Option<Profile>) -> FileReport {
         let manifest = source.manifest.as_ref();
         FileReport {
             name: source.name.clone(),
@@ -47,6 +51,7 @@ impl FileReport {
             origin: file.origin().into(),
             sampling: manifest.map(Sampling::of),
             plans: file.plans().map(|plan| PlanReport::of(&plan, manifest)).collect(),
+            profile,
         }
     }
 
@@ -56,7 +61,9 @@ impl FileReport {
             vec![row(&["model", &self.name]), row(&["file", &self.path]), row(&["made of", &self.origin])];
         rows.extend(self.sampling.as_ref().map(Sampling::row));
         let plans: Vec<String> = self.plans.iter().map(PlanReport::text).collect();
-        format!("{}\n{}", columns(&rows), plans.join("\n"))
+        let profile =
+            self.profile.as_ref().map(|profile| format!("\n{}", profile.text())).unwrap_or_default();
+        format!("{}\n{}{profile}", columns(&rows), plans.join("\n"))
     }
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes the readers of plans, manifests, ONNX and .npy files, beginning with the repository's own files. Only fewstep is
+# Fuzzes the readers of plans, bundles, manifests, ONNX and .npy files, beginning with the repository's own files. Only fewstep is
 # built with sanitizers and coverage: libraries would take half an hour, and their panics show without. Needs no nightly
 # Rust. Exits with 77 where there is no AddressSanitizer, or no C++ compiler for libFuzzer. What ends a target is kept in
 # fuzz/artifacts.
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(plan manifest onnx npy)
+[ ${#targets[@]} -gt 0 ] || targets=(plan bundle manifest onnx npy)
 
 skip() {
     echo "fuzz: skipped, $*"
@@ -37,6 +37,7 @@ gather manifest models/*/fewstep.toml models/*/*/fewstep.toml
 gather onnx tests/golden/*.onnx tests/networks/*/*.onnx
 gather npy tests/networks/*/in/*.npy
 FEWSTEP_SEEDS=$seeds/plan cargo test --release --locked --test plans -- --ignored --exact write_seeds
+FEWSTEP_SEEDS=$seeds/bundle cargo test --release --locked --test plans -- --ignored --exact write_bundle_seeds
 # Of smaller files more can be tried; one of them has every kind of instruction.
 find "$seeds/plan" -size +300k -delete
 

@@ -434,3 +434,18 @@ fn write_seeds() {
         std::fs::write(folder.join(format!("{name}.fsp")), file).expect("a file");
     }
 }
+
+/// Writes bundles of those files, with which fuzz/run.sh begins.
+#[test]
+#[ignore = "writes files into FEWSTEP_SEEDS"]
+fn write_bundle_seeds() {
+    let folder = PathBuf::from(std::env::var_os("FEWSTEP_SEEDS").expect("FEWSTEP_SEEDS: a folder"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let seeds = seeds::all();
+    for (i, pair) in seeds.chunks(2).enumerate() {
+        let plans = pair.iter().map(|(name, file)| (format!("{name}/network"), &file[..]));
+        let files = plans.chain([("model_index.json".to_string(), &b"{}"[..])]).collect();
+        let mut out = std::fs::File::create(folder.join(format!("{i}.fsp"))).expect("a file");
+        fewstep::plan::write_bundle(&files, false, &mut out).expect("room");
+    }
+}

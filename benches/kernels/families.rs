@@ -414,6 +414,7 @@ fn attention(kernels: &'static Kernels) -> Cases {
             bytes: None,
             call: Box::new(move |threads| {
                 let args = AttentionArgs {
+                    half: false,
                     scale: 1.0 / (depth as f32).sqrt(),
                     q: operand(&mut q, [n, depth], [depth, 1]),
                     k: operand(&mut k, [depth, n], [1, depth]),

@@ -237,7 +237,8 @@ impl Engine<'_> {
     fn attention(&mut self, ids: [ViewId; 5], scale: f32) -> Option<()> {
         let [q, k, v, scratch, y] = ids.map(|id| self.operand(id));
         let scratch = floats(&scratch?);
-        let args = Shared(AttentionArgs { scale, q: q?, k: k?, v: v?, y: y?, scratch });
+        let half = self.plan.halves() > 0;
+        let args = Shared(AttentionArgs { scale, half, q: q?, k: k?, v: v?, y: y?, scratch });
         for phase in 0..self.kernels.attention_phases(&args.0) {
             // SAFETY: see `tasks`.
             self.tasks(self.kernels.attention_tasks(&args.0, phase), |task| unsafe {

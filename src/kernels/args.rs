@@ -252,6 +252,8 @@ pub struct WinogradArgs<P> {
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionArgs {
     pub scale: f32,
+    /// Whether it may be computed in half precision, where the CPU does.
+    pub half: bool,
     pub q: Operand,
     pub k: Operand,
     pub v: Operand,

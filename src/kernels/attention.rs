@@ -7,6 +7,7 @@
 //! calculation for softmax). A row's sum divides the product, and not each of its weights.
 
 use super::args::{AttentionArgs, Operand, PackArgs};
+use super::attention_half::PACKS as HALF_PACKS;
 use super::gemm::{self, Ahead, MAX_MR, MAX_NR, Tile, TileFns};
 use super::math::Decay;
 use super::simd::Simd;
@@ -14,13 +15,13 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 /// Keys of a block, whole panels.
-const KEYS: usize = 512;
+pub(super) const KEYS: usize = 512;
 /// The most panels of keys whose weights one tile kernel sums up.
 const PANELS: usize = 16;
 /// Rows of a block come in multiples of this, which tiles of 4, 6 and 8 rows divide, or share as evenly as they can.
 const UNIT: usize = 12;
 /// The most rows of a block.
-const ROWS: usize = 4 * UNIT;
+pub(super) const ROWS: usize = 4 * UNIT;
 /// Tasks that are enough, and the most that there are: each has scores of its own.
 const ENOUGH_TASKS: usize = 16;
 const SLOTS: usize = 32;
@@ -95,7 +96,7 @@ pub fn attention_scratch(shape: &AttentionShape, nr: usize) -> Option<usize> {
     packed.checked_add(split.tasks(split.group) * score_floats(shape.n, nr))
 }
 
-fn shape(args: &AttentionArgs) -> AttentionShape {
+pub(super) fn shape(args: &AttentionArgs) -> AttentionShape {
     let (y, k) = (&args.y.layout, &args.k.layout);
     let rank = y.rank();
     AttentionShape {
@@ -108,15 +109,15 @@ fn shape(args: &AttentionArgs) -> AttentionShape {
 }
 
 /// The work of a phase: to pack keys and values, or to attend with them.
-struct Phase {
-    shape: AttentionShape,
+pub(super) struct Phase {
+    pub(super) shape: AttentionShape,
     split: Split,
-    packs: bool,
-    heads: Range<usize>,
+    pub(super) packs: bool,
+    pub(super) heads: Range<usize>,
 }
 
 impl Phase {
-    fn new(args: &AttentionArgs, phase: usize, nr: usize) -> Option<Phase> {
+    pub(super) fn new(args: &AttentionArgs, phase: usize, nr: usize) -> Option<Phase> {
         let shape = shape(args);
         let split = Split::new(&shape, nr)?;
         let first = (phase / 2 * split.group).min(shape.heads);
@@ -125,7 +126,7 @@ impl Phase {
     }
 
     /// Where keys and values of a head are packed.
-    fn packed(&self, args: &AttentionArgs, head: usize) -> [*mut f32; 2] {
+    pub(super) fn packed(&self, args: &AttentionArgs, head: usize) -> [*mut f32; 2] {
         let size = self.split.keys + self.split.values;
         let keys = args.scratch.wrapping_add((head - self.heads.start) * size);
         [keys, keys.wrapping_add(self.split.keys)]
@@ -155,17 +156,49 @@ impl Phase {
     fn pack_tasks(&self, args: &AttentionArgs, nr: usize) -> [usize; 2] {
         self.packing(args, self.heads.start, nr).map(|pack| gemm::pack_tasks(&pack, nr))
     }
+
+    /// The blocks of a task: head and first row.
+    pub(super) fn blocks(&self, task: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (start, blocks, rows) = (self.heads.start, self.split.blocks, self.split.rows);
+        let (all, tasks) = (self.heads.len() * blocks, self.split.tasks(self.heads.len()));
+        (task * all / tasks..(task + 1) * all / tasks)
+            .map(move |block| (start + block / blocks, block % blocks * rows))
+    }
+
+    /// The rows of a head from `first` on.
+    pub(super) fn block(
+        &self,
+        args: &AttentionArgs,
+        [head, first]: [usize; 2],
+        task: usize,
+        nr: usize,
+    ) -> Block {
+        let [k, v] = self.packed(args, head);
+        let (q, y) = (Matrix::of(&args.q, head), Matrix::of(&args.y, head));
+        Block {
+            shape: self.shape,
+            scale: args.scale,
+            rows: self.split.rows.min(self.shape.m - first),
+            q: q.ptr.wrapping_offset(first as isize * q.strides[0]),
+            q_stride: q.strides[0],
+            k,
+            v,
+            scores: self.scores(args, task, nr),
+            y: y.ptr.wrapping_offset(first as isize * y.strides[0]),
+            y_stride: y.strides[0],
+        }
+    }
 }
 
 /// A head's matrix of an operand.
-struct Matrix {
-    ptr: *mut f32,
+pub(super) struct Matrix {
+    pub(super) ptr: *mut f32,
     /// Of rows and columns.
-    strides: [isize; 2],
+    pub(super) strides: [isize; 2],
 }
 
 impl Matrix {
-    fn of(operand: &Operand, head: usize) -> Matrix {
+    pub(super) fn of(operand: &Operand, head: usize) -> Matrix {
         let layout = &operand.layout;
         let lead = layout.rank() - 2;
         let (mut at, mut rest) = (0, head);
@@ -185,14 +218,15 @@ pub(super) fn phases(args: &AttentionArgs, nr: usize) -> usize {
     Split::new(&shape, nr).map_or(0, |split| 2 * shape.heads.div_ceil(split.group))
 }
 
-pub(super) fn tasks(args: &AttentionArgs, phase: usize, nr: usize) -> usize {
+/// With keys and values in f32, or in half precision.
+pub(super) fn tasks(args: &AttentionArgs, phase: usize, nr: usize, half: bool) -> usize {
     let Some(phase) = Phase::new(args, phase, nr) else { return 0 };
     if phase.shape.m * phase.shape.values == 0 || phase.heads.is_empty() {
         return 0;
     }
     if phase.packs {
-        let [keys, values] = phase.pack_tasks(args, nr);
-        return phase.heads.len() * (keys + values);
+        let a_head = if half { HALF_PACKS } else { phase.pack_tasks(args, nr).iter().sum() };
+        return phase.heads.len() * a_head;
     }
     phase.split.tasks(phase.heads.len())
 }
@@ -216,47 +250,30 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         // SAFETY: the head's keys or values, and their place in the scratch.
         return unsafe { gemm::pack(pack, task, nr) };
     }
-    let (blocks, tasks) = (phase.split.blocks, phase.split.tasks(phase.heads.len()));
-    let all = phase.heads.len() * blocks;
-    for block in task * all / tasks..(task + 1) * all / tasks {
-        let head = phase.heads.start + block / blocks;
-        let first = block % blocks * phase.split.rows;
-        let [k, v] = phase.packed(args, head);
-        let (q, y) = (Matrix::of(&args.q, head), Matrix::of(&args.y, head));
-        let block = Block {
-            shape: phase.shape,
-            scale: args.scale,
-            rows: phase.split.rows.min(phase.shape.m - first),
-            q: q.ptr.wrapping_offset(first as isize * q.strides[0]),
-            q_stride: q.strides[0],
-            k,
-            v,
-            scores: phase.scores(args, task, nr),
-            y: y.ptr.wrapping_offset(first as isize * y.strides[0]),
-            y_stride: y.strides[0],
-        };
+    for (head, first) in phase.blocks(task) {
+        let block = phase.block(args, [head, first], task, nr);
         // SAFETY: rows of the head, its packed keys and values, and the task's own scores.
         unsafe { attend::<V, MR, NV>(&block, tiles) };
     }
 }
 
 /// Some rows of a head.
-struct Block {
-    shape: AttentionShape,
-    scale: f32,
-    rows: usize,
-    q: *const f32,
-    q_stride: isize,
+pub(super) struct Block {
+    pub(super) shape: AttentionShape,
+    pub(super) scale: f32,
+    pub(super) rows: usize,
+    pub(super) q: *const f32,
+    pub(super) q_stride: isize,
     /// Packed.
-    k: *const f32,
+    pub(super) k: *const f32,
     v: *const f32,
-    scores: *mut f32,
+    pub(super) scores: *mut f32,
     y: *mut f32,
     y_stride: isize,
 }
 
 impl Block {
-    unsafe fn y_row(&self, row: usize) -> *mut f32 {
+    pub(super) unsafe fn y_row(&self, row: usize) -> *mut f32 {
         // SAFETY: the caller's row is one of the block.
         unsafe { self.y.offset(row as isize * self.y_stride) }
     }
@@ -264,25 +281,25 @@ impl Block {
 
 /// A block of keys.
 #[derive(Clone, Copy)]
-struct Keys {
-    first: usize,
-    count: usize,
+pub(super) struct Keys {
+    pub(super) first: usize,
+    pub(super) count: usize,
     /// Whether no more follow.
-    last: bool,
+    pub(super) last: bool,
 }
 
 /// Of a row, as far as keys have been seen: the largest score and the sum of weights, which refer to it.
 #[derive(Clone, Copy)]
-struct Row {
-    top: f32,
-    sum: f32,
+pub(super) struct Row {
+    pub(super) top: f32,
+    pub(super) sum: f32,
 }
 
 /// `y = (y * old + part) * new` is how a block's part joins a row of the result.
 #[derive(Clone, Copy)]
-struct Factors {
-    old: f32,
-    new: f32,
+pub(super) struct Factors {
+    pub(super) old: f32,
+    pub(super) new: f32,
 }
 
 #[inline(always)]
@@ -382,7 +399,7 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-fn larger(a: f32, b: f32) -> f32 {
+pub(super) fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
@@ -571,7 +588,7 @@ unsafe fn mix<V: Simd, const MR: usize, const NV: usize>(
 
 /// Adds a part to a row of the result.
 #[inline(always)]
-unsafe fn join<V: Simd>(y: *mut f32, part: *const f32, columns: usize, factors: Factors) {
+pub(super) unsafe fn join<V: Simd>(y: *mut f32, part: *const f32, columns: usize, factors: Factors) {
     // SAFETY: the caller vouches for so many columns, and for whole vectors of the part.
     unsafe {
         let (old, new) = (V::splat(factors.old), V::splat(factors.new));

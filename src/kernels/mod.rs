@@ -16,6 +16,7 @@
 
 mod args;
 mod attention;
+mod attention_half;
 pub mod cpu;
 pub mod data;
 mod gemm;

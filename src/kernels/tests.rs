@@ -730,6 +730,7 @@ mod attention {
                 Layout::new(&[heads, m, values], &[(m * stride) as isize, stride as isize, 1]).unwrap();
             let args = AttentionArgs {
                 scale: self.scale,
+                half: false,
                 q: self.operand(self.q.as_ptr(), m, depth, false),
                 k: self.operand(self.k.as_ptr(), depth, n, self.transposed[0]),
                 v: self.operand(self.v.as_ptr(), n, values, self.transposed[1]),

@@ -1,13 +1,19 @@
 //! The innermost kernel of products in half precision, with the arithmetic that Armv8.2 has for it.
 
 use super::arm::Neon;
-use crate::kernels::gemm::unroll;
+use crate::kernels::attention_half::{Decay, ScoreTile};
+use crate::kernels::gemm::{Ahead, unroll};
 use crate::kernels::half::HalfTile;
 use crate::kernels::simd::F16;
 use core::arch::aarch64::*;
+use core::mem::MaybeUninit;
 
 /// Lanes of a vector, and the steps that one load of a row serves.
 const LANES: usize = 8;
+
+/// Products whose sums, added up apart, keep roundings of a long sum small: what many of these add up to is larger than
+/// each, and is rounded so many times less often.
+const RUN: usize = 16;
 
 /// R rows x NV vectors of a panel of PANEL vectors.
 ///
@@ -15,48 +21,110 @@ const LANES: usize = 8;
 /// The CPU has half-precision arithmetic; the tile's pointers are good for its depth, R rows and NV vectors.
 #[target_feature(enable = "neon,fp16")]
 pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t: &HalfTile) {
+    let mut totals = MaybeUninit::<[[float16x8_t; NV]; R]>::uninit();
+    let totals = Totals { ptr: totals.as_mut_ptr().cast(), stride: NV * LANES };
+    // SAFETY: the caller's contract, and totals of all rows and vectors.
+    unsafe { product::<R, NV, PANEL, false>(t, totals) }
+}
+
+/// The same, whose sums stay in half precision.
+///
+/// # Safety
+/// As [`tile`], and for the sums.
+#[target_feature(enable = "neon,fp16")]
+pub(super) unsafe fn scores<const R: usize, const NV: usize, const PANEL: usize>(t: &ScoreTile) {
+    let &ScoreTile { a, k, b, scores, stride } = t;
+    let ahead = Ahead::of(b, PANEL * LANES * size_of::<F16>());
+    let tile = HalfTile { a, stride: k, k, stretch: k, b, acc: core::ptr::null_mut(), ahead };
+    // SAFETY: the caller's contract.
+    unsafe { product::<R, NV, PANEL, true>(&tile, Totals { ptr: scores, stride }) }
+}
+
+/// Where sums in half precision are: those of row r from `ptr + r * stride` on.
+struct Totals {
+    ptr: *mut F16,
+    stride: usize,
+}
+
+/// [`tile`], or [`scores`] where the totals are the RESULT.
+///
+/// # Safety
+/// As these.
+#[inline]
+#[target_feature(enable = "neon,fp16")]
+unsafe fn product<const R: usize, const NV: usize, const PANEL: usize, const RESULT: bool>(
+    t: &HalfTile,
+    totals: Totals,
+) {
     let nr = PANEL * LANES;
-    // SAFETY: the caller's contract. Of a row, a vector is loaded only where the stretch has as many values left.
+    // SAFETY: the caller's contract. Of a row, a vector is loaded only where the run has as many values left.
     unsafe {
         let rows: [*const F16; R] = core::array::from_fn(|row| t.a.wrapping_add(row * t.stride));
         let (mut k, mut b, mut ahead, mut left) = (0, t.b, t.ahead, t.k);
         let mut first = true;
-        while left > 0 || first {
-            let stretch = left.min(t.stretch);
-            let mut acc = [[vreinterpretq_f16_u16(vdupq_n_u16(0)); NV]; R];
-            for _ in 0..stretch / LANES {
-                // Two lines of B are four of its rows.
-                ahead.fetch::<Neon>(LANES / 2);
-                ahead.fetch::<Neon>(LANES / 2);
-                let mut values = [vreinterpretq_f16_u16(vdupq_n_u16(0)); R];
-                unroll!(ROW, R, {
-                    values[ROW] = load(rows[ROW].add(k));
-                });
-                step::<0, R, NV>(&mut acc, &values, b);
-                step::<1, R, NV>(&mut acc, &values, b.add(nr));
-                step::<2, R, NV>(&mut acc, &values, b.add(2 * nr));
-                step::<3, R, NV>(&mut acc, &values, b.add(3 * nr));
-                step::<4, R, NV>(&mut acc, &values, b.add(4 * nr));
-                step::<5, R, NV>(&mut acc, &values, b.add(5 * nr));
-                step::<6, R, NV>(&mut acc, &values, b.add(6 * nr));
-                step::<7, R, NV>(&mut acc, &values, b.add(7 * nr));
-                (k, b) = (k + LANES, b.add(LANES * nr));
-            }
-            for _ in 0..stretch % LANES {
-                ahead.fetch::<Neon>(1);
-                let mut values = [vreinterpretq_f16_u16(vdupq_n_u16(0)); R];
-                unroll!(ROW, R, {
-                    values[ROW] = vreinterpretq_f16_u16(vld1q_dup_u16(rows[ROW].add(k)));
-                });
-                step::<0, R, NV>(&mut acc, &values, b);
-                (k, b) = (k + 1, b.add(nr));
-            }
-            unroll!(ROW, R, {
-                for (v, &acc) in acc[ROW].iter().enumerate() {
-                    widen(acc, t.acc.add(ROW * nr + v * LANES), first);
-                }
-            });
+        loop {
+            let mut stretch = left.min(t.stretch);
             left -= stretch;
+            let mut begun = false;
+            loop {
+                let run = stretch.min(RUN);
+                stretch -= run;
+                let mut acc = [[vreinterpretq_f16_u16(vdupq_n_u16(0)); NV]; R];
+                for _ in 0..run / LANES {
+                    // Two lines of B are four of its rows.
+                    ahead.fetch::<Neon>(LANES / 2);
+                    ahead.fetch::<Neon>(LANES / 2);
+                    let mut values = [vreinterpretq_f16_u16(vdupq_n_u16(0)); R];
+                    unroll!(ROW, R, {
+                        values[ROW] = load(rows[ROW].add(k));
+                    });
+                    step::<0, R, NV>(&mut acc, &values, b);
+                    step::<1, R, NV>(&mut acc, &values, b.add(nr));
+                    step::<2, R, NV>(&mut acc, &values, b.add(2 * nr));
+                    step::<3, R, NV>(&mut acc, &values, b.add(3 * nr));
+                    step::<4, R, NV>(&mut acc, &values, b.add(4 * nr));
+                    step::<5, R, NV>(&mut acc, &values, b.add(5 * nr));
+                    step::<6, R, NV>(&mut acc, &values, b.add(6 * nr));
+                    step::<7, R, NV>(&mut acc, &values, b.add(7 * nr));
+                    (k, b) = (k + LANES, b.add(LANES * nr));
+                }
+                for _ in 0..run % LANES {
+                    ahead.fetch::<Neon>(1);
+                    let mut values = [vreinterpretq_f16_u16(vdupq_n_u16(0)); R];
+                    unroll!(ROW, R, {
+                        values[ROW] = vreinterpretq_f16_u16(vld1q_dup_u16(rows[ROW].add(k)));
+                    });
+                    step::<0, R, NV>(&mut acc, &values, b);
+                    (k, b) = (k + 1, b.add(nr));
+                }
+                if begun {
+                    unroll!(ROW, R, {
+                        for (v, acc) in acc[ROW].iter_mut().enumerate() {
+                            *acc = vaddq_f16(*acc, load(totals.ptr.add(ROW * totals.stride + v * LANES)));
+                        }
+                    });
+                }
+                if RESULT || stretch > 0 {
+                    unroll!(ROW, R, {
+                        for (v, &acc) in acc[ROW].iter().enumerate() {
+                            store(acc, totals.ptr.add(ROW * totals.stride + v * LANES));
+                        }
+                    });
+                } else {
+                    unroll!(ROW, R, {
+                        for (v, &acc) in acc[ROW].iter().enumerate() {
+                            widen(acc, t.acc.add(ROW * nr + v * LANES), first);
+                        }
+                    });
+                }
+                if stretch == 0 {
+                    break;
+                }
+                begun = true;
+            }
+            if left == 0 {
+                break;
+            }
             first = false;
         }
     }
@@ -94,6 +162,15 @@ unsafe fn load(from: *const F16) -> float16x8_t {
     vreinterpretq_f16_u16(unsafe { vld1q_u16(from) })
 }
 
+/// # Safety
+/// The CPU has NEON; `to` is writable for LANES values.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn store(vector: float16x8_t, to: *mut F16) {
+    // SAFETY: the caller's contract.
+    unsafe { vst1q_u16(to, vreinterpretq_u16_f16(vector)) }
+}
+
 /// Stores the lanes as f32, or adds them to what is there.
 ///
 /// # Safety
@@ -112,4 +189,120 @@ unsafe fn widen(acc: float16x8_t, to: *mut f32, first: bool) {
             vst1q_f32(to, sum);
         }
     }
+}
+
+/// Maxima that are kept apart, so that none waits for the one before it.
+const STRANDS: usize = 4;
+
+/// The largest of some whole vectors of scores, at least one; NaN if one is.
+///
+/// # Safety
+/// The CPU has half-precision arithmetic; so many scores are readable.
+#[target_feature(enable = "neon,fp16")]
+pub(super) unsafe fn largest(scores: *const F16, count: usize) -> f32 {
+    let whole = count / (STRANDS * LANES) * (STRANDS * LANES);
+    // SAFETY: the caller's scores.
+    unsafe {
+        let mut tops = [load(scores); STRANDS];
+        for i in (0..whole).step_by(STRANDS * LANES) {
+            for (strand, top) in tops.iter_mut().enumerate() {
+                *top = vmaxq_f16(*top, load(scores.add(i + strand * LANES)));
+            }
+        }
+        for i in (whole..count).step_by(LANES) {
+            tops[0] = vmaxq_f16(tops[0], load(scores.add(i)));
+        }
+        let top = vmaxq_f16(vmaxq_f16(tops[0], tops[1]), vmaxq_f16(tops[2], tops[3]));
+        vmaxvq_f32(vmaxq_f32(vcvt_f32_f16(vget_low_f16(top)), vcvt_high_f32_f16(top)))
+    }
+}
+
+/// Vectors of weights that are added up in half precision.
+const SUMMED: usize = 8;
+
+/// Turns some whole vectors of scores into weights, and returns their sum.
+///
+/// # Safety
+/// As [`largest`], and the scores are writable.
+#[target_feature(enable = "neon,fp16")]
+pub(super) unsafe fn weights(scores: *mut F16, count: usize, decay: &Decay) -> f32 {
+    let whole = count / (SUMMED * LANES) * (SUMMED * LANES);
+    // SAFETY: the caller's scores.
+    unsafe {
+        let numbers = Numbers::new(decay);
+        let mut sums = [vdupq_n_f32(0.0); 2];
+        for i in (0..whole).step_by(SUMMED * LANES) {
+            let mut some = [numbers.top; SUMMED];
+            for (v, weight) in some.iter_mut().enumerate() {
+                let at = scores.add(i + v * LANES);
+                *weight = numbers.weight(load(at));
+                store(*weight, at);
+            }
+            let [a, b, c, d, e, f, g, h] = some;
+            let low = vaddq_f16(vaddq_f16(a, b), vaddq_f16(c, d));
+            let high = vaddq_f16(vaddq_f16(e, f), vaddq_f16(g, h));
+            add(&mut sums, vaddq_f16(low, high));
+        }
+        for i in (whole..count).step_by(LANES) {
+            let at = scores.add(i);
+            let weight = numbers.weight(load(at));
+            store(weight, at);
+            add(&mut sums, weight);
+        }
+        vaddvq_f32(vaddq_f32(sums[0], sums[1]))
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn add(sums: &mut [float32x4_t; 2], more: float16x8_t) {
+    sums[0] = vaddq_f32(sums[0], vcvt_f32_f16(vget_low_f16(more)));
+    sums[1] = vaddq_f32(sums[1], vcvt_high_f32_f16(more));
+}
+
+/// What weights are made with, in registers.
+struct Numbers {
+    top: float16x8_t,
+    factor: float16x8_t,
+    lowest: float16x8_t,
+    bias: float16x8_t,
+    /// Of a polynomial for 2 times 2^x with x of up to 1/2.
+    coefficients: [float16x8_t; 4],
+}
+
+impl Numbers {
+    #[inline]
+    #[target_feature(enable = "neon,fp16")]
+    fn new(decay: &Decay) -> Numbers {
+        Numbers {
+            top: splat(decay.top),
+            factor: splat(decay.factor),
+            lowest: splat(decay.lowest),
+            // The polynomial's 2 keeps a product with the smallest power, 2^-14, normal.
+            bias: splat(POW2_BIAS + (Decay::LARGEST - 1) as f32),
+            coefficients: [splat(2.0 * 0.055_008_96), splat(2.0 * 0.242_211_1), splat(2.0 * 0.693_283), splat(2.0)],
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon,fp16")]
+    fn weight(&self, score: float16x8_t) -> float16x8_t {
+        let distance = vmaxq_f16(self.lowest, vsubq_f16(score, self.top));
+        let power = vfmaq_f16(self.bias, distance, self.factor);
+        let part = vfmaq_f16(vsubq_f16(self.bias, power), distance, self.factor);
+        let [c3, c2, c1, c0] = self.coefficients;
+        let p = vfmaq_f16(c0, vfmaq_f16(c1, vfmaq_f16(c2, c3, part), part), part);
+        vmulq_f16(p, vreinterpretq_f16_u16(vshlq_n_u16::<10>(vreinterpretq_u16_f16(power))))
+    }
+}
+
+/// Added to a value of small magnitude, it rounds that to an integer n, and leaves n + 15 in the low bits: what the
+/// exponent of 2^n is in memory.
+const POW2_BIAS: f32 = 1536.0 + 15.0;
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn splat(value: f32) -> float16x8_t {
+    let half = vcvt_f16_f32(vdupq_n_f32(value));
+    vcombine_f16(half, half)
 }

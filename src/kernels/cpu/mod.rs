@@ -33,7 +33,7 @@ pub(super) use wasm::Wasm128;
 use super::args::*;
 use super::simd::{F16, Simd};
 use super::winograd::Format;
-use super::{attention, gemm, half, map, math, norm, pool, reduce, softmax, winograd};
+use super::{attention, attention_half, gemm, half, map, math, norm, pool, reduce, softmax, winograd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[cfg(all(target_arch = "aarch64", any(feature = "std", test)))]
@@ -186,6 +186,8 @@ pub struct Kernels {
 pub struct HalfKernels {
     /// Whether they compute in half precision, or only read it.
     pub native: bool,
+    /// Whether they do so in attention.
+    pub attention: bool,
     /// Columns of a tile and of a packed panel.
     pub nr: usize,
     /// Rows of a tile.
@@ -242,7 +244,7 @@ impl Kernels {
     }
 
     pub fn attention_tasks(&self, args: &AttentionArgs, phase: usize) -> usize {
-        attention::tasks(args, phase, self.nr)
+        attention::tasks(args, phase, self.nr, self.half.attention && attention_half::is_half(args))
     }
 
     pub fn pack_tasks(&self, args: &PackArgs) -> usize {
@@ -384,6 +386,7 @@ macro_rules! row {
             nr: NV * <$v as Simd>::LANES,
             half: HalfKernels {
                 native: false,
+                attention: false,
                 nr: NV * <$v as Simd>::LANES,
                 mr: MR,
                 few: 0,
@@ -450,6 +453,7 @@ macro_rules! half {
 
         HalfKernels {
             native: true,
+            attention: false,
             nr: NR,
             mr: MR,
             few: $few,
@@ -460,6 +464,35 @@ macro_rules! half {
         }
     }};
     (@tiles $tile:path, $nv:literal, [$($rows:literal),*]) => { [$({ use $tile as tile; tile::<$rows, $nv, NV> }),*] };
+}
+
+/// Attention in half precision where the arguments allow it, else by `$single`, the kernel of a row.
+#[cfg(target_arch = "aarch64")]
+macro_rules! half_attention {
+    ($v:ty, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt, $single:expr) => {{
+        const MR: usize = $rows.len();
+        const NV: usize = [$($nv),*].len();
+        const TILES: attention_half::Tiles<MR, NV> = attention_half::Tiles {
+            scores: [$(half!(@tiles arm_half::scores, $nv, $rows)),*],
+            largest: arm_half::largest,
+            weights: arm_half::weights,
+            sums: [$(half!(@tiles arm_half::tile, $nv, $rows)),*],
+        };
+
+        #[$enable]
+        unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {
+            // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
+            unsafe {
+                if attention_half::is_half(args) {
+                    attention_half::run::<$v, MR, NV>(args, phase, task, &TILES, $single.nr)
+                } else {
+                    ($single.attention)(args, phase, task)
+                }
+            }
+        }
+
+        attention
+    }};
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -498,10 +531,17 @@ pub static ROWS: &[Kernels] = &[
     #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "fp16")))]
     Kernels {
         isa: Isa::ArmFp16,
-        half: half!(
-            arm::Neon, arm_half::tile, #[target_feature(enable = "neon,fp16")],
-            // To widen four weights takes two instructions, and two rows' multiply-adds as many.
-            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], few = 2
+        half: HalfKernels {
+            attention: true,
+            ..half!(
+                arm::Neon, arm_half::tile, #[target_feature(enable = "neon,fp16")],
+                // To widen four weights takes two instructions, and two rows' multiply-adds as many.
+                nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], few = 2
+            )
+        },
+        attention: half_attention!(
+            arm::Neon, #[target_feature(enable = "neon,fp16")],
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], NEON
         ),
         ..NEON
     },

@@ -88,32 +88,38 @@ impl Walk {
         self.outer[..self.rank].iter().map(|dim| dim.len).product()
     }
 
-    /// Rows and columns of a task.
-    fn step(&self) -> (usize, usize) {
+    /// Planes, rows and columns of a task: several planes only where they are whole.
+    fn step(&self) -> (usize, usize, usize) {
         let columns = self.columns.len.clamp(1, COLUMNS);
-        ((TASK / columns).max(1), columns)
+        let rows = (TASK / columns).max(1);
+        let whole = columns >= self.columns.len && rows >= self.rows.len;
+        (if whole { rows / self.rows.len.max(1) } else { 1 }, rows, columns)
     }
 
     fn tasks(&self) -> usize {
-        let (rows, columns) = self.step();
-        self.planes() * self.rows.len.div_ceil(rows) * self.columns.len.div_ceil(columns)
+        let (planes, rows, columns) = self.step();
+        let parts = self.rows.len.div_ceil(rows) * self.columns.len.div_ceil(columns);
+        self.planes().div_ceil(planes) * parts
     }
 
     unsafe fn task<T: Copy>(&self, from: *const T, to: *mut T, task: usize) {
-        let (rows, columns) = self.step();
+        let (planes, rows, columns) = self.step();
         let (down, across) = (self.rows.len.div_ceil(rows), self.columns.len.div_ceil(columns));
         let (row, column) = (task / across % down * rows, task % across * columns);
         let (rows, columns) = (rows.min(self.rows.len - row), columns.min(self.columns.len - column));
-        let (mut plane, mut a, mut b) = (task / across / down, 0, 0);
-        for dim in self.outer[..self.rank].iter().rev() {
-            let i = (plane % dim.len) as isize;
-            plane /= dim.len;
-            (a, b) = (a + i * dim.from, b + i * dim.to);
+        let first = task / across / down * planes;
+        for plane in first..(first + planes).min(self.planes()) {
+            let (mut rest, mut a, mut b) = (plane, 0, 0);
+            for dim in self.outer[..self.rank].iter().rev() {
+                let i = (rest % dim.len) as isize;
+                rest /= dim.len;
+                (a, b) = (a + i * dim.from, b + i * dim.to);
+            }
+            a += row as isize * self.rows.from + column as isize * self.columns.from;
+            b += row as isize * self.rows.to + column as isize * self.columns.to;
+            // SAFETY: the caller's contract; the plane, row and column are within the walk.
+            unsafe { self.plane(from.offset(a), to.offset(b), rows, columns) }
         }
-        a += row as isize * self.rows.from + column as isize * self.columns.from;
-        b += row as isize * self.rows.to + column as isize * self.columns.to;
-        // SAFETY: the caller's contract; the plane, row and column are within the walk.
-        unsafe { self.plane(from.offset(a), to.offset(b), rows, columns) }
     }
 
     /// Copies everything.

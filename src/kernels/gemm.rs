@@ -460,26 +460,89 @@ unsafe fn epilogue<V: Simd>(
     // SAFETY: columns column..column + columns of these rows are within C, bias, scales and residual.
     unsafe {
         let tile = args.c.offset(rows[0] as isize * args.c_stride).add(column);
-        for r in 0..rows[1] {
-            let c = tile.offset(r as isize * args.c_stride);
-            for i in (0..columns).step_by(V::LANES) {
-                let left = columns - i;
-                let mut sum = V::load(acc.add(r * nr + i));
-                if !unscale.is_null() {
-                    sum = sum.mul(V::load_upto(unscale.add(column + i), left));
-                }
-                if bias {
-                    sum = sum.add(V::load_upto(args.bias.add(column + i), left));
-                }
-                if !add.is_null() {
-                    let row = add.offset((rows[0] + r) as isize * add_stride);
-                    sum = sum.add(V::load_upto(row.add(column + i), left));
-                }
-                sum.store_upto(c.add(i), left);
+        let mut i = 0;
+        while i < columns {
+            let (at, left) = (column + i, columns - i);
+            let ends = Ends {
+                unscale: if unscale.is_null() { unscale } else { unscale.add(at) },
+                bias: if bias { args.bias.add(at) } else { core::ptr::null() },
+                add: if add.is_null() { add } else { add.offset(rows[0] as isize * add_stride).add(at) },
+                strides: [add_stride, args.c_stride],
+            };
+            let (acc, c) = (acc.add(i), tile.add(i));
+            if left >= 2 * V::LANES {
+                finish::<V, 2>(&ends, acc, nr, rows[1], c, left);
+                i += V::LANES;
+            } else {
+                finish::<V, 1>(&ends, acc, nr, rows[1], c, left);
             }
+            i += V::LANES;
         }
         if depth.last && args.activation != Activation::None {
             math::activate::<V>(args.activation, tile, rows[1], columns, args.c_stride);
+        }
+    }
+}
+
+/// What is done to the sums of some columns.
+struct Ends {
+    /// The column's values, or null.
+    unscale: *const f32,
+    bias: *const f32,
+    /// The first row, or null.
+    add: *const f32,
+    /// Of `add` and C.
+    strides: [isize; 2],
+}
+
+/// Finishes N vectors of columns, or the `left` columns that there are.
+#[inline(always)]
+unsafe fn finish<V: Simd, const N: usize>(
+    ends: &Ends,
+    mut acc: *const f32,
+    nr: usize,
+    rows: usize,
+    mut c: *mut f32,
+    left: usize,
+) {
+    // SAFETY: the caller vouches for the columns of so many rows.
+    unsafe {
+        let (mut unscale, mut bias) = ([V::splat(1.0); N], [V::splat(0.0); N]);
+        for v in 0..N {
+            if !ends.unscale.is_null() {
+                unscale[v] = V::load_block::<N>(ends.unscale.add(v * V::LANES), left);
+            }
+            if !ends.bias.is_null() {
+                bias[v] = V::load_block::<N>(ends.bias.add(v * V::LANES), left);
+            }
+        }
+        let mut add = ends.add;
+        for _ in 0..rows {
+            let mut sums = [V::splat(0.0); N];
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = V::load(acc.add(v * V::LANES));
+            }
+            if !ends.unscale.is_null() {
+                for v in 0..N {
+                    sums[v] = sums[v].mul(unscale[v]);
+                }
+            }
+            if !ends.bias.is_null() {
+                for v in 0..N {
+                    sums[v] = sums[v].add(bias[v]);
+                }
+            }
+            if !add.is_null() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = sum.add(V::load_block::<N>(add.add(v * V::LANES), left));
+                }
+                add = add.wrapping_offset(ends.strides[0]);
+            }
+            for (v, sum) in sums.into_iter().enumerate() {
+                sum.store_upto(c.add(v * V::LANES), if N > 1 { V::LANES } else { left });
+            }
+            acc = acc.wrapping_add(nr);
+            c = c.wrapping_offset(ends.strides[1]);
         }
     }
 }

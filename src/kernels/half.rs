@@ -10,7 +10,7 @@
 
 use super::args::{HalfArgs, Rows};
 use super::gemm::{
-    self, Ahead, DEPTH, Depth, Grain, MAX_MR, MAX_TAPS, Panel, Pointers, Right, Strips, Tile, TileFns,
+    self, Ahead, DEPTH, Depth, Grain, MAX_MR, Panel, Pointers, Right, Strips, Table, Tile, TileFns,
 };
 use super::simd::{Element, F16, Simd};
 use core::marker::PhantomData;
@@ -198,12 +198,14 @@ unsafe fn gather<V: Simd, E: Element>(
     scale: *const f32,
     to: *mut E,
 ) {
-    let mut table = [[core::ptr::null(); MAX_MR]; MAX_TAPS];
+    let mut table = MaybeUninit::<Table>::uninit();
     let k = depth.k();
     let scale = if scale.is_null() { scale } else { scale.wrapping_add(depth.ks[0]) };
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller's contract. Pointers are never read but those that are written first: of the depth's taps and so
+    // many rows.
     unsafe {
-        gemm::point(a, rows, mr, depth, &mut table);
+        let table = &mut *table.as_mut_ptr();
+        gemm::point(a, rows, mr, depth, table);
         for (tap, table) in table[..depth.taps()].iter().enumerate() {
             for (r, &from) in table[..rows[1]].iter().enumerate() {
                 copy::<V, E>(from, scale, k, to.add(r * ROW + tap * k));

@@ -1,7 +1,7 @@
 //! Group, instance, layer and RMS normalisation.
 //!
 //! A mean far from zero must cost no digits. So each chunk of rows, which the first-level cache holds, is read twice: for
-//! its center, by distances from a pivot (the first row), and for distances from that center and their squares, of which
+//! its center, by distances of some of them from a pivot (the first row), and for distances from that center and their squares, of which
 //! the first correct what rounding has left of the mean. Chunks are combined in f64
 //! (Chan, Golub and LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances).
 //! Small problems of one group go row by row in one phase; others in three, see [`tasks`].
@@ -178,6 +178,8 @@ unsafe fn partial<V: Simd>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
     }
 }
 
+/// Of so many rows, one is looked at to find a center. An outlier among them moves it no farther than some deviations.
+const SAMPLED: usize = 4;
 /// Rows whose sums are kept apart, for the CPU to add at once.
 const STRANDS: usize = 4;
 
@@ -194,16 +196,21 @@ unsafe fn partial_block<V: Simd, const NV: usize>(
     // SAFETY: channels from c on of the chunk's rows and of its sums.
     unsafe {
         let image = args.x.offset(image as isize * args.x_image).add(c);
+        let first = image.offset(rows.start as isize * args.x_row);
         let mut centers = [V::splat(0.0); NV];
         if args.center {
             let pivots = load::<V, NV>(image, left);
-            let sums = moments::<V, false, NV>(args, image, rows.clone(), left, pivots);
-            let share = V::splat(1.0 / rows.len() as f32);
+            // Near the mean is enough, and that of some rows is.
+            let some = rows.len().div_ceil(SAMPLED);
+            let apart = SAMPLED as isize * args.x_row;
+            let sums = moments::<V, false, NV>(first, [some as isize, apart], left, pivots);
+            let share = V::splat(1.0 / some as f32);
             for v in 0..NV {
                 centers[v] = sums[v].sum.mul_add(share, pivots[v]);
             }
         }
-        let moments = moments::<V, true, NV>(args, image, rows, left, centers);
+        let rows = [rows.len() as isize, args.x_row];
+        let moments = moments::<V, true, NV>(first, rows, left, centers);
         for v in 0..NV {
             let (at, left) = (chunk * args.c + c + v * V::LANES, left - v * V::LANES);
             centers[v].store_upto(scratch.centers.add(at), left);
@@ -225,32 +232,32 @@ unsafe fn load<V: Simd, const NV: usize>(ptr: *const f32, left: usize) -> [V; NV
     }
 }
 
-/// Sums over rows of an image.
+/// Sums over so many rows, so far apart.
 #[inline(always)]
 unsafe fn moments<V: Simd, const SQUARES: bool, const NV: usize>(
-    args: &NormArgs,
-    image: *const f32,
-    rows: core::ops::Range<usize>,
+    mut x: *const f32,
+    [rows, apart]: [isize; 2],
     left: usize,
     centers: [V; NV],
 ) -> [Moments<V, SQUARES>; NV] {
     // SAFETY: the caller vouches for the rows.
     unsafe {
         let mut sums = [[Moments::new(V::splat(0.0)); NV]; STRANDS];
-        let whole = rows.start + rows.len() / STRANDS * STRANDS;
-        for row in (rows.start..whole).step_by(STRANDS) {
-            for (strand, sums) in sums.iter_mut().enumerate() {
-                let x = load::<V, NV>(image.offset((row + strand) as isize * args.x_row), left);
+        for _ in 0..rows / STRANDS as isize {
+            for sums in &mut sums {
+                let values = load::<V, NV>(x, left);
                 for v in 0..NV {
-                    sums[v].add(x[v].sub(centers[v]));
+                    sums[v].add(values[v].sub(centers[v]));
                 }
+                x = x.wrapping_offset(apart);
             }
         }
-        for row in whole..rows.end {
-            let x = load::<V, NV>(image.offset(row as isize * args.x_row), left);
+        for _ in 0..rows % STRANDS as isize {
+            let values = load::<V, NV>(x, left);
             for v in 0..NV {
-                sums[0][v].add(x[v].sub(centers[v]));
+                sums[0][v].add(values[v].sub(centers[v]));
             }
+            x = x.wrapping_offset(apart);
         }
         let mut total = sums[0];
         for (v, total) in total.iter_mut().enumerate() {
@@ -370,9 +377,13 @@ unsafe fn parameters(args: &NormArgs, c: usize) -> (f64, f64) {
     }
 }
 
+/// Rows that are written at once: what finds them, and what loads the numbers of an activation, is shared.
+const AT_ONCE: usize = 4;
+
 #[inline(always)]
 unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
     let (image, rows) = chunk_rows(args, scratch, chunk);
+    let whole = rows.len() / AT_ONCE * AT_ONCE;
     for c in (0..args.c).step_by(V::LANES) {
         let (at, left) = (image * args.c + c, args.c - c);
         // SAFETY: channels from c on of rows of x and y, and of what scratch has of them.
@@ -382,7 +393,27 @@ unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, 
             let shift = V::load_upto(scratch.shift.add(at), left);
             let x = args.x.offset(image as isize * args.x_image).add(c);
             let y = args.y.offset(image as isize * args.y_image).add(c);
-            for row in rows.clone() {
+            let mut first = rows.start;
+            if left >= V::LANES {
+                let mut x = x.offset(first as isize * args.x_row);
+                let mut y = y.offset(first as isize * args.y_row);
+                for _ in 0..whole / AT_ONCE {
+                    let mut some = [mean; AT_ONCE];
+                    for v in &mut some {
+                        *v = V::load(x).sub(mean).mul_add(scale, shift);
+                        x = x.wrapping_offset(args.x_row);
+                    }
+                    for v in &mut some {
+                        *v = fused::<V, A>(*v);
+                    }
+                    for v in some {
+                        v.store(y);
+                        y = y.wrapping_offset(args.y_row);
+                    }
+                }
+                first += whole;
+            }
+            for row in first..rows.end {
                 let d = V::load_upto(x.offset(row as isize * args.x_row), left).sub(mean);
                 let v = fused::<V, A>(d.mul_add(scale, shift));
                 v.store_upto(y.offset(row as isize * args.y_row), left);

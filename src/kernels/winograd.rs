@@ -17,6 +17,7 @@ use super::half::{self, HalfTile, HalfTileFns};
 use super::math;
 use super::simd::{Element, F16, MAX_LANES, Simd};
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
 /// Alignment of a task's scratch, in bytes.
 const ALIGNMENT: usize = 64;
@@ -347,14 +348,19 @@ unsafe fn forward<V: Simd, E: Element>(
         }
     }
     let whole = k / V::LANES * V::LANES;
+    // Two vectors share what finds a pixel and a place, where a core issues few instructions at a time.
+    let pairs = if V::BY_LANE { k / (2 * V::LANES) * (2 * V::LANES) } else { 0 };
     // SAFETY: the caller's contract: k channels of each pixel, zeros or image, and k values of each place.
     unsafe {
         let numbers = Numbers::<V>::load();
-        for c in (0..whole).step_by(V::LANES) {
-            forward_channels::<V, E, false>(&numbers, &from, [c, V::LANES], scale, to, step);
+        for c in (0..pairs).step_by(2 * V::LANES) {
+            forward_channels::<V, E, 2, false>(&numbers, &from, [c, V::LANES], scale, to, step);
+        }
+        for c in (pairs..whole).step_by(V::LANES) {
+            forward_channels::<V, E, 1, false>(&numbers, &from, [c, V::LANES], scale, to, step);
         }
         if whole < k {
-            forward_channels::<V, E, true>(&numbers, &from, [whole, k - whole], scale, to, step);
+            forward_channels::<V, E, 1, true>(&numbers, &from, [whole, k - whole], scale, to, step);
         }
     }
 }
@@ -365,9 +371,9 @@ unsafe fn load<V: Simd, const PARTIAL: bool>(from: *const f32, left: usize) -> V
     unsafe { if PARTIAL { V::load_first(from, left) } else { V::load(from) } }
 }
 
-/// One vector of channels, whole or PARTIAL.
+/// N vectors of channels, whole or PARTIAL.
 #[inline(always)]
-unsafe fn forward_channels<V: Simd, E: Element, const PARTIAL: bool>(
+unsafe fn forward_channels<V: Simd, E: Element, const N: usize, const PARTIAL: bool>(
     numbers: &Numbers<V>,
     from: &[*const f32; PLACES],
     [c, left]: [usize; 2],
@@ -375,30 +381,53 @@ unsafe fn forward_channels<V: Simd, E: Element, const PARTIAL: bool>(
     to: *mut E,
     step: usize,
 ) {
-    // SAFETY: the caller's contract: `left` channels from c on.
+    let mut half = MaybeUninit::<[[[V; N]; IN]; IN]>::uninit();
+    let half = in_memory::<V, _>(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
+    // SAFETY: the caller's contract: `left` channels from c on; columns fill all of `half`.
     unsafe {
-        let scale = if scale.is_null() { None } else { Some(load::<V, PARTIAL>(scale.add(c), left)) };
-        let mut half = [[V::splat(0.0); IN]; IN];
-        for j in 0..IN {
-            let mut d = [V::splat(0.0); IN];
-            for (i, d) in d.iter_mut().enumerate() {
-                *d = load::<V, PARTIAL>(from[i * IN + j].add(c), left);
-                if let Some(scale) = scale {
-                    *d = d.mul(scale);
-                }
-            }
-            for (i, v) in into_places(numbers, d).into_iter().enumerate() {
-                half[i][j] = v;
+        let mut scales = [V::splat(1.0); N];
+        if !scale.is_null() {
+            for (n, scales) in scales.iter_mut().enumerate() {
+                *scales = load::<V, PARTIAL>(scale.add(c + n * V::LANES), left);
             }
         }
-        for (i, row) in half.into_iter().enumerate() {
-            for (j, v) in into_places(numbers, row).into_iter().enumerate() {
-                let to = to.add((i * IN + j) * step + c);
-                if PARTIAL {
-                    E::store_first(v, to, left)
-                } else {
-                    E::store(v, to)
-                };
+        for j in 0..IN {
+            let mut columns = [[V::splat(0.0); IN]; N];
+            for i in 0..IN {
+                let from = from[i * IN + j].add(c);
+                for (n, column) in columns.iter_mut().enumerate() {
+                    column[i] = load::<V, PARTIAL>(from.add(n * V::LANES), left);
+                    if !scale.is_null() {
+                        column[i] = column[i].mul(scales[n]);
+                    }
+                }
+            }
+            for (n, column) in columns.into_iter().enumerate() {
+                for (i, v) in into_places(numbers, column).into_iter().enumerate() {
+                    (*half.add(i))[j][n] = v;
+                }
+            }
+        }
+        let mut to = to.add(c);
+        for i in 0..IN {
+            let mut places = [[V::splat(0.0); IN]; N];
+            for (n, places) in places.iter_mut().enumerate() {
+                let mut row = [V::splat(0.0); IN];
+                for (j, value) in row.iter_mut().enumerate() {
+                    *value = (*half.add(i))[j][n];
+                }
+                *places = into_places(numbers, row);
+            }
+            for j in 0..IN {
+                for (n, places) in places.iter().enumerate() {
+                    let to = to.add(n * V::LANES);
+                    if PARTIAL {
+                        E::store_first(places[j], to, left)
+                    } else {
+                        E::store(places[j], to)
+                    };
+                }
+                to = to.wrapping_add(step);
             }
         }
     }
@@ -424,21 +453,29 @@ unsafe fn backward<V: Simd>(
     };
     let c = patch(args.c, args.c_stride);
     let residual = (!args.residual.is_null()).then(|| patch(args.residual.cast_mut(), args.residual_stride));
-    for v in (0..columns).step_by(V::LANES) {
+    // Where a core issues few instructions at a time, those that ask what is whole are not hidden, nor those that find a
+    // place and a pixel.
+    let lanes = if V::BY_LANE && size == [OUT; 2] { V::LANES } else { usize::MAX };
+    let mut v = 0;
+    while v < columns {
         let left = columns - v;
         // SAFETY: all places of the patch; rows x pixels of C, bias and residual.
         unsafe {
             let from = from.add(v);
-            let bias = value_or::<V>(args.bias, column + v, left, 0.0);
-            let unscale = value_or::<V>(unscale, column + v, left, 1.0);
             let (c, residual) = (c.at(v), residual.as_ref().map(|residual| residual.at(v)));
-            // Where a core issues few instructions at a time, those that ask what is whole are not hidden.
-            if V::BY_LANE && left >= V::LANES && size == [OUT; 2] {
-                backward_vector::<V, true>(from, step, [unscale, bias], residual, &c, size, left);
+            let ends = [unscale, args.bias].map(|values| {
+                if values.is_null() { values } else { values.wrapping_add(column + v) }
+            });
+            if left / 2 >= lanes {
+                backward_vectors::<V, 2, true>(from, step, ends, residual, &c, size, left);
+                v += V::LANES;
+            } else if left >= lanes {
+                backward_vectors::<V, 1, true>(from, step, ends, residual, &c, size, left);
             } else {
-                backward_vector::<V, false>(from, step, [unscale, bias], residual, &c, size, left);
+                backward_vectors::<V, 1, false>(from, step, ends, residual, &c, size, left);
             }
         }
+        v += V::LANES;
     }
     if args.activation != Activation::None {
         for i in 0..size[0] {
@@ -468,58 +505,87 @@ impl Patch {
     }
 }
 
-/// One vector of columns: a WHOLE one of all pixels, or what there is.
+/// N vectors of columns: WHOLE ones of all pixels, or what there is.
 #[inline(always)]
-unsafe fn backward_vector<V: Simd, const WHOLE: bool>(
+unsafe fn backward_vectors<V: Simd, const N: usize, const WHOLE: bool>(
     from: *const f32,
     step: usize,
-    [unscale, bias]: [V; 2],
+    [unscale, bias]: [*const f32; 2],
     residual: Option<Patch>,
     c: &Patch,
     [rows, pixels]: [usize; 2],
     left: usize,
 ) {
-    // SAFETY: the caller vouches for the places, and so many pixels.
+    let mut half = MaybeUninit::<[[[V; N]; IN]; OUT]>::uninit();
+    let half = in_memory::<V, _>(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
+    // SAFETY: the caller vouches for the places, and so many pixels; columns fill all of `half`.
     unsafe {
         // Column by column, then row by row.
-        let mut half = [[V::splat(0.0); OUT]; IN];
-        for (j, column) in half.iter_mut().enumerate() {
-            let mut m = [V::splat(0.0); IN];
-            for (i, m) in m.iter_mut().enumerate() {
-                *m = V::load(from.add((i * IN + j) * step));
+        for j in 0..IN {
+            let mut columns = [[V::splat(0.0); IN]; N];
+            for i in 0..IN {
+                let from = from.add((i * IN + j) * step);
+                for (n, column) in columns.iter_mut().enumerate() {
+                    column[i] = V::load(from.add(n * V::LANES));
+                }
             }
-            *column = out_of_places(m);
+            for (n, column) in columns.into_iter().enumerate() {
+                for (i, v) in out_of_places(column).into_iter().enumerate() {
+                    (*half.add(i))[j][n] = v;
+                }
+            }
+        }
+        let (mut scales, mut shifts) = ([V::splat(1.0); N], [V::splat(0.0); N]);
+        for n in 0..N {
+            scales[n] = value_or(unscale, n * V::LANES, left, 1.0);
+            shifts[n] = value_or(bias, n * V::LANES, left, 0.0);
         }
         for i in 0..OUT {
             if !WHOLE && i >= rows {
                 break;
             }
-            let mut row = [V::splat(0.0); IN];
-            for (value, column) in row.iter_mut().zip(&half) {
-                *value = column[i];
-            }
-            let mut sums = out_of_places(row);
-            for sum in &mut sums {
-                *sum = sum.mul_add(unscale, bias);
+            let mut sums = [[V::splat(0.0); OUT]; N];
+            for (n, sums) in sums.iter_mut().enumerate() {
+                let mut row = [V::splat(0.0); IN];
+                for (j, value) in row.iter_mut().enumerate() {
+                    *value = (*half.add(i))[j][n];
+                }
+                *sums = out_of_places(row);
+                for sum in sums {
+                    *sum = sum.mul_add(scales[n], shifts[n]);
+                }
             }
             if let Some(residual) = &residual {
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    if WHOLE {
-                        *sum = sum.add(V::load(residual.pixel(i, j)));
-                    } else if j < pixels {
-                        *sum = sum.add(V::load_upto(residual.pixel(i, j), left));
+                for j in 0..OUT {
+                    for (n, sums) in sums.iter_mut().enumerate() {
+                        let pixel = residual.pixel(i, j).wrapping_add(n * V::LANES);
+                        if WHOLE {
+                            sums[j] = sums[j].add(V::load(pixel));
+                        } else if j < pixels {
+                            sums[j] = sums[j].add(V::load_upto(pixel, left));
+                        }
                     }
                 }
             }
-            for (j, sum) in sums.into_iter().enumerate() {
-                if WHOLE {
-                    sum.store(c.pixel(i, j));
-                } else if j < pixels {
-                    sum.store_upto(c.pixel(i, j), left);
+            for j in 0..OUT {
+                for (n, sums) in sums.iter().enumerate() {
+                    let pixel = c.pixel(i, j).wrapping_add(n * V::LANES);
+                    if WHOLE {
+                        sums[j].store(pixel);
+                    } else if j < pixels {
+                        sums[j].store_upto(pixel, left);
+                    }
                 }
             }
         }
     }
+}
+
+/// The same pointer. Where registers are few, what it points to is more than they hold, and a compiler that could keep
+/// a part of it there would spill and reload it in the midst of the arithmetic.
+#[inline(always)]
+fn in_memory<V: Simd, T>(ptr: *mut T) -> *mut T {
+    if V::BY_LANE { core::hint::black_box(ptr) } else { ptr }
 }
 
 /// A vector of optional values, one a column.

@@ -36,9 +36,10 @@ pub(super) struct ScoreTile {
     /// [rows][k].
     pub(super) a: *const F16,
     pub(super) k: usize,
-    /// [k][NR].
+    /// [panels][k][NR].
     pub(super) b: *const F16,
-    /// Row r begins at `scores + r * stride`.
+    pub(super) panels: usize,
+    /// Row r begins at `scores + r * stride`, a panel's columns after those of the one before.
     pub(super) scores: *mut F16,
     pub(super) stride: usize,
 }
@@ -283,11 +284,18 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
             let q = block.q.wrapping_offset((first + r) as isize * block.q_stride);
             *unit = query::<V>(q, depth, block.scale, *packed.exponent, queries.add(r * depth));
         }
-        for key in (0..keys.count).step_by(nr) {
-            let vectors = nr.min(keys.count - key).div_ceil(2 * V::LANES);
-            let b = packed.keys.add((keys.first + key) * depth);
-            let tile = ScoreTile { a: queries, k: depth, b, scores: scores.add(key), stride };
+        let whole = keys.count / nr;
+        let score = |panel: usize, panels: usize, vectors: usize| {
+            let b = packed.keys.add((keys.first + panel * nr) * depth);
+            let scores = scores.add(panel * nr);
+            let tile = ScoreTile { a: queries, k: depth, b, panels, scores, stride };
             tiles[vectors - 1][rows - 1](&tile);
+        };
+        if whole > 0 {
+            score(0, whole, NV);
+        }
+        if whole * nr < keys.count {
+            score(whole, 1, (keys.count % nr).div_ceil(2 * V::LANES));
         }
         // What lies beyond the last key has a weight of 0.
         for r in 0..rows {

@@ -21,23 +21,71 @@ const RUN: usize = 16;
 /// The CPU has half-precision arithmetic; the tile's pointers are good for its depth, R rows and NV vectors.
 #[target_feature(enable = "neon,fp16")]
 pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t: &HalfTile) {
+    let nr = PANEL * LANES;
     let mut totals = MaybeUninit::<[[float16x8_t; NV]; R]>::uninit();
     let totals = Totals { ptr: totals.as_mut_ptr().cast(), stride: NV * LANES };
-    // SAFETY: the caller's contract, and totals of all rows and vectors.
-    unsafe { product::<R, NV, PANEL, false>(t, totals) }
+    // SAFETY: the caller's contract, and totals of all rows and vectors. Each run is within the depth.
+    unsafe {
+        let rows = Strip::new(t.a, t.stride);
+        let (mut at, mut left, mut first) = (At { k: 0, b: t.b, ahead: t.ahead }, t.k, true);
+        loop {
+            let mut stretch = left.min(t.stretch);
+            left -= stretch;
+            let mut begun = false;
+            loop {
+                let count = stretch.min(RUN);
+                stretch -= count;
+                let mut acc = run::<R, NV, PANEL, true>(&rows, &mut at, count);
+                if begun {
+                    totals.join(&mut acc);
+                }
+                if stretch == 0 {
+                    unroll!(ROW, R, {
+                        for (v, &acc) in acc[ROW].iter().enumerate() {
+                            widen(acc, t.acc.add(ROW * nr + v * LANES), first);
+                        }
+                    });
+                    break;
+                }
+                totals.keep(&acc);
+                begun = true;
+            }
+            if left == 0 {
+                break;
+            }
+            first = false;
+        }
+    }
 }
 
-/// The same, whose sums stay in half precision.
+/// R rows x NV vectors of each of some panels of PANEL vectors, in half precision.
 ///
 /// # Safety
-/// As [`tile`], and for the sums.
+/// As [`tile`], of all panels.
 #[target_feature(enable = "neon,fp16")]
 pub(super) unsafe fn scores<const R: usize, const NV: usize, const PANEL: usize>(t: &ScoreTile) {
-    let &ScoreTile { a, k, b, scores, stride } = t;
-    let ahead = Ahead::of(b, PANEL * LANES * size_of::<F16>());
-    let tile = HalfTile { a, stride: k, k, stretch: k, b, acc: core::ptr::null_mut(), ahead };
     // SAFETY: the caller's contract.
-    unsafe { product::<R, NV, PANEL, true>(&tile, Totals { ptr: scores, stride }) }
+    unsafe {
+        let rows = Strip::new(t.a, t.k);
+        let mut at = At { k: 0, b: t.b, ahead: Ahead::of(t.b, 0) };
+        for panel in 0..t.panels {
+            let totals = Totals { ptr: t.scores.add(panel * PANEL * LANES), stride: t.stride };
+            at.k = 0;
+            let mut begun = false;
+            loop {
+                let count = RUN.min(t.k - at.k);
+                let mut acc = run::<R, NV, PANEL, false>(&rows, &mut at, count);
+                if begun {
+                    totals.join(&mut acc);
+                }
+                totals.keep(&acc);
+                if at.k >= t.k {
+                    break;
+                }
+                begun = true;
+            }
+        }
+    }
 }
 
 /// Where sums in half precision are: those of row r from `ptr + r * stride` on.
@@ -46,87 +94,156 @@ struct Totals {
     stride: usize,
 }
 
-/// [`tile`], or [`scores`] where the totals are the RESULT.
+impl Totals {
+    /// Adds what was kept to sums.
+    ///
+    /// # Safety
+    /// The CPU has half-precision arithmetic; sums have been kept here.
+    #[inline]
+    #[target_feature(enable = "neon,fp16")]
+    unsafe fn join<const R: usize, const NV: usize>(&self, acc: &mut [[float16x8_t; NV]; R]) {
+        unroll!(ROW, R, {
+            for (v, acc) in acc[ROW].iter_mut().enumerate() {
+                // SAFETY: the caller's contract.
+                *acc = vaddq_f16(*acc, unsafe { load(self.ptr.add(ROW * self.stride + v * LANES)) });
+            }
+        });
+    }
+
+    /// # Safety
+    /// The CPU has half-precision arithmetic; there is room for R rows of NV vectors.
+    #[inline]
+    #[target_feature(enable = "neon,fp16")]
+    unsafe fn keep<const R: usize, const NV: usize>(&self, acc: &[[float16x8_t; NV]; R]) {
+        unroll!(ROW, R, {
+            for (v, &acc) in acc[ROW].iter().enumerate() {
+                // SAFETY: the caller's contract.
+                unsafe { store(acc, self.ptr.add(ROW * self.stride + v * LANES)) };
+            }
+        });
+    }
+}
+
+/// Rows of A.
+struct Strip<const R: usize>([*const F16; R]);
+
+impl<const R: usize> Strip<R> {
+    #[inline]
+    fn new(a: *const F16, stride: usize) -> Self {
+        Strip(core::array::from_fn(|row| {
+            let mut row = a.wrapping_add(row * stride);
+            // A compiler that knew how far rows are apart would add that up for each load, which may take an index instead.
+            // SAFETY: it is no instruction.
+            unsafe {
+                core::arch::asm!("/* {0} */", inout(reg) row, options(pure, nomem, nostack, preserves_flags));
+            }
+            row
+        }))
+    }
+}
+
+/// How far a tile is.
+struct At {
+    k: usize,
+    b: *const F16,
+    ahead: Ahead,
+}
+
+/// The sums of `count` products, one or more, from here on; with the next panel fetched AHEAD.
 ///
 /// # Safety
-/// As these.
+/// The CPU has half-precision arithmetic; rows and B have as many values left.
 #[inline]
 #[target_feature(enable = "neon,fp16")]
-unsafe fn product<const R: usize, const NV: usize, const PANEL: usize, const RESULT: bool>(
-    t: &HalfTile,
-    totals: Totals,
-) {
-    let nr = PANEL * LANES;
+unsafe fn run<const R: usize, const NV: usize, const PANEL: usize, const AHEAD: bool>(
+    rows: &Strip<R>,
+    at: &mut At,
+    count: usize,
+) -> [[float16x8_t; NV]; R] {
+    let mut acc = [[splat(0.0); NV]; R];
     // SAFETY: the caller's contract. Of a row, a vector is loaded only where the run has as many values left.
     unsafe {
-        let rows: [*const F16; R] = core::array::from_fn(|row| t.a.wrapping_add(row * t.stride));
-        let (mut k, mut b, mut ahead, mut left) = (0, t.b, t.ahead, t.k);
-        let mut first = true;
-        loop {
-            let mut stretch = left.min(t.stretch);
-            left -= stretch;
-            let mut begun = false;
-            loop {
-                let run = stretch.min(RUN);
-                stretch -= run;
-                let mut acc = [[vreinterpretq_f16_u16(vdupq_n_u16(0)); NV]; R];
-                for _ in 0..run / LANES {
-                    // Two lines of B are four of its rows.
-                    ahead.fetch::<Neon>(LANES / 2);
-                    ahead.fetch::<Neon>(LANES / 2);
-                    let mut values = [vreinterpretq_f16_u16(vdupq_n_u16(0)); R];
-                    unroll!(ROW, R, {
-                        values[ROW] = load(rows[ROW].add(k));
-                    });
-                    step::<0, R, NV>(&mut acc, &values, b);
-                    step::<1, R, NV>(&mut acc, &values, b.add(nr));
-                    step::<2, R, NV>(&mut acc, &values, b.add(2 * nr));
-                    step::<3, R, NV>(&mut acc, &values, b.add(3 * nr));
-                    step::<4, R, NV>(&mut acc, &values, b.add(4 * nr));
-                    step::<5, R, NV>(&mut acc, &values, b.add(5 * nr));
-                    step::<6, R, NV>(&mut acc, &values, b.add(6 * nr));
-                    step::<7, R, NV>(&mut acc, &values, b.add(7 * nr));
-                    (k, b) = (k + LANES, b.add(LANES * nr));
-                }
-                for _ in 0..run % LANES {
-                    ahead.fetch::<Neon>(1);
-                    let mut values = [vreinterpretq_f16_u16(vdupq_n_u16(0)); R];
-                    unroll!(ROW, R, {
-                        values[ROW] = vreinterpretq_f16_u16(vld1q_dup_u16(rows[ROW].add(k)));
-                    });
-                    step::<0, R, NV>(&mut acc, &values, b);
-                    (k, b) = (k + 1, b.add(nr));
-                }
-                if begun {
-                    unroll!(ROW, R, {
-                        for (v, acc) in acc[ROW].iter_mut().enumerate() {
-                            *acc = vaddq_f16(*acc, load(totals.ptr.add(ROW * totals.stride + v * LANES)));
-                        }
-                    });
-                }
-                if RESULT || stretch > 0 {
-                    unroll!(ROW, R, {
-                        for (v, &acc) in acc[ROW].iter().enumerate() {
-                            store(acc, totals.ptr.add(ROW * totals.stride + v * LANES));
-                        }
-                    });
-                } else {
-                    unroll!(ROW, R, {
-                        for (v, &acc) in acc[ROW].iter().enumerate() {
-                            widen(acc, t.acc.add(ROW * nr + v * LANES), first);
-                        }
-                    });
-                }
-                if stretch == 0 {
-                    break;
-                }
-                begun = true;
+        if count == RUN {
+            lanes::<R, NV, PANEL, AHEAD, true>(&mut acc, rows, at);
+            for _ in 1..const { RUN / LANES } {
+                lanes::<R, NV, PANEL, AHEAD, false>(&mut acc, rows, at);
             }
-            if left == 0 {
-                break;
-            }
-            first = false;
+            return acc;
         }
+        for _ in 0..count / LANES {
+            lanes::<R, NV, PANEL, AHEAD, false>(&mut acc, rows, at);
+        }
+        for _ in 0..count % LANES {
+            if AHEAD {
+                at.ahead.fetch::<Neon>(1);
+            }
+            let mut values = [acc[0][0]; R];
+            unroll!(ROW, R, {
+                values[ROW] = vreinterpretq_f16_u16(vld1q_dup_u16(rows.0[ROW].add(at.k)));
+            });
+            step::<0, R, NV>(&mut acc, &values, at.b);
+            (at.k, at.b) = (at.k + 1, at.b.add(PANEL * LANES));
+        }
+    }
+    acc
+}
+
+/// Adds the products of a vector of each row; the FIRST ones need no sums to be added to.
+///
+/// # Safety
+/// As [`run`], with LANES products.
+#[inline]
+#[target_feature(enable = "neon,fp16")]
+unsafe fn lanes<const R: usize, const NV: usize, const PANEL: usize, const AHEAD: bool, const FIRST: bool>(
+    acc: &mut [[float16x8_t; NV]; R],
+    rows: &Strip<R>,
+    at: &mut At,
+) {
+    let (nr, b) = (PANEL * LANES, at.b);
+    // SAFETY: the caller's contract.
+    unsafe {
+        if AHEAD {
+            // Two lines of B are four of its rows.
+            at.ahead.fetch::<Neon>(LANES / 2);
+            at.ahead.fetch::<Neon>(LANES / 2);
+        }
+        let mut values = [acc[0][0]; R];
+        unroll!(ROW, R, {
+            values[ROW] = load(rows.0[ROW].add(at.k));
+        });
+        if FIRST {
+            begin::<R, NV>(acc, &values, b);
+        } else {
+            step::<0, R, NV>(acc, &values, b);
+        }
+        step::<1, R, NV>(acc, &values, b.add(nr));
+        step::<2, R, NV>(acc, &values, b.add(2 * nr));
+        step::<3, R, NV>(acc, &values, b.add(3 * nr));
+        step::<4, R, NV>(acc, &values, b.add(4 * nr));
+        step::<5, R, NV>(acc, &values, b.add(5 * nr));
+        step::<6, R, NV>(acc, &values, b.add(6 * nr));
+        step::<7, R, NV>(acc, &values, b.add(7 * nr));
+        (at.k, at.b) = (at.k + LANES, b.add(LANES * nr));
+    }
+}
+
+/// The products of the first lane of each row's values with a row of B.
+///
+/// # Safety
+/// As [`step`].
+#[inline]
+#[target_feature(enable = "neon,fp16")]
+unsafe fn begin<const R: usize, const NV: usize>(
+    acc: &mut [[float16x8_t; NV]; R],
+    values: &[float16x8_t; R],
+    b: *const F16,
+) {
+    for v in 0..NV {
+        // SAFETY: the caller's contract.
+        let b = unsafe { load(b.add(v * LANES)) };
+        unroll!(ROW, R, {
+            acc[ROW][v] = vmulq_laneq_f16::<0>(b, values[ROW]);
+        });
     }
 }
 

@@ -376,6 +376,7 @@ impl Engine<'_> {
             gamma: self.optional(gamma)?,
             beta: self.optional(beta)?,
             activation,
+            half: self.plan.halves() > 0,
             y: floats(&y),
             y_image: y.layout.stride(0),
             y_row: y.layout.stride(1),

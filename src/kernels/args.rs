@@ -306,6 +306,8 @@ pub struct NormArgs {
     pub gamma: *const f32,
     pub beta: *const f32,
     pub activation: Activation,
+    /// Whether the gate of [`Activation::Silu`] may be computed in half precision, where the CPU does.
+    pub half: bool,
     /// As x; may be x itself.
     pub y: *mut f32,
     pub y_image: isize,

@@ -382,9 +382,68 @@ const AT_ONCE: usize = 4;
 
 #[inline(always)]
 unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, chunk: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { apply_channels::<V, A>(args, scratch, chunk, 0) }
+}
+
+/// What channels of rows are, `v = (x - mean) * scale + shift`, times their gate, `y = v / (1 + exp(-v))`.
+pub(super) struct Gated {
+    pub(super) rows: usize,
+    pub(super) x: *const f32,
+    pub(super) x_row: isize,
+    pub(super) y: *mut f32,
+    pub(super) y_row: isize,
+    pub(super) mean: *const f32,
+    pub(super) scale: *const f32,
+    pub(super) shift: *const f32,
+}
+
+/// Whether [`gated`] is to do a task of a phase.
+pub(super) fn is_gated(args: &NormArgs, phase: usize) -> bool {
+    let silu = args.half && args.activation == Activation::Silu;
+    silu && phase == 2 && !direct(args.s, args.c, args.groups)
+}
+
+/// A task of the last phase, whose gates `gate` computes for vectors of V in pairs.
+///
+/// # Safety
+/// As [`run`], and the CPU has the instruction set of `gate`.
+#[inline(always)]
+pub(super) unsafe fn gated<V: Simd>(args: &NormArgs, task: usize, gate: unsafe fn(&Gated)) {
+    let step = chunk_step(args);
+    let pairs = args.c / (2 * V::LANES) * (2 * V::LANES);
+    // SAFETY: the caller's contract; chunks and channels are within their counts.
+    unsafe {
+        let scratch = Scratch::new(args);
+        for chunk in task * step..((task + 1) * step).min(args.n * scratch.chunks) {
+            let (image, rows) = chunk_rows(args, &scratch, chunk);
+            let place = |image_stride: isize, row: isize, c: usize| {
+                image as isize * image_stride + rows.start as isize * row + c as isize
+            };
+            for c in (0..pairs).step_by(2 * V::LANES) {
+                let at = image * args.c + c;
+                gate(&Gated {
+                    rows: rows.len(),
+                    x: args.x.offset(place(args.x_image, args.x_row, c)),
+                    x_row: args.x_row,
+                    y: args.y.offset(place(args.y_image, args.y_row, c)),
+                    y_row: args.y_row,
+                    mean: scratch.mean.add(at),
+                    scale: scratch.scale.add(at),
+                    shift: scratch.shift.add(at),
+                });
+            }
+            apply_channels::<V, { Activation::Silu as u8 }>(args, &scratch, chunk, pairs);
+        }
+    }
+}
+
+/// Writes a chunk's channels from one on.
+#[inline(always)]
+unsafe fn apply_channels<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, chunk: usize, from: usize) {
     let (image, rows) = chunk_rows(args, scratch, chunk);
     let whole = rows.len() / AT_ONCE * AT_ONCE;
-    for c in (0..args.c).step_by(V::LANES) {
+    for c in (from..args.c).step_by(V::LANES) {
         let (at, left) = (image * args.c + c, args.c - c);
         // SAFETY: channels from c on of rows of x and y, and of what scratch has of them.
         unsafe {

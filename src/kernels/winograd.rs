@@ -156,18 +156,46 @@ pub(super) unsafe fn wide<V: Simd, const MR: usize, const NV: usize>(
     unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
 }
 
+/// What is transformed in half precision.
+pub(super) struct HalfForward<'a> {
+    /// The patch's pixels.
+    pub(super) from: &'a [*const f32; PLACES],
+    /// So many channels, whole vectors in half precision.
+    pub(super) count: usize,
+    /// What channels are multiplied by, or null.
+    pub(super) scale: *const f32,
+    /// The first place, and how far the others are apart.
+    pub(super) to: *mut F16,
+    pub(super) step: usize,
+}
+
+/// A transform in half precision, as [`into_places`].
+pub(super) type HalfForwardFn = unsafe fn(&HalfForward);
+
+/// What an [`into_places`] multiplies by, see [`NUMBERS`].
+pub(super) const FACTORS: [f32; 8] = {
+    let mut factors = [0.0; 8];
+    let mut i = 0;
+    while i < 8 {
+        factors[i] = NUMBERS[i / 4][i % 4];
+        i += 1;
+    }
+    factors
+};
+
 /// In half precision.
 ///
 /// # Safety
-/// As [`run`], and the CPU has the instruction set of the tiles.
+/// As [`run`], and the CPU has the instruction set of the tiles and of `forward`.
 #[inline(always)]
 pub(super) unsafe fn native<V: Simd, const MR: usize, const NV: usize>(
     args: &WinogradArgs<HalfArgs>,
     task: usize,
     tiles: &HalfTileFns<MR, NV>,
+    forward: Option<HalfForwardFn>,
 ) {
     let HalfArgs { gemm, b, scale, unscale, stretch } = args.product;
-    let places = Double::<V, MR, NV> { b, stretch: stretch.max(1), tiles, lanes: PhantomData };
+    let places = Double::<V, MR, NV> { b, stretch: stretch.max(1), tiles, forward, lanes: PhantomData };
     let ends = Ends { scale, unscale, scratch: args.scratch };
     // SAFETY: the caller's contract.
     unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
@@ -186,6 +214,22 @@ trait Places {
     type Element: Element;
     const FORMAT: Format;
     const MR: usize;
+
+    /// Transforms the first channels of a patch, all or none, and says how many. As [`forward`] otherwise.
+    ///
+    /// # Safety
+    /// As that.
+    #[inline(always)]
+    unsafe fn forward(
+        &self,
+        _from: &[*const f32; PLACES],
+        _k: usize,
+        _scale: *const f32,
+        _to: *mut Self::Element,
+        _step: usize,
+    ) -> usize {
+        0
+    }
 
     /// `acc[r] = a[r] B` for rows r of one place, `k` apart, at panel times place of B.
     ///
@@ -243,6 +287,7 @@ struct Double<'a, V, const MR: usize, const NV: usize> {
     b: *const F16,
     stretch: usize,
     tiles: &'a HalfTileFns<MR, NV>,
+    forward: Option<HalfForwardFn>,
     lanes: PhantomData<V>,
 }
 
@@ -250,6 +295,22 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Double<'_, V, MR, NV>
     type Element = F16;
     const FORMAT: Format = Format { element: size_of::<F16>(), nr: 2 * NV * V::LANES };
     const MR: usize = MR;
+
+    #[inline(always)]
+    unsafe fn forward(
+        &self,
+        from: &[*const f32; PLACES],
+        k: usize,
+        scale: *const f32,
+        to: *mut F16,
+        step: usize,
+    ) -> usize {
+        let Some(forward) = self.forward else { return 0 };
+        let count = k / (2 * V::LANES) * (2 * V::LANES);
+        // SAFETY: the caller's contract.
+        unsafe { forward(&HalfForward { from, count, scale, to, step }) };
+        count
+    }
 
     #[inline(always)]
     unsafe fn multiply(
@@ -296,7 +357,7 @@ unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, t
             // SAFETY: the patch is one of the image's, and patch i of the strip is within the scratch.
             unsafe {
                 let to = strip.add(i * gemm.k);
-                forward::<V, P::Element>(p, corner(first + i), [gemm.k, step], ends.scale, to);
+                forward::<V, P>(places, p, corner(first + i), [gemm.k, step], ends.scale, to);
             }
         }
         // As many rows to a tile as there are to another.
@@ -325,12 +386,13 @@ unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, t
 
 /// Transforms one patch: the places of its k channels, times their scales if there are any, `step` apart.
 #[inline(always)]
-unsafe fn forward<V: Simd, E: Element>(
+unsafe fn forward<V: Simd, P: Places>(
+    places: &P,
     p: &Patches,
     [image, y, x]: [usize; 3],
     [k, step]: [usize; 2],
     scale: *const f32,
-    to: *mut E,
+    to: *mut P::Element,
 ) {
     let pixel = Pixel::new(p, (image * p.output[0] + y) * p.output[1] + x);
     let mut from = [p.zeros; PLACES];
@@ -348,19 +410,21 @@ unsafe fn forward<V: Simd, E: Element>(
         }
     }
     let whole = k / V::LANES * V::LANES;
+    // SAFETY: the caller's contract.
+    let done = unsafe { places.forward(&from, k, scale, to, step) };
     // Two vectors share what finds a pixel and a place, where a core issues few instructions at a time.
-    let pairs = if V::BY_LANE { k / (2 * V::LANES) * (2 * V::LANES) } else { 0 };
+    let pairs = if V::BY_LANE { done.max(k / (2 * V::LANES) * (2 * V::LANES)) } else { done };
     // SAFETY: the caller's contract: k channels of each pixel, zeros or image, and k values of each place.
     unsafe {
         let numbers = Numbers::<V>::load();
-        for c in (0..pairs).step_by(2 * V::LANES) {
-            forward_channels::<V, E, 2, false>(&numbers, &from, [c, V::LANES], scale, to, step);
+        for c in (done..pairs).step_by(2 * V::LANES) {
+            forward_channels::<V, P::Element, 2, false>(&numbers, &from, [c, V::LANES], scale, to, step);
         }
         for c in (pairs..whole).step_by(V::LANES) {
-            forward_channels::<V, E, 1, false>(&numbers, &from, [c, V::LANES], scale, to, step);
+            forward_channels::<V, P::Element, 1, false>(&numbers, &from, [c, V::LANES], scale, to, step);
         }
         if whole < k {
-            forward_channels::<V, E, 1, true>(&numbers, &from, [whole, k - whole], scale, to, step);
+            forward_channels::<V, P::Element, 1, true>(&numbers, &from, [whole, k - whole], scale, to, step);
         }
     }
 }

@@ -106,7 +106,7 @@ impl Conv {
         let (geometry, activation) = (self.geometry(&weights.shape()[2..]), self.activation);
         let zeros = lower.zeros(depth);
         let minimal = !lower.is_frugal() && self.is_minimal(c, outputs, depth, &weights.shape()[2..]);
-        let half = !minimal || lower.halves_winograd();
+        let half = (!minimal || lower.halves_winograd()) && !lower.is_thin(depth, outputs);
         for group in 0..self.groups {
             let own = &elements[group * outputs * depth * taps..][..outputs * depth * taps];
             let scales = half.then(|| lower.scales(node, node.inputs[0], group * depth, depth)).flatten();

@@ -22,6 +22,9 @@ use std::vec::Vec;
 
 /// The most nodes between what computes a part of a concatenation right there and the concatenation.
 const NEAR: usize = 16;
+/// See [`Lower::is_thin`].
+const THIN_DEPTH: usize = 8;
+const THIN_COLUMNS: usize = 4;
 
 /// Why a graph has no plan.
 #[derive(Debug, thiserror::Error)]
@@ -349,6 +352,13 @@ impl<'g> Lower<'g> {
     /// Whether methods are wanted that take more memory than others.
     pub fn is_frugal(&self) -> bool {
         self.recipe.frugal
+    }
+
+    /// Whether a product with so many rows of weights a tap, and columns, is too thin to gain by half precision: vectors
+    /// would be as many as in f32, and what rounds its left matrix more than what they compute. Those are a network's ends
+    /// above all, where rounding tells most.
+    pub fn is_thin(&self, depth: usize, columns: usize) -> bool {
+        self.packing.half_native && (depth < THIN_DEPTH || columns <= THIN_COLUMNS)
     }
 
     /// Whether the next convolution by Winograd's method may be computed in half precision. The first one may not: it sees

@@ -4,7 +4,9 @@ use super::arm::Neon;
 use crate::kernels::attention_half::{Decay, ScoreTile};
 use crate::kernels::gemm::{Ahead, unroll};
 use crate::kernels::half::HalfTile;
+use crate::kernels::norm::Gated;
 use crate::kernels::simd::F16;
+use crate::kernels::winograd::{FACTORS, HalfForward};
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 
@@ -422,4 +424,132 @@ const POW2_BIAS: f32 = 1536.0 + 15.0;
 fn splat(value: f32) -> float16x8_t {
     let half = vcvt_f16_f32(vdupq_n_f32(value));
     vcombine_f16(half, half)
+}
+
+/// Input pixels of a patch of Winograd's, in each direction.
+const IN: usize = 6;
+
+/// The transform of a patch of Winograd's, as that in f32.
+///
+/// # Safety
+/// The CPU has half-precision arithmetic; pixels, scales and places have so many channels.
+#[target_feature(enable = "neon,fp16")]
+pub(super) unsafe fn forward(t: &HalfForward) {
+    // A compiler that knew the numbers would make each a vector of its own, for which there is no room.
+    let factors = core::hint::black_box(&FACTORS);
+    let mut half = MaybeUninit::<[[float16x8_t; IN]; IN]>::uninit();
+    // In memory in any case, since it is more than registers hold.
+    let half = core::hint::black_box(half.as_mut_ptr()).cast::<[float16x8_t; IN]>();
+    // SAFETY: the caller's contract; columns fill all of `half`.
+    unsafe {
+        let factors = narrow([vld1q_f32(factors.as_ptr()), vld1q_f32(factors[4..].as_ptr())]);
+        for c in (0..t.count).step_by(LANES) {
+            let mut scales = [vdupq_n_f32(1.0); 2];
+            if !t.scale.is_null() {
+                scales = [vld1q_f32(t.scale.add(c)), vld1q_f32(t.scale.add(c + LANES / 2))];
+            }
+            for j in 0..IN {
+                let mut column = [factors; IN];
+                for (i, value) in column.iter_mut().enumerate() {
+                    let from = t.from[i * IN + j].add(c);
+                    let [a, b] = [vld1q_f32(from), vld1q_f32(from.add(LANES / 2))];
+                    *value = narrow([vmulq_f32(a, scales[0]), vmulq_f32(b, scales[1])]);
+                }
+                for (i, value) in into_places(factors, column).into_iter().enumerate() {
+                    (*half.add(i))[j] = value;
+                }
+            }
+            let mut to = t.to.add(c);
+            for i in 0..IN {
+                for value in into_places(factors, *half.add(i)) {
+                    store(value, to);
+                    to = to.wrapping_add(t.step);
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon,fp16")]
+fn into_places(factors: float16x8_t, d: [float16x8_t; IN]) -> [float16x8_t; IN] {
+    let even_a = vfmaq_laneq_f16::<2>(d[4], d[2], factors);
+    let odd_a = vfmaq_laneq_f16::<2>(d[3], d[1], factors);
+    let even_b = vfmaq_laneq_f16::<3>(d[4], d[2], factors);
+    let odd_b = vfmaq_laneq_f16::<3>(d[3], d[1], factors);
+    [
+        vfmaq_laneq_f16::<0>(vfmaq_laneq_f16::<1>(d[4], d[2], factors), d[0], factors),
+        vfmaq_laneq_f16::<4>(even_a, odd_a, factors),
+        vfmaq_laneq_f16::<5>(even_a, odd_a, factors),
+        vfmaq_laneq_f16::<6>(even_b, odd_b, factors),
+        vfmaq_laneq_f16::<7>(even_b, odd_b, factors),
+        vfmaq_laneq_f16::<0>(vfmaq_laneq_f16::<1>(d[5], d[3], factors), d[1], factors),
+    ]
+}
+
+/// Rounds eight values.
+#[inline]
+#[target_feature(enable = "neon")]
+fn narrow([low, high]: [float32x4_t; 2]) -> float16x8_t {
+    vcvt_high_f16_f32(vcvt_f16_f32(low), high)
+}
+
+/// Rows of a normalisation, eight channels, times their gates.
+///
+/// # Safety
+/// The CPU has half-precision arithmetic; rows of x and y, means, scales and shifts have so many channels.
+#[target_feature(enable = "neon,fp16")]
+pub(super) unsafe fn gated(t: &Gated) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let pair = |ptr: *const f32| [vld1q_f32(ptr), vld1q_f32(ptr.add(LANES / 2))];
+        let ([mean, scale, shift], gate) = ([t.mean, t.scale, t.shift].map(pair), Gate::new());
+        let (mut x, mut y) = (t.x, t.y);
+        for _ in 0..t.rows {
+            let [a, b] = pair(x);
+            let a = vfmaq_f32(shift[0], vsubq_f32(a, mean[0]), scale[0]);
+            let b = vfmaq_f32(shift[1], vsubq_f32(b, mean[1]), scale[1]);
+            let gates = gate.of(narrow([a, b]));
+            vst1q_f32(y, vmulq_f32(a, vcvt_f32_f16(vget_low_f16(gates))));
+            vst1q_f32(y.add(LANES / 2), vmulq_f32(b, vcvt_high_f32_f16(gates)));
+            x = x.wrapping_offset(t.x_row);
+            y = y.wrapping_offset(t.y_row);
+        }
+    }
+}
+
+/// What gates are made with, in registers.
+struct Gate {
+    bounds: [float16x8_t; 2],
+    factor: float16x8_t,
+    bias: float16x8_t,
+    /// Of a polynomial for 2^x with x of up to 1/2, the last of which is 1.
+    coefficients: [float16x8_t; 4],
+}
+
+impl Gate {
+    #[inline]
+    #[target_feature(enable = "neon,fp16")]
+    fn new() -> Gate {
+        Gate {
+            // Beyond them it is 0 and 1: the power is infinite, and next to nothing.
+            bounds: [splat(-11.0), splat(9.5)],
+            factor: splat(-core::f32::consts::LOG2_E),
+            bias: splat(POW2_BIAS),
+            coefficients: [splat(0.055_008_96), splat(0.242_211_1), splat(0.693_283), splat(1.0)],
+        }
+    }
+
+    /// 1 / (1 + exp(-x)), NaN of NaN.
+    #[inline]
+    #[target_feature(enable = "neon,fp16")]
+    fn of(&self, x: float16x8_t) -> float16x8_t {
+        let x = vminq_f16(vmaxq_f16(x, self.bounds[0]), self.bounds[1]);
+        let power = vfmaq_f16(self.bias, x, self.factor);
+        let part = vfmaq_f16(vsubq_f16(self.bias, power), x, self.factor);
+        let [c3, c2, c1, one] = self.coefficients;
+        let p = vfmaq_f16(one, vfmaq_f16(c1, vfmaq_f16(c2, c3, part), part), part);
+        let e = vmulq_f16(p, vreinterpretq_f16_u16(vshlq_n_u16::<10>(vreinterpretq_u16_f16(power))));
+        vdivq_f16(one, vaddq_f16(one, e))
+    }
 }

@@ -415,7 +415,9 @@ macro_rules! row {
 /// The kernels that compute in half precision, likewise: `$tile` is the innermost one, which exists for every number of rows.
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 macro_rules! half {
-    ($v:ty, $tile:path, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt, few = $few:literal) => {{
+    (
+        $v:ty, $tile:path, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt, few = $few:literal, forward = $forward:expr
+    ) => {{
         const MR: usize = $rows.len();
         const NV: usize = [$($nv),*].len();
         const NR: usize = 2 * NV * <$v as Simd>::LANES;
@@ -448,7 +450,7 @@ macro_rules! half {
         #[$enable]
         unsafe fn winograd(args: &WinogradArgs<HalfArgs>, task: usize) {
             // SAFETY: as for `native`.
-            unsafe { winograd::native::<$v, MR, NV>(args, task, &TILES) }
+            unsafe { winograd::native::<$v, MR, NV>(args, task, &TILES, $forward) }
         }
 
         HalfKernels {
@@ -517,7 +519,7 @@ pub static ROWS: &[Kernels] = &[
         half: half!(
             x86::Avx512, x86_half::tile,
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512fp16,avx2,fma")],
-            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], few = 8
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], few = 8, forward = None
         ),
         ..AVX512
     },
@@ -536,13 +538,28 @@ pub static ROWS: &[Kernels] = &[
             ..half!(
                 arm::Neon, arm_half::tile, #[target_feature(enable = "neon,fp16")],
                 // To widen four weights takes two instructions, and two rows' multiply-adds as many.
-                nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], few = 2
+                nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], few = 2, forward = Some(arm_half::forward)
             )
         },
         attention: half_attention!(
             arm::Neon, #[target_feature(enable = "neon,fp16")],
             nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], NEON
         ),
+        norm: {
+            #[target_feature(enable = "neon,fp16")]
+            unsafe fn norm(args: &NormArgs, phase: usize, task: usize) {
+                // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
+                unsafe {
+                    if norm::is_gated(args, phase) {
+                        norm::gated::<arm::Neon>(args, task, arm_half::gated)
+                    } else {
+                        (NEON.norm)(args, phase, task)
+                    }
+                }
+            }
+
+            norm
+        },
         ..NEON
     },
     #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "neon")))]

@@ -7,7 +7,6 @@
 //! calculation for softmax). A row's sum divides the product, and not each of its weights.
 
 use super::args::{AttentionArgs, Operand, PackArgs};
-use super::attention_half::PACKS as HALF_PACKS;
 use super::gemm::{self, Ahead, MAX_MR, MAX_NR, Tile, TileFns};
 use super::math::Decay;
 use super::simd::Simd;
@@ -34,6 +33,12 @@ const NARROW: usize = 8;
 const NARROW_KEYS: usize = 64;
 /// Weights below 2^(DROP - 125) are 0, so that products with values are not denormal.
 const DROP: i32 = 26;
+
+/// Keys below which half precision gains nothing, and the deepest heads that are computed in it.
+const HALF_FEW: usize = 16;
+pub(super) const HALF_DEEPEST: usize = 512;
+/// Tasks that pack a head's keys and values in half precision.
+pub(super) const HALF_PACKS: usize = 2;
 
 /// What an attention is computed of.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +101,7 @@ pub fn attention_scratch(shape: &AttentionShape, nr: usize) -> Option<usize> {
     packed.checked_add(split.tasks(split.group) * score_floats(shape.n, nr))
 }
 
-pub(super) fn shape(args: &AttentionArgs) -> AttentionShape {
+fn shape(args: &AttentionArgs) -> AttentionShape {
     let (y, k) = (&args.y.layout, &args.k.layout);
     let rank = y.rank();
     AttentionShape {
@@ -106,6 +111,13 @@ pub(super) fn shape(args: &AttentionArgs) -> AttentionShape {
         depth: k.dim(rank - 2),
         values: y.dim(rank - 1),
     }
+}
+
+/// Whether an attention is to be computed in half precision, where the CPU computes in it. Packed keys and values are then
+/// smaller than in f32, and share the same scratch.
+pub(super) fn is_half(args: &AttentionArgs) -> bool {
+    let shape = shape(args);
+    args.half && shape.n >= HALF_FEW && shape.depth <= HALF_DEEPEST
 }
 
 /// The work of a phase: to pack keys and values, or to attend with them.

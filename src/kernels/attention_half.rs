@@ -7,7 +7,10 @@
 //! factor. Sums of weights, and of weighted values of different keys beyond a few dozen, are in f32.
 
 use super::args::AttentionArgs;
-use super::attention::{self, AttentionShape, Block, Factors, KEYS, Keys, Matrix, Phase, ROWS, Row, join, larger};
+use super::attention::{
+    AttentionShape, Block, Factors, HALF_DEEPEST as DEEPEST, HALF_PACKS as PACKS, KEYS, Keys, Matrix, Phase,
+    ROWS, Row, join, larger,
+};
 use super::gemm::{self, Ahead, MAX_MR, MAX_NR};
 use super::half::{HalfTile, HalfTileFns};
 use super::math;
@@ -15,9 +18,6 @@ use super::simd::{F16, Simd};
 use core::f32::consts::{LN_2, LOG2_E};
 use core::mem::MaybeUninit;
 
-/// Keys below which f32 takes as little, and the deepest heads that are in half precision.
-const FEW: usize = 16;
-const DEEPEST: usize = 512;
 /// The largest magnitudes of a row of queries, and of a head's keys and values, are below 2 to the power of these: a sum
 /// of [`DEEPEST`] products of the former, and one of [`STRETCH`] values by their weights, stay below 2^15.
 const QUERIES: i32 = 4;
@@ -77,15 +77,6 @@ impl Decay {
     }
 }
 
-/// Whether an attention is to be computed so. Its packed keys and values are then smaller than those in f32.
-pub(super) fn is_half(args: &AttentionArgs) -> bool {
-    let shape = attention::shape(args);
-    args.half && shape.n >= FEW && shape.depth <= DEEPEST
-}
-
-/// Tasks that pack a head's keys and values.
-pub(super) const PACKS: usize = 2;
-
 /// A head's packed keys and values.
 struct Packed {
     /// [panels][depth][NR].
@@ -109,7 +100,7 @@ impl Packed {
 
 /// # Safety
 /// The CPU has V's instruction set and that of the tiles, earlier phases have ended; the contract of [`AttentionArgs`], which
-/// [are of this](is_half).
+/// [are of this](super::attention::is_half).
 #[inline(always)]
 pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     args: &AttentionArgs,
@@ -128,13 +119,11 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         unsafe {
             if task.is_multiple_of(PACKS) {
                 let keys = Matrix::of(&args.k, head);
-                let exponent =
-                    pack::<V>(&keys, [shape.depth, shape.n], packed.keys, nr, KEYS_BELOW);
+                let exponent = pack::<V>(&keys, [shape.depth, shape.n], packed.keys, nr, KEYS_BELOW);
                 *packed.exponent = exponent;
             } else {
                 let values = Matrix::of(&args.v, head);
-                let exponent =
-                    pack::<V>(&values, [shape.n, shape.values], packed.values, nr, VALUES);
+                let exponent = pack::<V>(&values, [shape.n, shape.values], packed.values, nr, VALUES);
                 *packed.unscale = power_of_two(-exponent);
             }
         }
@@ -196,8 +185,7 @@ unsafe fn pack<V: Simd>(
     unsafe {
         let mut largest = V::splat(0.0);
         // Along what is contiguous.
-        let (lines, length, line) =
-            if row == 1 { (columns, rows, column) } else { (rows, columns, row) };
+        let (lines, length, line) = if row == 1 { (columns, rows, column) } else { (rows, columns, row) };
         for i in 0..lines {
             let from = from.offset(i as isize * line);
             if row == 1 || column == 1 {
@@ -385,4 +373,3 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
 
 /// The lowest finite number.
 const LOWEST: f32 = -65504.0;
-

@@ -156,12 +156,20 @@ impl Walk {
 
     #[inline]
     unsafe fn tile<T: Copy>(&self, from: *const T, to: *mut T, rows: usize, columns: usize) {
+        let (a, b) = (self.columns.from, self.columns.to);
         for i in 0..rows as isize {
-            for j in 0..columns as isize {
-                // SAFETY: the caller's contract.
-                unsafe {
-                    *to.offset(i * self.rows.to + j * self.columns.to) =
-                        *from.offset(i * self.rows.from + j * self.columns.from);
+            // SAFETY: the caller's contract.
+            unsafe {
+                let (from, to) = (from.offset(i * self.rows.from), to.offset(i * self.rows.to));
+                // A number of steps that the compiler knows takes no instructions of their own.
+                if columns == TILE && b == 1 {
+                    for j in 0..TILE as isize {
+                        *to.offset(j) = *from.offset(j * a);
+                    }
+                } else {
+                    for j in 0..columns as isize {
+                        *to.offset(j * b) = *from.offset(j * a);
+                    }
                 }
             }
         }

@@ -83,6 +83,8 @@ pub(super) struct Grain {
     pub(super) nr: usize,
     /// Strips that use a panel of B while it is in the cache: the rows of a task.
     pub(super) strips: usize,
+    /// Panels that share what it takes to prepare strips: fewer are not worth a task, where there are as many.
+    pub(super) panels: usize,
 }
 
 /// The left matrix, as tile kernels read it.
@@ -139,14 +141,14 @@ struct Split {
 
 impl Split {
     /// By shape alone, so that results do not depend on the number of threads.
-    fn new(args: &GemmArgs, Grain { mr, nr, strips }: Grain) -> Split {
+    fn new(args: &GemmArgs, Grain { mr, nr, strips, panels: least }: Grain) -> Split {
         let all = args.n.div_ceil(nr).max(1);
         let m = args.m.max(1);
         let work = m.saturating_mul(args.n).saturating_mul(args.k * args.taps);
         let wanted = (work / TASK_WORK).clamp(1, ENOUGH_TASKS);
         let mut rows = even(m, strips * mr, mr);
         let mut panels = even(all, (COLUMNS / nr).max(1), 1);
-        while m.div_ceil(rows) * all.div_ceil(panels) < wanted && panels > 1 {
+        while m.div_ceil(rows) * all.div_ceil(panels) < wanted && panels > least {
             panels = panels.div_ceil(2);
         }
         // Fewer rows would leave a panel of B too few uses while it is in the cache.
@@ -295,7 +297,7 @@ const STRIPS: usize = 8;
 
 /// The grain of [`Pointers`].
 pub(super) const fn grain(mr: usize, nr: usize) -> Grain {
-    Grain { mr, nr, strips: STRIPS }
+    Grain { mr, nr, strips: STRIPS, panels: 1 }
 }
 
 /// Rows of A where they lie, found through pointers.
@@ -549,6 +551,10 @@ unsafe fn finish<V: Simd, const N: usize>(
 
 /// Fills the table with the pointers of rows row..row + rows at the block's taps; rows beyond point to the first one.
 pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: &Depth, table: &mut Table) {
+    let mut pixels = match a {
+        Rows::Patches(p) => Some(Pixels::new(p, row)),
+        Rows::Matrix { .. } => None,
+    };
     for r in 0..mr {
         let r_or_first = if r < rows { r } else { 0 };
         match a {
@@ -557,7 +563,7 @@ pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: 
                 table[0][r] = unsafe { ptr.offset((row + r_or_first) as isize * stride).add(depth.ks[0]) };
             }
             Rows::Patches(p) if r < rows => {
-                let pixel = Pixel::new(p, row + r);
+                let Some(pixel) = pixels.as_mut().map(Pixels::next) else { return };
                 let (mut i, mut j) = (depth.taps[0] / p.kernel[1], depth.taps[0] % p.kernel[1]);
                 for entry in &mut table[..depth.taps[1] - depth.taps[0]] {
                     // SAFETY: as above; the zeros are as many as the depth of a tap.
@@ -577,7 +583,40 @@ pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: 
     }
 }
 
+/// Output pixels, one after the other.
+struct Pixels<'a> {
+    p: &'a Patches,
+    /// The next one, and where it is.
+    next: Pixel,
+    x: usize,
+    y: usize,
+    n: usize,
+}
+
+impl<'a> Pixels<'a> {
+    fn new(p: &'a Patches, first: usize) -> Self {
+        let (x, rest) = (first % p.output[1], first / p.output[1]);
+        let (y, n) = (rest % p.output[0], rest / p.output[0]);
+        Pixels { p, next: Pixel::at(p, [n, y, x]), x, y, n }
+    }
+
+    fn next(&mut self) -> Pixel {
+        let (pixel, p) = (self.next, self.p);
+        self.x += 1;
+        self.next.x += p.stride[1] as isize;
+        if self.x == p.output[1] {
+            (self.x, self.y) = (0, self.y + 1);
+            if self.y == p.output[0] {
+                (self.y, self.n) = (0, self.n + 1);
+            }
+            self.next = Pixel::at(p, [self.n, self.y, 0]);
+        }
+        pixel
+    }
+}
+
 /// An output pixel of a convolution or pooling: its image, and the input pixel below its first tap.
+#[derive(Clone, Copy)]
 pub(super) struct Pixel {
     image: *const f32,
     y: isize,
@@ -588,6 +627,10 @@ impl Pixel {
     pub(super) fn new(p: &Patches, m: usize) -> Pixel {
         let (x, rest) = (m % p.output[1], m / p.output[1]);
         let (y, n) = (rest % p.output[0], rest / p.output[0]);
+        Pixel::at(p, [n, y, x])
+    }
+
+    fn at(p: &Patches, [n, y, x]: [usize; 3]) -> Pixel {
         Pixel {
             image: p.ptr.wrapping_offset(n as isize * p.image),
             y: (y * p.stride[0]) as isize - p.pad[0] as isize,

@@ -91,15 +91,17 @@ pub(super) unsafe fn few<V: Simd, const NV: usize>(
 
 /// Strips of [`Halves`] that share a panel.
 const STRIPS: usize = 5;
+/// Panels for which a strip is rounded at the least.
+const PANELS: usize = 2;
 /// Values of a strip's row: the depth, and so many more that rows do not compete for the same sets of the cache.
 const ROW: usize = DEPTH + 32;
 
 /// The grain that a product is computed in, by tiles of so many rows and columns, or by [`few`].
 pub(super) fn grain(args: &HalfArgs, mr: usize, nr: usize, most: usize) -> Grain {
     if is_few(args, most) {
-        Grain { mr: FEW_MR, nr, strips: FEW.div_ceil(FEW_MR) }
+        Grain { mr: FEW_MR, nr, strips: FEW.div_ceil(FEW_MR), panels: 1 }
     } else {
-        Grain { mr, nr, strips: STRIPS }
+        Grain { mr, nr, strips: STRIPS, panels: PANELS }
     }
 }
 
@@ -123,7 +125,7 @@ struct Scaled<'a, V, const NV: usize> {
 }
 
 impl<V: Simd, const NV: usize> Strips for Scaled<'_, V, NV> {
-    const GRAIN: Grain = Grain { mr: FEW_MR, nr: NV * V::LANES, strips: FEW.div_ceil(FEW_MR) };
+    const GRAIN: Grain = Grain { mr: FEW_MR, nr: NV * V::LANES, strips: FEW.div_ceil(FEW_MR), panels: 1 };
     type B = F16;
 
     #[inline(always)]
@@ -163,7 +165,7 @@ impl<V: Simd, const MR: usize, const NV: usize> Halves<'_, V, MR, NV> {
 }
 
 impl<V: Simd, const MR: usize, const NV: usize> Strips for Halves<'_, V, MR, NV> {
-    const GRAIN: Grain = Grain { mr: MR, nr: NV * Self::LANES, strips: STRIPS };
+    const GRAIN: Grain = Grain { mr: MR, nr: NV * Self::LANES, strips: STRIPS, panels: PANELS };
     type B = F16;
 
     #[inline(always)]

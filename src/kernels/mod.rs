@@ -16,6 +16,7 @@
 
 mod args;
 mod attention;
+#[cfg(target_arch = "aarch64")]
 mod attention_half;
 pub mod cpu;
 pub mod data;

@@ -440,7 +440,12 @@ pub(super) unsafe fn gated<V: Simd>(args: &NormArgs, task: usize, gate: unsafe f
 
 /// Writes a chunk's channels from one on.
 #[inline(always)]
-unsafe fn apply_channels<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, chunk: usize, from: usize) {
+unsafe fn apply_channels<V: Simd, const A: u8>(
+    args: &NormArgs,
+    scratch: &Scratch,
+    chunk: usize,
+    from: usize,
+) {
     let (image, rows) = chunk_rows(args, scratch, chunk);
     let whole = rows.len() / AT_ONCE * AT_ONCE;
     for c in (from..args.c).step_by(V::LANES) {

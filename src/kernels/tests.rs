@@ -9,6 +9,8 @@ use std::{vec, vec::Vec};
 
 /// Half a unit in the last place of 1.
 const EPS: f64 = f32::EPSILON as f64 / 2.0;
+/// Half a unit in the last place of 1 in half precision.
+const HALF_EPS: f64 = 1.0 / 2048.0;
 /// What outputs hold before a kernel runs; must survive where it has no business.
 const UNTOUCHED: f32 = 12345.0;
 
@@ -449,9 +451,6 @@ mod half {
     use super::*;
     use ::half::f16;
 
-    /// Half a unit in the last place of 1.
-    const HALF_EPS: f64 = 1.0 / 2048.0;
-
     /// Packs B[k, n], rounded to half precision.
     fn packed(row: &Kernels, b: &[f32], k: usize, n: usize) -> Halves {
         let nr = row.half.nr;
@@ -566,7 +565,8 @@ mod half {
     }
 
     fn filtered(row: &Kernels, random: &mut Random, image: &Image) {
-        let (n, k, stretch) = (random.pick(&[1, 3, 16, 40, 70]), image.channels, random.pick(&[1, 7, 16]));
+        let (n, k, stretch) =
+            (random.pick(&[1, 3, 16, 40, 70]), image.channels, random.pick(&[1, 7, 16, 64]));
         let (b, zeros) = (random.floats(9 * k * n), vec![0.0; k]);
         let (scale, unscale) = (powers(random, k), powers(random, n));
         let panels = packed(row, &gemm::places(&b, k * n), PLACES * k, n);
@@ -703,6 +703,8 @@ mod attention {
         k: Vec<f32>,
         v: Vec<f32>,
         transposed: [bool; 2],
+        /// Whether it may be computed in half precision.
+        half: bool,
     }
 
     /// Values of a row of Y that are not the kernel's.
@@ -712,7 +714,8 @@ mod attention {
         fn random(random: &mut Random, shape: AttentionShape, scale: f32) -> Case {
             let AttentionShape { heads, m, n, depth, values } = shape;
             let [q, k, v] = [m * depth, depth * n, n * values].map(|count| random.floats(heads * count));
-            Case { shape, scale, q, k, v, transposed: [random.flip(), random.flip()] }
+            let (transposed, half) = ([random.flip(), random.flip()], random.flip());
+            Case { shape, scale, q, k, v, transposed, half }
         }
 
         fn operand(&self, x: *const f32, rows: usize, columns: usize, transposed: bool) -> Operand {
@@ -730,7 +733,7 @@ mod attention {
                 Layout::new(&[heads, m, values], &[(m * stride) as isize, stride as isize, 1]).unwrap();
             let args = AttentionArgs {
                 scale: self.scale,
-                half: false,
+                half: self.half,
                 q: self.operand(self.q.as_ptr(), m, depth, false),
                 k: self.operand(self.k.as_ptr(), depth, n, self.transposed[0]),
                 v: self.operand(self.v.as_ptr(), n, values, self.transposed[1]),
@@ -766,6 +769,8 @@ mod attention {
         fn check(&self, row: &Kernels) {
             let AttentionShape { heads, m, n, depth, values } = self.shape;
             let y = self.results(row);
+            let half = self.half && row.half.attention;
+            let largest_v = self.v.iter().fold(0.0f64, |most, &v| most.max(f64::from(v.abs())));
             for (head, i) in (0..heads).flat_map(|head| (0..m).map(move |i| (head, i))) {
                 let q = &self.q[(head * m + i) * depth..][..depth];
                 let dot = |j: usize| {
@@ -774,6 +779,10 @@ mod attention {
                 };
                 let scores: Vec<f64> = (0..n).map(dot).collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                // The most that the terms of a score may come to.
+                let terms =
+                    |j: usize| (0..depth).map(|c| (f64::from(q[c]) * self.k(head, c, j)).abs()).sum::<f64>();
+                let reach = f64::from(self.scale) * (0..n).map(terms).fold(0.0, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
                 let sum: f64 = weights.iter().sum();
                 for c in 0..values + BESIDE {
@@ -783,9 +792,14 @@ mod attention {
                         continue;
                     }
                     let want: f64 = (0..n).map(|j| weights[j] / sum * self.v(head, j, c)).sum();
-                    // Rounding of a score moves a weight by as much, relatively; values are below 1.
-                    let tolerance = EPS * (4.0 * depth as f64 * f64::from(self.scale) + n as f64 + 16.0);
-                    close(got, want, tolerance, &(row.isa, self.shape, head, i, c));
+                    // Rounding of a score moves a weight by as much, relatively.
+                    let mut tolerance = EPS * (4.0 * reach * depth as f64 + n as f64 + 16.0);
+                    if half {
+                        // Roundings of sums go either way.
+                        tolerance += HALF_EPS * (8.0 + 6.0 * reach);
+                    }
+                    let what = (row.isa, half, self.shape, head, i, c);
+                    close(got, want, tolerance * largest_v, &what);
                 }
             }
         }
@@ -826,8 +840,51 @@ mod attention {
         }
     }
 
+    /// Whatever powers of two the operands have, they come out the same, even where half precision could not hold them.
+    #[test]
+    fn extreme_magnitudes() {
+        for row in rows() {
+            let mut random = Random(13);
+            for [q, k, v] in [[40, -40, 90], [-60, 60, -90], [100, -20, 0], [-100, 110, 3], [20, 20, -20]] {
+                for scale in [0.2, 2.0] {
+                    let shape = AttentionShape { heads: 2, m: 13, n: 300, depth: 40, values: 24 };
+                    let mut case = Case::random(&mut random, shape, scale * 2f32.powi(-q - k));
+                    for (operand, power) in [(&mut case.q, q), (&mut case.k, k), (&mut case.v, v)] {
+                        operand.iter_mut().for_each(|x| *x *= 2f32.powi(power));
+                    }
+                    for half in [false, true] {
+                        case.half = half;
+                        case.check(row);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Operands that are all 0, scores far below any unit, and ones that leave one key.
+    #[test]
+    fn scores_of_all_sizes() {
+        for row in rows() {
+            let mut random = Random(14);
+            for (scale, zero) in [(1.0, true), (1e-30, false), (1e-6, false), (1e4, false)] {
+                let shape = AttentionShape { heads: 1, m: 9, n: 40, depth: 16, values: 5 };
+                let mut case = Case { half: true, ..Case::random(&mut random, shape, scale) };
+                if zero {
+                    case.k.fill(0.0);
+                }
+                if scale < 1e3 {
+                    case.check(row);
+                    continue;
+                }
+                // What is nearly as large as the largest may count for more or less than it does in f32.
+                let y = case.results(row);
+                assert!(y.iter().all(|y| y.abs() <= 1.001 || *y == UNTOUCHED), "{} {y:?}", row.isa);
+            }
+        }
+    }
+
     /// One query of 1, whose scores are the keys, and values that tell which key they are of.
-    fn of_scores(scores: &[f32], values: usize) -> Case {
+    fn of_scores(scores: &[f32], values: usize, half: bool) -> Case {
         let n = scores.len();
         Case {
             shape: AttentionShape { heads: 1, m: 1, n, depth: 1, values },
@@ -836,6 +893,7 @@ mod attention {
             k: scores.to_vec(),
             v: (0..n * values).map(|i| (i / values + 1) as f32).collect(),
             transposed: [false; 2],
+            half,
         }
     }
 
@@ -843,16 +901,16 @@ mod attention {
     fn infinite_scores() {
         let low = f32::NEG_INFINITY;
         for row in rows() {
-            for values in [1, 8] {
-                for n in [2, 70, 1100] {
+            for (values, half) in [(1, false), (8, false), (1, true), (8, true)] {
+                for n in [2, 16, 70, 1100] {
                     let mut scores = vec![low; n];
-                    let nothing = of_scores(&scores, values).results(row);
+                    let nothing = of_scores(&scores, values, half).results(row);
                     assert!(nothing[..values].iter().all(|y| y.is_nan()), "{} {n}", row.isa);
                     scores[n - 1] = -3.0;
-                    let one = of_scores(&scores, values).results(row);
+                    let one = of_scores(&scores, values, half).results(row);
                     assert_eq!(one[..values], vec![n as f32; values], "{} {n}", row.isa);
                     scores[0] = f32::INFINITY;
-                    let all = of_scores(&scores, values).results(row);
+                    let all = of_scores(&scores, values, half).results(row);
                     assert!(all[..values].iter().all(|y| y.is_nan()), "{} {n}", row.isa);
                 }
             }
@@ -862,12 +920,14 @@ mod attention {
     #[test]
     fn small_weights() {
         for row in rows() {
-            for values in [1, 8] {
+            for (values, half) in [(1, false), (8, false), (1, true), (8, true)] {
                 let scores: Vec<f32> = (0..1300).map(|i| i as f32 * 0.1 - 130.0).collect();
-                let case = of_scores(&scores, values);
+                let case = of_scores(&scores, values, half);
                 let mut y = vec![0.0; values + BESIDE];
                 without_denormals(&(row.isa, values), || case.run(row, y.as_mut_ptr(), false));
-                let far = of_scores(&[0.0, -87.5], values).results(row);
+                let mut scores = vec![-87.5; 40];
+                scores[0] = 0.0;
+                let far = of_scores(&scores, values, half).results(row);
                 assert_eq!(far[..values], vec![1.0; values], "{}", row.isa);
             }
         }
@@ -876,12 +936,15 @@ mod attention {
     #[test]
     fn not_a_number_stays_in_its_row() {
         for row in rows() {
-            let mut case = of_scores(&[1.0], 1);
-            case.shape.m = 3;
-            case.q = vec![1.0, f32::NAN, 2.0];
-            let y = case.results(row);
-            let [a, b, c] = [0, 1, 2].map(|i| y[i * (1 + BESIDE)]);
-            assert!(a == 1.0 && b.is_nan() && c == 1.0, "{} {y:?}", row.isa);
+            for (n, half) in [(1, false), (20, false), (20, true)] {
+                let mut case = of_scores(&vec![1.0; n], 1, half);
+                case.v.fill(1.0);
+                case.shape.m = 3;
+                case.q = vec![1.0, f32::NAN, 2.0];
+                let y = case.results(row);
+                let [a, b, c] = [0, 1, 2].map(|i| y[i * (1 + BESIDE)]);
+                assert!(a == 1.0 && b.is_nan() && c == 1.0, "{} {y:?}", row.isa);
+            }
         }
     }
 }
@@ -1242,6 +1305,7 @@ mod norm {
             gamma: ptr_or_null(&gamma, random.flip()),
             beta: ptr_or_null(&beta, random.flip()),
             activation: random.pick(&[Activation::None, Activation::Silu, Activation::None]),
+            half: random.flip(),
             y: core::ptr::null_mut(),
             y_image: image as isize,
             y_row: row_len as isize,
@@ -1270,7 +1334,10 @@ mod norm {
                     let want = normal * gamma + beta;
                     let tolerance =
                         EPS * ULPS * (normal.abs() * gamma.abs() + beta.abs() + gamma.abs() * 0.1);
-                    let (want, tolerance) = after_activation(args.activation, want, tolerance);
+                    let (want, mut tolerance) = after_activation(args.activation, want, tolerance);
+                    if args.half && row.half.gates && args.activation == Activation::Silu {
+                        tolerance += HALF_EPS * (4.0 * want.abs() + 0.5);
+                    }
                     let got = y[at(image, row_, channel)];
                     close(
                         got,

@@ -527,9 +527,8 @@ unsafe fn backward<V: Simd>(
         unsafe {
             let from = from.add(v);
             let (c, residual) = (c.at(v), residual.as_ref().map(|residual| residual.at(v)));
-            let ends = [unscale, args.bias].map(|values| {
-                if values.is_null() { values } else { values.wrapping_add(column + v) }
-            });
+            let ends = [unscale, args.bias]
+                .map(|values| if values.is_null() { values } else { values.wrapping_add(column + v) });
             if left / 2 >= lanes {
                 backward_vectors::<V, 2, true>(from, step, ends, residual, &c, size, left);
                 v += V::LANES;

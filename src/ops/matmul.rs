@@ -74,7 +74,8 @@ impl Operator for MatMul {
                 merge_rows(&mut rows);
                 let elements = weights.as_f32()?;
                 let rows = pack::matrix(elements, n);
-                let scales = if lower.is_thin(k, n) { None } else { lower.scales(node, node.inputs[0], 0, k) };
+                let scales =
+                    if lower.is_thin(k, n) { None } else { lower.scales(node, node.inputs[0], 0, k) };
                 Matrix::Packed(lower.panels(&pack::Weights { depth: k, n, rows: &rows }, scales.as_deref())?)
             }
             None => {

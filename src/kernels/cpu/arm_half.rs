@@ -162,7 +162,7 @@ unsafe fn run<const R: usize, const NV: usize, const PANEL: usize, const AHEAD: 
     at: &mut At,
     count: usize,
 ) -> [[float16x8_t; NV]; R] {
-    let mut acc = [[splat(0.0); NV]; R];
+    let mut acc = [[vreinterpretq_f16_u16(vdupq_n_u16(0)); NV]; R];
     // SAFETY: the caller's contract. Of a row, a vector is loaded only where the run has as many values left.
     unsafe {
         if count == RUN {
@@ -399,7 +399,12 @@ impl Numbers {
             lowest: splat(decay.lowest),
             // The polynomial's 2 keeps a product with the smallest power, 2^-14, normal.
             bias: splat(POW2_BIAS + (Decay::LARGEST - 1) as f32),
-            coefficients: [splat(2.0 * 0.055_008_96), splat(2.0 * 0.242_211_1), splat(2.0 * 0.693_283), splat(2.0)],
+            coefficients: [
+                splat(2.0 * 0.055_008_96),
+                splat(2.0 * 0.242_211_1),
+                splat(2.0 * 0.693_283),
+                splat(2.0),
+            ],
         }
     }
 
@@ -423,7 +428,13 @@ const POW2_BIAS: f32 = 1536.0 + 15.0;
 #[target_feature(enable = "neon")]
 fn splat(value: f32) -> float16x8_t {
     let half = vcvt_f16_f32(vdupq_n_f32(value));
-    vcombine_f16(half, half)
+    let mut lanes = vreinterpretq_u16_f16(vcombine_f16(half, half));
+    // A compiler that knew the value would rather make it anew wherever it is used than keep it.
+    // SAFETY: it is no instruction.
+    unsafe {
+        core::arch::asm!("/* {0:v} */", inout(vreg) lanes, options(pure, nomem, nostack, preserves_flags));
+    }
+    vreinterpretq_f16_u16(lanes)
 }
 
 /// Input pixels of a patch of Winograd's, in each direction.
@@ -446,13 +457,12 @@ pub(super) unsafe fn forward(t: &HalfForward) {
         for c in (0..t.count).step_by(LANES) {
             let mut scales = [vdupq_n_f32(1.0); 2];
             if !t.scale.is_null() {
-                scales = [vld1q_f32(t.scale.add(c)), vld1q_f32(t.scale.add(c + LANES / 2))];
+                scales = pair(t.scale.add(c));
             }
             for j in 0..IN {
                 let mut column = [factors; IN];
                 for (i, value) in column.iter_mut().enumerate() {
-                    let from = t.from[i * IN + j].add(c);
-                    let [a, b] = [vld1q_f32(from), vld1q_f32(from.add(LANES / 2))];
+                    let [a, b] = pair(t.from[i * IN + j].add(c));
                     *value = narrow([vmulq_f32(a, scales[0]), vmulq_f32(b, scales[1])]);
                 }
                 for (i, value) in into_places(factors, column).into_iter().enumerate() {
@@ -502,8 +512,7 @@ fn narrow([low, high]: [float32x4_t; 2]) -> float16x8_t {
 pub(super) unsafe fn gated(t: &Gated) {
     // SAFETY: the caller's contract.
     unsafe {
-        let pair = |ptr: *const f32| [vld1q_f32(ptr), vld1q_f32(ptr.add(LANES / 2))];
-        let ([mean, scale, shift], gate) = ([t.mean, t.scale, t.shift].map(pair), Gate::new());
+        let (mean, scale, shift, gate) = (pair(t.mean), pair(t.scale), pair(t.shift), Gate::new());
         let (mut x, mut y) = (t.x, t.y);
         for _ in 0..t.rows {
             let [a, b] = pair(x);
@@ -516,6 +525,15 @@ pub(super) unsafe fn gated(t: &Gated) {
             y = y.wrapping_offset(t.y_row);
         }
     }
+}
+
+/// # Safety
+/// The CPU has NEON; `from` is readable for LANES values.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn pair(from: *const f32) -> [float32x4_t; 2] {
+    // SAFETY: the caller's contract.
+    unsafe { [vld1q_f32(from), vld1q_f32(from.add(LANES / 2))] }
 }
 
 /// What gates are made with, in registers.

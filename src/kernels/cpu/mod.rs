@@ -31,9 +31,11 @@ pub(super) use portable::Portable;
 pub(super) use wasm::Wasm128;
 
 use super::args::*;
+#[cfg(target_arch = "aarch64")]
+use super::attention_half;
 use super::simd::{F16, Simd};
 use super::winograd::Format;
-use super::{attention, attention_half, gemm, half, map, math, norm, pool, reduce, softmax, winograd};
+use super::{attention, gemm, half, map, math, norm, pool, reduce, softmax, winograd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[cfg(all(target_arch = "aarch64", any(feature = "std", test)))]
@@ -186,8 +188,9 @@ pub struct Kernels {
 pub struct HalfKernels {
     /// Whether they compute in half precision, or only read it.
     pub native: bool,
-    /// Whether they do so in attention.
+    /// Whether they do so in attention, and in the gates of normalisations.
     pub attention: bool,
+    pub gates: bool,
     /// Columns of a tile and of a packed panel.
     pub nr: usize,
     /// Rows of a tile.
@@ -244,7 +247,7 @@ impl Kernels {
     }
 
     pub fn attention_tasks(&self, args: &AttentionArgs, phase: usize) -> usize {
-        attention::tasks(args, phase, self.nr, self.half.attention && attention_half::is_half(args))
+        attention::tasks(args, phase, self.nr, self.half.attention && attention::is_half(args))
     }
 
     pub fn pack_tasks(&self, args: &PackArgs) -> usize {
@@ -387,6 +390,7 @@ macro_rules! row {
             half: HalfKernels {
                 native: false,
                 attention: false,
+                gates: false,
                 nr: NV * <$v as Simd>::LANES,
                 mr: MR,
                 few: 0,
@@ -456,6 +460,7 @@ macro_rules! half {
         HalfKernels {
             native: true,
             attention: false,
+            gates: false,
             nr: NR,
             mr: MR,
             few: $few,
@@ -485,7 +490,7 @@ macro_rules! half_attention {
         unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {
             // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
             unsafe {
-                if attention_half::is_half(args) {
+                if attention::is_half(args) {
                     attention_half::run::<$v, MR, NV>(args, phase, task, &TILES, $single.nr)
                 } else {
                     ($single.attention)(args, phase, task)
@@ -535,6 +540,7 @@ pub static ROWS: &[Kernels] = &[
         isa: Isa::ArmFp16,
         half: HalfKernels {
             attention: true,
+            gates: true,
             ..half!(
                 arm::Neon, arm_half::tile, #[target_feature(enable = "neon,fp16")],
                 // To widen four weights takes two instructions, and two rows' multiply-adds as many.

@@ -409,12 +409,12 @@ fn attention(kernels: &'static Kernels) -> Cases {
         };
         Case {
             shape: format!("{n}x{n}x{depth}"),
-            half: false,
+            half: kernels.half.attention,
             flops: Some((4 * n * n * depth) as f64),
             bytes: None,
             call: Box::new(move |threads| {
                 let args = AttentionArgs {
-                    half: false,
+                    half: kernels.half.attention,
                     scale: 1.0 / (depth as f32).sqrt(),
                     q: operand(&mut q, [n, depth], [depth, 1]),
                     k: operand(&mut k, [depth, n], [1, depth]),
@@ -448,7 +448,7 @@ fn norm(kernels: &'static Kernels) -> Cases {
             bytes: Some((8 * n * s * c) as f64),
             call: Box::new(move |threads| {
                 let args = NormArgs {
-                    half: false,
+                    half: kernels.half.gates,
                     n,
                     s,
                     c,

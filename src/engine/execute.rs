@@ -269,7 +269,7 @@ impl Engine<'_> {
             n: c.layout.dim(3),
             k: x.layout.dim(3),
             taps: if scratch.is_some() { PLACES } else { taps },
-            a: Rows::Patches(self.patches(&x, &c, geometry, Some(zeros))?),
+            a: rows(self.patches(&x, &c, geometry, Some(zeros))?, x.layout.dim(0)),
             b: core::ptr::null(),
             bias: self.optional(bias)?,
             residual,
@@ -450,6 +450,15 @@ impl Engine<'_> {
             None => Some(core::ptr::null()),
         }
     }
+}
+
+/// Patches, or where each is a pixel of some dense images, the rows of a matrix, which are found in fewer steps.
+fn rows(p: Patches, images: usize) -> Rows {
+    let [height, width] = p.input;
+    let pixels = p.kernel == [1, 1] && p.stride == [1, 1] && p.pad == [0, 0] && p.output == p.input;
+    let row = width as isize * p.pixel;
+    let dense = (height <= 1 || p.row == row) && (images <= 1 || p.image == height as isize * row);
+    if pixels && dense { Rows::Matrix { ptr: p.ptr, stride: p.pixel } } else { Rows::Patches(p) }
 }
 
 /// The right matrix of a product, as [`HalfArgs`] and [`GemmArgs`] have it.

@@ -117,7 +117,7 @@ fn shape(args: &AttentionArgs) -> AttentionShape {
 /// smaller than in f32, and share the same scratch.
 pub(super) fn is_half(args: &AttentionArgs) -> bool {
     let shape = shape(args);
-    args.half && shape.n >= HALF_FEW && shape.depth <= HALF_DEEPEST
+    args.half && shape.n >= HALF_FEW && (1..=HALF_DEEPEST).contains(&shape.depth)
 }
 
 /// The work of a phase: to pack keys and values, or to attend with them.

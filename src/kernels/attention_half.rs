@@ -8,8 +8,8 @@
 
 use super::args::AttentionArgs;
 use super::attention::{
-    AttentionShape, Block, Factors, HALF_DEEPEST as DEEPEST, HALF_PACKS as PACKS, KEYS, Keys, Matrix, Phase,
-    ROWS, Row, join, larger,
+    AttentionShape, Block, Factors, HALF_DEEPEST as DEEPEST, HALF_PACKS as PACKS, KEYS as SINGLE_KEYS, Keys,
+    Matrix, Phase, ROWS, Row, join, larger,
 };
 use super::gemm::{self, Ahead, MAX_MR, MAX_NR};
 use super::half::{HalfTile, HalfTileFns};
@@ -18,6 +18,8 @@ use super::simd::{F16, Simd};
 use core::f32::consts::{LN_2, LOG2_E};
 use core::mem::MaybeUninit;
 
+/// Keys of a block: a tile's scores take half of the scratch that they have for as many in f32.
+const KEYS: usize = 2 * SINGLE_KEYS;
 /// The largest magnitudes of a row of queries, and of a head's keys and values, are below 2 to the power of these: a sum
 /// of [`DEEPEST`] products of the former, and one of [`STRETCH`] values by their weights, stay below 2^15.
 const QUERIES: i32 = 4;
@@ -163,7 +165,12 @@ fn finite<V: Simd>(x: V) -> V {
 unsafe fn magnitude<V: Simd>(x: *const f32, count: usize, largest: &mut V) {
     // SAFETY: the caller vouches for `count` values.
     unsafe {
-        for i in (0..count).step_by(V::LANES) {
+        let whole = count / (2 * V::LANES) * (2 * V::LANES);
+        for i in (0..whole).step_by(2 * V::LANES) {
+            let [a, b] = [V::load(x.add(i)), V::load(x.add(i + V::LANES))];
+            *largest = largest.max(finite(a).max(finite(b)));
+        }
+        for i in (whole..count).step_by(V::LANES) {
             *largest = largest.max(finite(V::load_upto(x.add(i), count - i)));
         }
     }
@@ -361,7 +368,8 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
             let vectors = columns.div_ceil(2 * V::LANES);
             let b = packed.values.add(column * n + keys.first * nr);
             let ahead = Ahead::of(b, nr * size_of::<F16>());
-            let tile = HalfTile { a: scores, stride, k: keys.count, stretch: STRETCH, b, acc, ahead };
+            let tile =
+                HalfTile { a: scores, stride, tiles: 1, k: keys.count, stretch: STRETCH, b, acc, ahead };
             tiles.sums[vectors - 1][rows - 1](&tile);
             for (r, &factors) in factors[..rows].iter().enumerate() {
                 let y = block.y_row(first + r).add(column);

@@ -132,7 +132,15 @@ impl Walk {
 
     unsafe fn plane<T: Copy>(&self, from: *const T, to: *mut T, rows: usize, columns: usize) {
         let (r, c) = (self.rows, self.columns);
-        let contiguous = (c.from == 1 && c.to == 1) || columns == 1;
+        if (c.from == 1 && c.to == 1) || columns == 1 {
+            let (mut from, mut to) = (from, to);
+            for _ in 0..rows {
+                // SAFETY: the caller's contract. Of a damaged plan they may overlap, and may come out as anything.
+                unsafe { core::ptr::copy(from, to, columns) };
+                (from, to) = (from.wrapping_offset(r.from), to.wrapping_offset(r.to));
+            }
+            return;
+        }
         let (high, wide) = if r.from == 1 && c.to == 1 { (TILE, TILE) } else { (1, columns) };
         for i in (0..rows).step_by(high) {
             for j in (0..columns).step_by(wide) {
@@ -140,15 +148,7 @@ impl Walk {
                 unsafe {
                     let from = from.offset(i as isize * r.from + j as isize * c.from);
                     let to = to.offset(i as isize * r.to + j as isize * c.to);
-                    if contiguous {
-                        for i in 0..high.min(rows - i) as isize {
-                            let (from, to) = (from.offset(i * r.from), to.offset(i * r.to));
-                            // Of a damaged plan they may overlap, and may come out as anything.
-                            core::ptr::copy(from, to, wide.min(columns - j));
-                        }
-                    } else {
-                        self.tile(from, to, high.min(rows - i), wide.min(columns - j));
-                    }
+                    self.tile(from, to, high.min(rows - i), wide.min(columns - j));
                 }
             }
         }

@@ -27,6 +27,8 @@ pub(super) struct HalfTile {
     /// Row r begins at `a + r * stride`.
     pub(super) a: *const F16,
     pub(super) stride: usize,
+    /// Tiles below one another, each of all of the kernel's rows: one, but where kernels take rows by lane.
+    pub(super) tiles: usize,
     pub(super) k: usize,
     /// The depth after which sums are widened.
     pub(super) stretch: usize,
@@ -181,7 +183,7 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Halves<'_, V, MR, NV>
         let k = depth.taps() * depth.k();
         let a = self.rows.as_ptr().cast::<[[F16; ROW]; MAX_MR]>().wrapping_add(strip).cast();
         let stretch = stretch(k, self.stretch);
-        let tile = HalfTile { a, stride: ROW, k, stretch, b, acc, ahead };
+        let tile = HalfTile { a, stride: ROW, tiles: 1, k, stretch, b, acc, ahead };
         // SAFETY: the caller's contract.
         unsafe { self.tiles[columns.div_ceil(Self::LANES) - 1][rows - 1](&tile) }
     }
@@ -220,11 +222,20 @@ unsafe fn gather<V: Simd, E: Element>(
 #[inline(always)]
 unsafe fn copy<V: Simd, E: Element>(from: *const f32, scale: *const f32, count: usize, to: *mut E) {
     let whole = count / V::LANES * V::LANES;
-    let pairs = count / (2 * V::LANES) * (2 * V::LANES);
+    let [pairs, fours] = [2, 4].map(|vectors| count / (vectors * V::LANES) * (vectors * V::LANES));
     // SAFETY: the caller vouches for `count` values of each.
     unsafe {
         // Two at once are loaded and stored by one instruction where there are such.
-        for i in (0..pairs).step_by(2 * V::LANES) {
+        for i in (0..fours).step_by(4 * V::LANES) {
+            let mut four = [V::splat(0.0); 4];
+            for (v, x) in four.iter_mut().enumerate() {
+                *x = scaled::<V>(from, scale, i + v * V::LANES);
+            }
+            for (v, x) in four.into_iter().enumerate() {
+                E::store(x, to.add(i + v * V::LANES));
+            }
+        }
+        for i in (fours..pairs).step_by(2 * V::LANES) {
             let next = i + V::LANES;
             let (x, y) = (scaled::<V>(from, scale, i), scaled::<V>(from, scale, next));
             E::store(x, to.add(i));

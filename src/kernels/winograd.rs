@@ -157,6 +157,7 @@ pub(super) unsafe fn wide<V: Simd, const MR: usize, const NV: usize>(
 }
 
 /// What is transformed in half precision.
+#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "none but ARM's kernels read it"))]
 pub(super) struct HalfForward<'a> {
     /// The patch's pixels.
     pub(super) from: &'a [*const f32; PLACES],
@@ -172,6 +173,7 @@ pub(super) struct HalfForward<'a> {
 /// A transform in half precision, as [`into_places`].
 pub(super) type HalfForwardFn = unsafe fn(&HalfForward);
 
+#[cfg(target_arch = "aarch64")]
 /// What an [`into_places`] multiplies by, see [`NUMBERS`].
 pub(super) const FACTORS: [f32; 8] = {
     let mut factors = [0.0; 8];
@@ -231,14 +233,14 @@ trait Places {
         0
     }
 
-    /// `acc[r] = a[r] B` for rows r of one place, `k` apart, at panel times place of B.
+    /// `acc[r] = a[r] B` for rows r of one place, `k` apart, at panel times place of B, at most so many at once.
     ///
     /// # Safety
-    /// The CPU has the instruction set; rows are up to MR, and all of their memory is there.
+    /// The CPU has the instruction set; rows at once are up to MR, and all of their memory is there.
     unsafe fn multiply(
         &self,
         a: *const Self::Element,
-        rows: usize,
+        rows: [usize; 2],
         k: usize,
         at: usize,
         columns: usize,
@@ -262,7 +264,7 @@ impl<V: Simd, B, const MR: usize, const NV: usize> Places for Single<'_, V, B, M
     unsafe fn multiply(
         &self,
         a: *const f32,
-        rows: usize,
+        [rows, most]: [usize; 2],
         k: usize,
         at: usize,
         columns: usize,
@@ -270,14 +272,23 @@ impl<V: Simd, B, const MR: usize, const NV: usize> Places for Single<'_, V, B, M
     ) {
         let nr = Self::FORMAT.nr;
         let mut table = [[core::ptr::null(); MAX_MR]; 1];
-        for (r, pointer) in table[0][..MR].iter_mut().enumerate() {
-            *pointer = a.wrapping_add(if r < rows { r } else { 0 } * k);
-        }
-        // SAFETY: the caller's contract.
-        unsafe {
-            let b = self.b.add(at * k * nr);
-            let ahead = Ahead::of(b, nr * size_of::<B>());
-            self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&Tile { table: &table, k, b, acc, ahead });
+        for row in (0..rows).step_by(most) {
+            let rows = most.min(rows - row);
+            for (r, pointer) in table[0][..MR].iter_mut().enumerate() {
+                *pointer = a.wrapping_add((row + if r < rows { r } else { 0 }) * k);
+            }
+            // SAFETY: the caller's contract.
+            unsafe {
+                let (b, acc) = (self.b.add(at * k * nr), acc.add(row * nr));
+                let ahead = Ahead::of(b, nr * size_of::<B>());
+                self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&Tile {
+                    table: &table,
+                    k,
+                    b,
+                    acc,
+                    ahead,
+                });
+            }
         }
     }
 }
@@ -316,20 +327,27 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Double<'_, V, MR, NV>
     unsafe fn multiply(
         &self,
         a: *const F16,
-        rows: usize,
+        [rows, most]: [usize; 2],
         k: usize,
         at: usize,
         columns: usize,
         acc: *mut f32,
     ) {
         let nr = Self::FORMAT.nr;
-        // SAFETY: the caller's contract.
-        unsafe {
-            let b = self.b.add(at * k * nr);
-            let ahead = Ahead::of(b, nr * size_of::<F16>());
-            let stretch = half::stretch(k, self.stretch);
-            let tile = HalfTile { a, stride: k, k, stretch, b, acc, ahead };
-            self.tiles[columns.div_ceil(2 * V::LANES) - 1][rows - 1](&tile);
+        let stretch = half::stretch(k, self.stretch);
+        let mut row = 0;
+        while row < rows {
+            let at_once = most.min(rows - row);
+            let tiles = if V::BY_LANE { (rows - row) / at_once } else { 1 };
+            // SAFETY: the caller's contract.
+            unsafe {
+                let b = self.b.add(at * k * nr);
+                let ahead = Ahead::of(b, nr * size_of::<F16>() / tiles);
+                let (a, acc) = (a.add(row * k), acc.add(row * nr));
+                let tile = HalfTile { a, stride: k, tiles, k, stretch, b, acc, ahead };
+                self.tiles[columns.div_ceil(2 * V::LANES) - 1][at_once - 1](&tile);
+            }
+            row += tiles * at_once;
         }
     }
 }
@@ -367,12 +385,8 @@ unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, t
             // SAFETY: strip, panel and products hold `count` patches of all places.
             unsafe {
                 for place in 0..PLACES {
-                    for row in (0..count).step_by(most) {
-                        let a = strip.add(place * step + row * gemm.k);
-                        let acc = products.add(place * product_step + row * nr);
-                        let rows = most.min(count - row);
-                        places.multiply(a, rows, gemm.k, panel * PLACES + place, columns, acc);
-                    }
+                    let (a, acc) = (strip.add(place * step), products.add(place * product_step));
+                    places.multiply(a, [count, most], gemm.k, panel * PLACES + place, columns, acc);
                 }
                 for i in 0..count {
                     let from = products.add(i * nr);

@@ -15,7 +15,7 @@ const LANES: usize = 8;
 
 /// Products whose sums, added up apart, keep roundings of a long sum small: what many of these add up to is larger than
 /// each, and is rounded so many times less often.
-const RUN: usize = 16;
+const RUN: usize = 32;
 
 /// R rows x NV vectors of a panel of PANEL vectors.
 ///
@@ -28,34 +28,39 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
     let totals = Totals { ptr: totals.as_mut_ptr().cast(), stride: NV * LANES };
     // SAFETY: the caller's contract, and totals of all rows and vectors. Each run is within the depth.
     unsafe {
-        let rows = Strip::new(t.a, t.stride);
-        let (mut at, mut left, mut first) = (At { k: 0, b: t.b, ahead: t.ahead }, t.k, true);
-        loop {
-            let mut stretch = left.min(t.stretch);
-            left -= stretch;
-            let mut begun = false;
+        let mut ahead = t.ahead;
+        for tile in 0..t.tiles {
+            let rows = Strip::new(t.a.add(tile * R * t.stride), t.stride);
+            let acc = t.acc.add(tile * R * nr);
+            let (mut at, mut left, mut first) = (At { k: 0, b: t.b, ahead }, t.k, true);
             loop {
-                let count = stretch.min(RUN);
-                stretch -= count;
-                let mut acc = run::<R, NV, PANEL, true>(&rows, &mut at, count);
-                if begun {
-                    totals.join(&mut acc);
+                let mut stretch = left.min(t.stretch);
+                left -= stretch;
+                let mut begun = false;
+                loop {
+                    let count = stretch.min(RUN);
+                    stretch -= count;
+                    let mut sums = run::<R, NV, PANEL, true>(&rows, &mut at, count);
+                    if begun {
+                        totals.join(&mut sums);
+                    }
+                    if stretch == 0 {
+                        unroll!(ROW, R, {
+                            for (v, &sum) in sums[ROW].iter().enumerate() {
+                                widen(sum, acc.add(ROW * nr + v * LANES), first);
+                            }
+                        });
+                        break;
+                    }
+                    totals.keep(&sums);
+                    begun = true;
                 }
-                if stretch == 0 {
-                    unroll!(ROW, R, {
-                        for (v, &acc) in acc[ROW].iter().enumerate() {
-                            widen(acc, t.acc.add(ROW * nr + v * LANES), first);
-                        }
-                    });
+                if left == 0 {
                     break;
                 }
-                totals.keep(&acc);
-                begun = true;
+                first = false;
             }
-            if left == 0 {
-                break;
-            }
-            first = false;
+            ahead = at.ahead;
         }
     }
 }
@@ -131,6 +136,7 @@ struct Strip<const R: usize>([*const F16; R]);
 
 impl<const R: usize> Strip<R> {
     #[inline]
+    #[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read through them")]
     fn new(a: *const F16, stride: usize) -> Self {
         Strip(core::array::from_fn(|row| {
             let mut row = a.wrapping_add(row * stride);
@@ -165,15 +171,17 @@ unsafe fn run<const R: usize, const NV: usize, const PANEL: usize, const AHEAD: 
     let mut acc = [[vreinterpretq_f16_u16(vdupq_n_u16(0)); NV]; R];
     // SAFETY: the caller's contract. Of a row, a vector is loaded only where the run has as many values left.
     unsafe {
+        // Most are whole, and a loop's own instructions would tell.
         if count == RUN {
             lanes::<R, NV, PANEL, AHEAD, true>(&mut acc, rows, at);
             for _ in 1..const { RUN / LANES } {
                 lanes::<R, NV, PANEL, AHEAD, false>(&mut acc, rows, at);
             }
-            return acc;
-        }
-        for _ in 0..count / LANES {
-            lanes::<R, NV, PANEL, AHEAD, false>(&mut acc, rows, at);
+        } else if count >= LANES {
+            lanes::<R, NV, PANEL, AHEAD, true>(&mut acc, rows, at);
+            for _ in 1..count / LANES {
+                lanes::<R, NV, PANEL, AHEAD, false>(&mut acc, rows, at);
+            }
         }
         for _ in 0..count % LANES {
             if AHEAD {
@@ -240,6 +248,8 @@ unsafe fn begin<const R: usize, const NV: usize>(
     values: &[float16x8_t; R],
     b: *const F16,
 ) {
+    // Rows within vectors: there is nothing to iterate over instead.
+    #[allow(clippy::needless_range_loop)]
     for v in 0..NV {
         // SAFETY: the caller's contract.
         let b = unsafe { load(b.add(v * LANES)) };

@@ -539,18 +539,20 @@ pub static ROWS: &[Kernels] = &[
     Kernels {
         isa: Isa::ArmFp16,
         half: HalfKernels {
-            attention: true,
-            gates: true,
+            attention: cfg!(feature = "f16"),
+            gates: cfg!(feature = "f16"),
             ..half!(
                 arm::Neon, arm_half::tile, #[target_feature(enable = "neon,fp16")],
                 // To widen four weights takes two instructions, and two rows' multiply-adds as many.
                 nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], few = 2, forward = Some(arm_half::forward)
             )
         },
+        #[cfg(feature = "f16")]
         attention: half_attention!(
             arm::Neon, #[target_feature(enable = "neon,fp16")],
             nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], NEON
         ),
+        #[cfg(feature = "f16")]
         norm: {
             #[target_feature(enable = "neon,fp16")]
             unsafe fn norm(args: &NormArgs, phase: usize, task: usize) {

@@ -39,6 +39,7 @@ macro_rules! multiply_add {
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512fp16")]
 pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t: &HalfTile) {
     let nr = PANEL * LANES;
+    debug_assert_eq!(t.tiles, 1);
     // SAFETY: the caller's contract.
     unsafe {
         let stride = t.stride * size_of::<u16>();

@@ -550,7 +550,7 @@ unsafe fn finish<V: Simd, const N: usize>(
 }
 
 /// Fills the table with the pointers of rows row..row + rows at the block's taps; rows beyond point to the first one.
-pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: &Depth, table: &mut Table) {
+pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: &Depth, table: *mut Table) {
     let mut pixels = match a {
         Rows::Patches(p) => Some(Pixels::new(p, row)),
         Rows::Matrix { .. } => None,
@@ -559,15 +559,15 @@ pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: 
         let r_or_first = if r < rows { r } else { 0 };
         match a {
             Rows::Matrix { ptr, stride } => {
-                // SAFETY: a row of the matrix and an offset within its depth.
-                table[0][r] = unsafe { ptr.offset((row + r_or_first) as isize * stride).add(depth.ks[0]) };
+                // SAFETY: a row of the matrix and an offset within its depth; the caller's table.
+                unsafe { (*table)[0][r] = ptr.offset((row + r_or_first) as isize * stride).add(depth.ks[0]) };
             }
             Rows::Patches(p) if r < rows => {
                 let Some(pixel) = pixels.as_mut().map(Pixels::next) else { return };
                 let (mut i, mut j) = (depth.taps[0] / p.kernel[1], depth.taps[0] % p.kernel[1]);
-                for entry in &mut table[..depth.taps[1] - depth.taps[0]] {
+                for tap in 0..depth.taps() {
                     // SAFETY: as above; the zeros are as many as the depth of a tap.
-                    entry[r] = unsafe { pixel.tap(p, i, j).unwrap_or(p.zeros).add(depth.ks[0]) };
+                    unsafe { (*table)[tap][r] = pixel.tap(p, i, j).unwrap_or(p.zeros).add(depth.ks[0]) };
                     j += 1;
                     if j == p.kernel[1] {
                         (i, j) = (i + 1, 0);
@@ -575,8 +575,9 @@ pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: 
                 }
             }
             Rows::Patches(_) => {
-                for entry in &mut table[..depth.taps[1] - depth.taps[0]] {
-                    entry[r] = entry[0];
+                for tap in 0..depth.taps() {
+                    // SAFETY: the caller's table; the first row was written before.
+                    unsafe { (*table)[tap][r] = (*table)[tap][0] };
                 }
             }
         }

@@ -205,14 +205,14 @@ unsafe fn gather<V: Simd, E: Element>(
     let mut table = MaybeUninit::<Table>::uninit();
     let k = depth.k();
     let scale = if scale.is_null() { scale } else { scale.wrapping_add(depth.ks[0]) };
+    let table = table.as_mut_ptr();
     // SAFETY: the caller's contract. Pointers are never read but those that are written first: of the depth's taps and so
     // many rows.
     unsafe {
-        let table = &mut *table.as_mut_ptr();
         gemm::point(a, rows, mr, depth, table);
-        for (tap, table) in table[..depth.taps()].iter().enumerate() {
-            for (r, &from) in table[..rows[1]].iter().enumerate() {
-                copy::<V, E>(from, scale, k, to.add(r * ROW + tap * k));
+        for tap in 0..depth.taps() {
+            for r in 0..rows[1] {
+                copy::<V, E>((*table)[tap][r], scale, k, to.add(r * ROW + tap * k));
             }
         }
     }

@@ -66,9 +66,11 @@ fn bench_measures_samples() {
     let (step, jitter) = (&report["step_ms"], number(&report["jitter"]));
     assert!(jitter >= 1.0 && (jitter - number(&step["p99"]) / number(&step["p50"])).abs() < 1e-9);
     assert!(report["energy"].is_null() || number(&report["energy"]["joules_per_run"]) >= 0.0);
-    let starts = report["cold_start"].as_array().expect("new processes");
-    assert!((1..=3).contains(&starts.len()));
-    for start in starts {
+    // A program that is emulated can not start itself.
+    let starts = report["cold_start"].as_array();
+    assert!(starts.is_some() || std::env::var_os("FEWSTEP_RUNNER").is_some(), "new processes");
+    assert!(starts.is_none_or(|starts| (1..=3).contains(&starts.len())));
+    for start in starts.into_iter().flatten() {
         let parts = number(&start["open_ms"]) + number(&start["first_sample_ms"]);
         assert!(parts > 0.0 && number(&start["process_ms"]) > parts, "{start}");
     }

@@ -17,9 +17,11 @@ fn model(change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> TempDir {
     folder
 }
 
+/// Plans: beside them is what was found out about a file, once that has been as it is for a while.
 fn entries(folder: &TempDir) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder.path().join("cache")) else { return Vec::new() };
-    entries.map(|entry| entry.expect("an entry").path()).collect()
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "fsp")).collect()
 }
 
 fn samples(folder: &TempDir, arguments: &str) -> Vec<u8> {

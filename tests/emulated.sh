@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# Tests for AArch64 in QEMU, on another computer: on a CPU that has NEON alone, and on one with half-precision arithmetic. And
-# samples of digits and terrain, which have to be what this computer draws. What cannot run there is skipped by name, with the
-# reason. Says what it lacks, and then exits with 77.
+# All tests for AArch64 in QEMU, on another computer: on a CPU that has NEON alone, and on one with half-precision arithmetic.
+# And samples of digits and terrain, which have to be what this computer draws. What cannot run there is skipped by name, with
+# the reason. Says what it lacks, and then exits with 77.
 #
-#     tests/emulated.sh [--install]         # asks apt for what it lacks, as root or with sudo
-#     tests/emulated.sh [--install] --all   # all test programs, not only those that hang on the CPU: half an hour
+#     tests/emulated.sh [--install] [--test NAME...]  # asks apt for what it lacks, as root or with sudo; all, or some programs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/aarch64.sh
 
 need emulated "$@"
-few=(--test ffi --test half --test networks --test operators --test session)
-tests=("${few[@]}")
-[[ " $* " != *" --all "* ]] || tests=(--tests --no-fail-fast)
+[ "${1:-}" != --install ] || shift
+tests=("$@")
+[ $# -gt 0 ] || tests=(--lib --bins --tests)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export FEWSTEP_ELSEWHERE=$target_dir/elsewhere
@@ -40,14 +39,14 @@ a_profile_accounts_for_every_instruction: an emulator's peak is no measure
 torn_files_are_errors_or_arrays: thousands of files, which are read the same on every CPU
 SKIPPED
 
-# Tests on one CPU, those that cargo's arguments choose. Programs that they start are emulated too.
+# Tests on one CPU. Programs that they start are emulated too.
 suite() {
     local cpu=$1
     shift
     # The C library of the linker, and not another one that is here.
     local emulator="qemu-aarch64 -cpu $cpu -L /usr/aarch64-linux-gnu -E LD_LIBRARY_PATH=/usr/aarch64-linux-gnu/lib"
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=$emulator FEWSTEP_RUNNER=$emulator
-    cargo test "${build[@]}" "$@" "${skips[@]}" &&
+    cargo test "${build[@]}" --no-fail-fast "${tests[@]}" -- "$@" "${skips[@]}" &&
         cargo test "${build[@]}" --test elsewhere -- --ignored --nocapture samples_are
 }
 
@@ -56,11 +55,10 @@ mkdir -p "$FEWSTEP_ELSEWHERE"
 cargo test --release --locked --quiet --test elsewhere -- --ignored write_plans
 cargo test "${build[@]}" --no-run --lib --bins --tests
 echo "emulated: max does without the sweeps of f32 functions, which are NEON's on both"
-suite max --lib "${few[@]}" -- \
-    --skip error_bounds >"$target_dir/emulated/max.txt" 2>&1 &
+suite max --skip error_bounds >"$target_dir/emulated/max.txt" 2>&1 &
 max=$!
 status=0
-suite cortex-a53 --lib --bins "${tests[@]}" -- || status=$?
+suite cortex-a53 || status=$?
 wait $max || status=$?
 echo "emulated: max:"
 cat "$target_dir/emulated/max.txt"

@@ -3,6 +3,8 @@
 #![cfg(feature = "pipeline")]
 
 mod common;
+#[cfg(feature = "cli")]
+mod program;
 
 use common::npy_file;
 use fewstep::cache::Cache;
@@ -371,7 +373,7 @@ fn a_run_is_cancelled() {
 fn the_program_draws_bundles() {
     let place = tempfile::tempdir().expect("a folder");
     let run = |arguments: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fewstep"));
+        let mut command = program::program();
         command.current_dir(place.path()).env("FEWSTEP_CACHE", place.path().join("cache"));
         let folder = smallest().display().to_string();
         command.args(arguments.split(' ').map(|word| if word == "FOLDER" { folder.as_str() } else { word }));

@@ -67,11 +67,14 @@ pub(super) enum Kept {
     Folder(fn(&str) -> Vec<(&'static str, String)>),
 }
 
+/// From options and their values to others.
+type Translate = fn(&[(String, String)]) -> Result<Vec<(String, String)>, OrtError>;
+
 /// What is other about a provider in a library of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByPlugin {
     /// From options to those that the library knows.
-    pub(super) options: fn(&[(String, String)]) -> Result<Vec<(String, String)>, OrtError>,
+    pub(super) options: Translate,
     pub(super) kept: Kept,
 }
 

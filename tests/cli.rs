@@ -223,8 +223,11 @@ fn plan_files_are_described_too() {
         assert_eq!(plan["inputs"][1]["role"], "time");
         assert!(plan["arena_bytes"].as_u64() >= plan["arena_least_bytes"].as_u64());
     }
+    // How many are in half precision hangs on whether this CPU can try.
+    let [halves, products] = ["halves", "products"].map(|key| plans[1][key].as_u64().expect("a number"));
+    assert!(0 < halves && halves < products && products == 27, "{halves} of {products}");
     let text = fewstep(&folder, "inspect d.fsp");
-    for part in ["arm-fp16, f16", "17 of 27 products", "made of", "parameters |"] {
+    for part in ["arm-fp16, f16", &format!("{halves} of 27 products"), "made of", "parameters |"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -342,9 +342,14 @@ fn a_baked_schedule_needs_no_weights_for_its_times() {
             }
             out
         });
-        // In half precision, how far the file goes into it may differ with what it was tried on.
-        let close = plain.iter().zip(&baked).all(|(a, b)| (a - b).abs() < 1e-2);
-        assert!(if precision == Precision::F32 { plain == baked } else { close });
+        // In half precision, how far the file goes into it may differ with what it was tried on: both are then within half
+        // a percent of the range of samples in f32.
+        let ends = plain
+            .iter()
+            .fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], &x| [low.min(x), high.max(x)]);
+        let apart = if precision == Precision::F32 { 0.0 } else { 0.01 * (ends[1] - ends[0]) };
+        let worst = plain.iter().zip(&baked).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= apart, "{precision:?}: {worst}");
     }
     let plan = Plan::open(&baked).expect("a plan");
     let mut session = Session::builder().plan(&plan).steps(3).build().expect("a session");

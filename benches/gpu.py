@@ -222,8 +222,11 @@ def main():
         if "failed" in own:
             # The U-Net comes out of diffusers.
             wrong += [] if "No module named 'diffusers'" in own["failed"] else [own["failed"]]
-        elif args.provider != "cpu" and not (own["state_on_device"] and own["copies"] == 0):
+            continue
+        if args.provider != "cpu" and not (own["state_on_device"] and own["copies"] == 0):
             wrong.append(f"{name}: the state does not stay on the device")
+        if "failed" in own.get("graphs", {}):
+            wrong.append(f"{name}, {own['graphs']['failed']}")
     print(path)
     if wrong:
         raise SystemExit("\n".join(wrong))

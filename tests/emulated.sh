@@ -53,7 +53,7 @@ suite() {
 # Both at the same time: many of the tests are one thread's.
 mkdir -p "$FEWSTEP_ELSEWHERE"
 cargo test --release --locked --quiet --test elsewhere -- --ignored write_plans
-cargo test "${build[@]}" --no-run --lib --bins --tests
+cargo test "${build[@]}" --no-run "${tests[@]}" --test elsewhere
 echo "emulated: max does without the sweeps of f32 functions, which are NEON's on both"
 suite max --skip error_bounds >"$target_dir/emulated/max.txt" 2>&1 &
 max=$!

@@ -88,10 +88,13 @@ impl Inspect {
         }
         if let Some(file) = source.plan() {
             let wrap = |error| InspectError::Network { path: source.path().into(), source: Box::new(error) };
-            let mut network =
-                self.profile.then(|| Network::open(file, settings).map_err(wrap)).transpose()?;
-            let profile = network.as_mut().map(|network| profile(network, source.manifest.as_ref(), wrap));
-            let report = FileReport::of(&source, file, profile.transpose()?.flatten());
+            let mut profile = None;
+            if self.profile {
+                let mut network = Network::open(file, settings).map_err(wrap)?;
+                evaluate(&mut network, source.manifest.as_ref(), wrap)?;
+                profile = network.cpu_mut().map(Profile::measured).transpose()?;
+            }
+            let report = FileReport::of(&source, file, profile);
             let printed = if self.json { print_json(&report) } else { print(&report.text()) };
             return Ok(printed?);
         }
@@ -99,15 +102,14 @@ impl Inspect {
     }
 }
 
-/// Where the time of the first step goes, in the engine.
-fn profile(
+/// Evaluates the first step, on which a network may have to find its way into half precision.
+fn evaluate(
     network: &mut Network,
     manifest: Option<&Manifest>,
     wrap: impl Fn(NetworkError) -> InspectError,
-) -> Result<Option<Profile>, InspectError> {
+) -> Result<(), InspectError> {
     let inputs = first_step::inputs(network, manifest, &Request::default())?;
-    first_step::prepare(network, &inputs).map_err(wrap)?;
-    Ok(network.cpu_mut().map(Profile::measured).transpose()?)
+    first_step::prepare(network, &inputs).map_err(wrap)
 }
 
 impl Inspect {
@@ -132,16 +134,12 @@ impl Inspect {
         let mut network = Network::compile(optimized.clone(), settings).map_err(wrap)?;
         let plan_ms = milliseconds(begin.elapsed());
 
-        if network.calibrating().is_some() {
-            let inputs = first_step::inputs(&network, manifest, &Request::default())?;
-            first_step::prepare(&mut network, &inputs).map_err(wrap)?;
+        if self.profile || network.calibrating().is_some() {
+            evaluate(&mut network, manifest, wrap)?;
         }
-        let profile = match self.profile {
-            true => profile(&mut network, manifest, wrap)?,
-            false => None,
-        };
         // As it was compiled here, it is the engine's.
         let Some(cpu) = network.cpu_mut() else { return Ok(()) };
+        let profile = self.profile.then(|| Profile::measured(cpu)).transpose()?;
         let (plan, compiled) = (cpu.plan(), cpu.compiled());
         let report = Report {
             name: source.name.clone(),

@@ -116,6 +116,13 @@ impl KeptState {
     }
 }
 
+impl Beside {
+    /// The network that copies a type; `None` where binding does.
+    fn copying(&self, element: Element) -> Option<&Owned<OrtSession>> {
+        self.copies.iter().find(|(own, _)| *own == element).map(|(_, session)| session)
+    }
+}
+
 impl Shared {
     /// What a network is bound to.
     fn value(&self) -> &Owned<OrtValue> {
@@ -375,11 +382,11 @@ impl Session {
         shape: &[usize],
         element: Element,
     ) -> Result<Shared, OrtError> {
-        let there = |(_, copies): &(Element, Owned<OrtSession>)| -> Result<There, OrtError> {
+        let there = |copying| -> Result<There, OrtError> {
             let tensor = self.tensor_there(session, memory, shape, element)?;
-            Ok(There { copy: self.new_binding(copies)?, tensor, element })
+            Ok(There { copy: self.new_binding(copying)?, tensor, element })
         };
-        let there = beside.copies.iter().find(|(own, _)| *own == element).map(there).transpose()?;
+        let there = beside.copying(element).map(there).transpose()?;
         Ok(Shared { host: self.host(shape, element)?, there })
     }
 
@@ -405,8 +412,8 @@ impl Session {
     ) -> Result<(), OrtError> {
         self.bind_input(&there.copy, c"from", from)?;
         self.bind_output(&there.copy, c"to", to)?;
-        let session = beside.copies.iter().find(|(own, _)| *own == there.element);
-        session.map_or(Ok(()), |(_, session)| self.run_bound(session, None, &there.copy))
+        let copying = beside.copying(there.element);
+        copying.map_or(Ok(()), |session| self.run_bound(session, None, &there.copy))
     }
 
     fn host(&self, shape: &[usize], element: Element) -> Result<Host, OrtError> {

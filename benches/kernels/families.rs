@@ -448,7 +448,7 @@ fn norm(kernels: &'static Kernels) -> Cases {
             bytes: Some((8 * n * s * c) as f64),
             call: Box::new(move |threads| {
                 let args = NormArgs {
-                    half: kernels.half.gates,
+                    half: kernels.half.attention,
                     n,
                     s,
                     c,

@@ -285,6 +285,18 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// What is attended with at once: blocks of up to so many keys, and with each tiles of up to `mr` rows, by the first and
+    /// their number, as many to one as to another.
+    #[inline(always)]
+    pub(super) fn tiles(&self, keys: usize, mr: usize) -> impl Iterator<Item = (Keys, [usize; 2])> + use<> {
+        let (n, rows) = (self.shape.n, self.rows);
+        let most = gemm::even(rows, mr, 1);
+        (0..n).step_by(keys).flat_map(move |first| {
+            let keys = Keys { first, count: keys.min(n - first), last: first + keys >= n };
+            (0..rows).step_by(most).map(move |row| (keys, [row, most.min(rows - row)]))
+        })
+    }
+
     pub(super) unsafe fn y_row(&self, row: usize) -> *mut f32 {
         // SAFETY: the caller's row is one of the block.
         unsafe { self.y.offset(row as isize * self.y_stride) }
@@ -316,19 +328,12 @@ pub(super) struct Factors {
 
 #[inline(always)]
 unsafe fn attend<V: Simd, const MR: usize, const NV: usize>(block: &Block, tiles: &TileFns<MR, NV>) {
-    let n = block.shape.n;
     let mut state = [Row { top: f32::NEG_INFINITY, sum: 0.0 }; ROWS];
-    for first in (0..n).step_by(KEYS) {
-        let keys = Keys { first, count: KEYS.min(n - first), last: first + KEYS >= n };
-        // As many rows to a tile as there are to another.
-        let most = gemm::even(block.rows, MR, 1);
-        for row in (0..block.rows).step_by(most) {
-            let rows = [row, most.min(block.rows - row)];
-            // SAFETY: rows of the block, at most a tile.
-            unsafe {
-                score::<V, MR, NV>(block, keys, rows, tiles);
-                weigh::<V, MR, NV>(block, keys, rows, &mut state[row..], tiles);
-            }
+    for (keys, rows) in block.tiles(KEYS, MR) {
+        // SAFETY: rows of the block, at most a tile.
+        unsafe {
+            score::<V, MR, NV>(block, keys, rows, tiles);
+            weigh::<V, MR, NV>(block, keys, rows, &mut state[rows[0]..], tiles);
         }
     }
 }

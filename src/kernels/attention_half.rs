@@ -11,7 +11,7 @@ use super::attention::{
     AttentionShape, Block, Factors, HALF_DEEPEST as DEEPEST, HALF_PACKS as PACKS, KEYS as SINGLE_KEYS, Keys,
     Matrix, Phase, ROWS, Row, join, larger,
 };
-use super::gemm::{self, Ahead, MAX_MR, MAX_NR};
+use super::gemm::{Ahead, MAX_MR, MAX_NR};
 use super::half::{HalfTile, HalfTileFns};
 use super::math;
 use super::simd::{F16, Simd};
@@ -236,19 +236,12 @@ unsafe fn attend<V: Simd, const MR: usize, const NV: usize>(
     packed: &Packed,
     tiles: &Tiles<MR, NV>,
 ) {
-    let n = block.shape.n;
     let mut state = [Row { top: f32::NEG_INFINITY, sum: 0.0 }; ROWS];
-    for first in (0..n).step_by(KEYS) {
-        let keys = Keys { first, count: KEYS.min(n - first), last: first + KEYS >= n };
-        // As many rows to a tile as there are to another.
-        let most = gemm::even(block.rows, MR, 1);
-        for row in (0..block.rows).step_by(most) {
-            let rows = [row, most.min(block.rows - row)];
-            // SAFETY: rows of the block, at most a tile.
-            unsafe {
-                let units = score::<V, MR, NV>(block, packed, keys, rows, &tiles.scores);
-                weigh::<V, MR, NV>(block, packed, keys, rows, &units, &mut state[row..], tiles);
-            }
+    for (keys, rows) in block.tiles(KEYS, MR) {
+        // SAFETY: rows of the block, at most a tile.
+        unsafe {
+            let units = score::<V, MR, NV>(block, packed, keys, rows, &tiles.scores);
+            weigh::<V, MR, NV>(block, packed, keys, rows, &units, &mut state[rows[0]..], tiles);
         }
     }
 }

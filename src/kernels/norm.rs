@@ -386,8 +386,8 @@ unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, 
     unsafe { apply_channels::<V, A>(args, scratch, chunk, 0) }
 }
 
-#[cfg(target_arch = "aarch64")]
 /// What channels of rows are, `v = (x - mean) * scale + shift`, times their gate, `y = v / (1 + exp(-v))`.
+#[cfg(target_arch = "aarch64")]
 pub(super) struct Gated {
     pub(super) rows: usize,
     pub(super) x: *const f32,
@@ -399,18 +399,18 @@ pub(super) struct Gated {
     pub(super) shift: *const f32,
 }
 
-#[cfg(target_arch = "aarch64")]
 /// Whether [`gated`] is to do a task of a phase.
+#[cfg(target_arch = "aarch64")]
 pub(super) fn is_gated(args: &NormArgs, phase: usize) -> bool {
     let silu = args.half && args.activation == Activation::Silu;
     silu && phase == 2 && !direct(args.s, args.c, args.groups)
 }
 
-#[cfg(target_arch = "aarch64")]
 /// A task of the last phase, whose gates `gate` computes for vectors of V in pairs.
 ///
 /// # Safety
 /// As [`run`], and the CPU has the instruction set of `gate`.
+#[cfg(target_arch = "aarch64")]
 #[inline(always)]
 pub(super) unsafe fn gated<V: Simd>(args: &NormArgs, task: usize, gate: unsafe fn(&Gated)) {
     let step = chunk_step(args);

@@ -24,7 +24,7 @@ const ALIGNMENT: usize = 64;
 /// Output pixels of a patch, in each direction.
 const OUT: usize = 4;
 /// Input pixels of a patch, in each direction.
-const IN: usize = 6;
+pub(super) const IN: usize = 6;
 /// Products of a patch.
 pub const PLACES: usize = IN * IN;
 
@@ -172,18 +172,6 @@ pub(super) struct HalfForward<'a> {
 
 /// A transform in half precision, as [`into_places`].
 pub(super) type HalfForwardFn = unsafe fn(&HalfForward);
-
-#[cfg(target_arch = "aarch64")]
-/// What an [`into_places`] multiplies by, see [`NUMBERS`].
-pub(super) const FACTORS: [f32; 8] = {
-    let mut factors = [0.0; 8];
-    let mut i = 0;
-    while i < 8 {
-        factors[i] = NUMBERS[i / 4][i % 4];
-        i += 1;
-    }
-    factors
-};
 
 /// In half precision.
 ///
@@ -674,7 +662,7 @@ unsafe fn value_or<V: Simd>(values: *const f32, column: usize, left: usize, defa
 
 /// What values of the input are multiplied by. The first four lanes of a vector, since instructions may take a factor
 /// from one: so many vectors of equal factors would leave no registers for anything else.
-const NUMBERS: [[f32; MAX_LANES]; 2] = {
+pub(super) const NUMBERS: [[f32; MAX_LANES]; 2] = {
     let mut numbers = [[0.0; MAX_LANES]; 2];
     let all = [[AA * BB, -AA - BB, -BB, -AA], [A, -A, B, -B]];
     let mut i = 0;

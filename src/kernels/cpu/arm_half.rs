@@ -6,7 +6,7 @@ use crate::kernels::gemm::{Ahead, unroll};
 use crate::kernels::half::HalfTile;
 use crate::kernels::norm::Gated;
 use crate::kernels::simd::F16;
-use crate::kernels::winograd::{FACTORS, HalfForward};
+use crate::kernels::winograd::{HalfForward, IN, NUMBERS};
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 
@@ -392,11 +392,8 @@ fn add(sums: &mut [float32x4_t; 2], more: float16x8_t) {
 /// What weights are made with, in registers.
 struct Numbers {
     top: float16x8_t,
-    factor: float16x8_t,
     lowest: float16x8_t,
-    bias: float16x8_t,
-    /// Of a polynomial for 2 times 2^x with x of up to 1/2.
-    coefficients: [float16x8_t; 4],
+    power: Power,
 }
 
 impl Numbers {
@@ -405,25 +402,48 @@ impl Numbers {
     fn new(decay: &Decay) -> Numbers {
         Numbers {
             top: splat(decay.top),
-            factor: splat(decay.factor),
             lowest: splat(decay.lowest),
-            // The polynomial's 2 keeps a product with the smallest power, 2^-14, normal.
-            bias: splat(POW2_BIAS + (Decay::LARGEST - 1) as f32),
-            coefficients: [
-                splat(2.0 * 0.055_008_96),
-                splat(2.0 * 0.242_211_1),
-                splat(2.0 * 0.693_283),
-                splat(2.0),
-            ],
+            // Its 2 keeps a product with the smallest power, 2^-14, normal.
+            power: Power::new(decay.factor, Decay::LARGEST - 1, 2.0),
         }
     }
 
     #[inline]
     #[target_feature(enable = "neon,fp16")]
     fn weight(&self, score: float16x8_t) -> float16x8_t {
-        let distance = vmaxq_f16(self.lowest, vsubq_f16(score, self.top));
-        let power = vfmaq_f16(self.bias, distance, self.factor);
-        let part = vfmaq_f16(vsubq_f16(self.bias, power), distance, self.factor);
+        self.power.of(vmaxq_f16(self.lowest, vsubq_f16(score, self.top)))
+    }
+}
+
+/// `times * 2^(factor * x + shift)`, in registers.
+struct Power {
+    factor: float16x8_t,
+    bias: float16x8_t,
+    /// Of a polynomial for `times * 2^x` with x of up to 1/2, the last of which is `times`.
+    coefficients: [float16x8_t; 4],
+}
+
+impl Power {
+    #[inline]
+    #[target_feature(enable = "neon,fp16")]
+    fn new(factor: f32, shift: i32, times: f32) -> Power {
+        Power {
+            factor: splat(factor),
+            bias: splat(POW2_BIAS + shift as f32),
+            coefficients: [
+                splat(times * 0.055_008_96),
+                splat(times * 0.242_211_1),
+                splat(times * 0.693_283),
+                splat(times),
+            ],
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon,fp16")]
+    fn of(&self, x: float16x8_t) -> float16x8_t {
+        let power = vfmaq_f16(self.bias, x, self.factor);
+        let part = vfmaq_f16(vsubq_f16(self.bias, power), x, self.factor);
         let [c3, c2, c1, c0] = self.coefficients;
         let p = vfmaq_f16(c0, vfmaq_f16(c1, vfmaq_f16(c2, c3, part), part), part);
         vmulq_f16(p, vreinterpretq_f16_u16(vshlq_n_u16::<10>(vreinterpretq_u16_f16(power))))
@@ -447,9 +467,6 @@ fn splat(value: f32) -> float16x8_t {
     vreinterpretq_f16_u16(lanes)
 }
 
-/// Input pixels of a patch of Winograd's, in each direction.
-const IN: usize = 6;
-
 /// The transform of a patch of Winograd's, as that in f32.
 ///
 /// # Safety
@@ -457,13 +474,13 @@ const IN: usize = 6;
 #[target_feature(enable = "neon,fp16")]
 pub(super) unsafe fn forward(t: &HalfForward) {
     // A compiler that knew the numbers would make each a vector of its own, for which there is no room.
-    let factors = core::hint::black_box(&FACTORS);
+    let numbers = core::hint::black_box(&NUMBERS);
     let mut half = MaybeUninit::<[[float16x8_t; IN]; IN]>::uninit();
     // In memory in any case, since it is more than registers hold.
     let half = core::hint::black_box(half.as_mut_ptr()).cast::<[float16x8_t; IN]>();
     // SAFETY: the caller's contract; columns fill all of `half`.
     unsafe {
-        let factors = narrow([vld1q_f32(factors.as_ptr()), vld1q_f32(factors[4..].as_ptr())]);
+        let factors = narrow([vld1q_f32(numbers[0].as_ptr()), vld1q_f32(numbers[1].as_ptr())]);
         for c in (0..t.count).step_by(LANES) {
             let mut scales = [vdupq_n_f32(1.0); 2];
             if !t.scale.is_null() {
@@ -549,10 +566,7 @@ unsafe fn pair(from: *const f32) -> [float32x4_t; 2] {
 /// What gates are made with, in registers.
 struct Gate {
     bounds: [float16x8_t; 2],
-    factor: float16x8_t,
-    bias: float16x8_t,
-    /// Of a polynomial for 2^x with x of up to 1/2, the last of which is 1.
-    coefficients: [float16x8_t; 4],
+    power: Power,
 }
 
 impl Gate {
@@ -562,9 +576,7 @@ impl Gate {
         Gate {
             // Beyond them it is 0 and 1: the power is infinite, and next to nothing.
             bounds: [splat(-11.0), splat(9.5)],
-            factor: splat(-core::f32::consts::LOG2_E),
-            bias: splat(POW2_BIAS),
-            coefficients: [splat(0.055_008_96), splat(0.242_211_1), splat(0.693_283), splat(1.0)],
+            power: Power::new(-core::f32::consts::LOG2_E, 0, 1.0),
         }
     }
 
@@ -572,12 +584,8 @@ impl Gate {
     #[inline]
     #[target_feature(enable = "neon,fp16")]
     fn of(&self, x: float16x8_t) -> float16x8_t {
-        let x = vminq_f16(vmaxq_f16(x, self.bounds[0]), self.bounds[1]);
-        let power = vfmaq_f16(self.bias, x, self.factor);
-        let part = vfmaq_f16(vsubq_f16(self.bias, power), x, self.factor);
-        let [c3, c2, c1, one] = self.coefficients;
-        let p = vfmaq_f16(one, vfmaq_f16(c1, vfmaq_f16(c2, c3, part), part), part);
-        let e = vmulq_f16(p, vreinterpretq_f16_u16(vshlq_n_u16::<10>(vreinterpretq_u16_f16(power))));
+        let [.., one] = self.power.coefficients;
+        let e = self.power.of(vminq_f16(vmaxq_f16(x, self.bounds[0]), self.bounds[1]));
         vdivq_f16(one, vaddq_f16(one, e))
     }
 }

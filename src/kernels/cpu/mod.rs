@@ -190,7 +190,6 @@ pub struct HalfKernels {
     pub native: bool,
     /// Whether they do so in attention, and in the gates of normalisations.
     pub attention: bool,
-    pub gates: bool,
     /// Columns of a tile and of a packed panel.
     pub nr: usize,
     /// Rows of a tile.
@@ -390,7 +389,6 @@ macro_rules! row {
             half: HalfKernels {
                 native: false,
                 attention: false,
-                gates: false,
                 nr: NV * <$v as Simd>::LANES,
                 mr: MR,
                 few: 0,
@@ -460,7 +458,6 @@ macro_rules! half {
         HalfKernels {
             native: true,
             attention: false,
-            gates: false,
             nr: NR,
             mr: MR,
             few: $few,
@@ -540,7 +537,6 @@ pub static ROWS: &[Kernels] = &[
         isa: Isa::ArmFp16,
         half: HalfKernels {
             attention: cfg!(feature = "f16"),
-            gates: cfg!(feature = "f16"),
             ..half!(
                 arm::Neon, arm_half::tile, #[target_feature(enable = "neon,fp16")],
                 // To widen four weights takes two instructions, and two rows' multiply-adds as many.

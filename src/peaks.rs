@@ -38,7 +38,7 @@ pub fn gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
     let multiply_adds: fn(usize) -> f64 = match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the CPU has the instruction set.
-        Isa::X86Avx512 | Isa::X86Avx512Fp16 => |rounds| unsafe { avx512(rounds) },
+        Isa::X86Avx512 | Isa::X86Avx512Fp16 | Isa::X86Avx512Vnni => |rounds| unsafe { avx512(rounds) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::X86Avx2 => |rounds| unsafe { avx2(rounds) },
@@ -50,7 +50,7 @@ pub fn gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
     Some(on_threads(multiply_adds, threads, count))
 }
 
-/// The same in half precision. `None` if the instruction set does not compute in it, or the CPU lacks it.
+/// The same in half precision, or in fixed point of 16 bits. `None` if the instruction set does not compute in it, or the CPU lacks it.
 pub fn half_gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
     if !isa.supported() {
         return None;
@@ -59,6 +59,9 @@ pub fn half_gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64>
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the CPU has the instruction set.
         Isa::X86Avx512Fp16 => Some(|rounds| unsafe { avx512fp16(rounds) }),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::X86Avx512Vnni => Some(|rounds| unsafe { avx512vnni(rounds) }),
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
         Isa::ArmFp16 => Some(|rounds| unsafe { fp16(rounds) }),
@@ -105,6 +108,10 @@ multiply_adds!(#[target_feature(enable = "avx512f")] avx512, 20 chains of 16, ar
 #[cfg(target_arch = "x86_64")]
 multiply_adds!(#[target_feature(enable = "avx512fp16")] avx512fp16, 20 chains of 32, halves, arch::_mm512_fmadd_ph);
 #[cfg(target_arch = "x86_64")]
+multiply_adds!(
+    #[target_feature(enable = "avx512f,avx512vnni")] avx512vnni, 20 chains of 32, pairs, arch::_mm512_dpwssd_epi32
+);
+#[cfg(target_arch = "x86_64")]
 multiply_adds!(#[target_feature(enable = "avx,fma")] avx2, 12 chains of 8, arch::_mm256_set1_ps, arch::_mm256_fmadd_ps);
 #[cfg(target_arch = "aarch64")]
 multiply_adds!(#[target_feature(enable = "neon")] neon, 20 chains of 4, arch::vdupq_n_f32, |sum, scale, shift| {
@@ -122,6 +129,13 @@ multiply_adds!(portable, 12 chains of 4, four, |sum: [f32; 4], scale: [f32; 4], 
 #[target_feature(enable = "avx512fp16")]
 fn halves(value: f32) -> arch::__m512h {
     arch::_mm512_castsi512_ph(arch::_mm512_set1_epi16(half(value) as i16))
+}
+
+/// Two whole numbers in each lane.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn pairs(value: f32) -> arch::__m512i {
+    arch::_mm512_set1_epi16((4.0 * value) as i16)
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -184,7 +198,7 @@ mod tests {
             assert_eq!(found.is_some(), isa.supported(), "{isa}");
             // A microcontroller does more, and no core does so much.
             assert!(found.is_none_or(|found| (0.01..1e4).contains(&found)), "{isa}: {found:?}");
-            let native = crate::kernels::cpu::find(isa).is_some_and(|kernels| kernels.half.native);
+            let native = crate::kernels::cpu::find(isa).is_some_and(|kernels| kernels.half.native());
             assert_eq!(half_gflops(isa, &Serial, 1).is_some(), native, "{isa}");
         }
         let found = Reading::beyond_caches().gb_per_s(&Serial);

@@ -79,7 +79,7 @@ fn auto_is_half_precision_where_that_is_arithmetic() {
         let settings =
             Settings { threads: 1, isa: Some(row.isa), precision: Precision::Auto, ..Settings::default() };
         let (session, _) = digits(settings);
-        assert_eq!(session.network().precision() == "f16", row.half.native, "{}", row.isa);
+        assert_eq!(session.network().precision() == "f16", row.half.native(), "{}", row.isa);
     }
 }
 

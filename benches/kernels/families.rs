@@ -171,7 +171,7 @@ fn half_product(kernels: &'static Kernels, [m, k, n]: [usize; 3], mut b: Floats,
     let (scale, unscale) = (vec![1.0; k], vec![1.0; n]);
     Case {
         shape: format!("{m}x{k}x{n}"),
-        half: kernels.half.native && m > 8,
+        half: kernels.half.native() && m > 8,
         flops: Some((2 * m * k * n) as f64),
         bytes: from_memory.then_some((2 * k * n) as f64),
         call: Box::new(move |threads| {
@@ -184,7 +184,7 @@ fn half_product(kernels: &'static Kernels, [m, k, n]: [usize; 3], mut b: Floats,
 }
 
 fn half_args(kernels: &Kernels, gemm: GemmArgs, b: *const f32, [scale, unscale]: [&[f32]; 2]) -> HalfArgs {
-    let scale = if kernels.half.native { scale.as_ptr() } else { null() };
+    let scale = if kernels.half.native() { scale.as_ptr() } else { null() };
     HalfArgs { gemm, b: b.cast(), scale, unscale: unscale.as_ptr(), stretch: 64 }
 }
 
@@ -296,7 +296,7 @@ impl Conv {
         let (scale, unscale) = (vec![1.0; k], vec![1.0; n]);
         Case {
             shape: self.shape(),
-            half: kernels.half.native,
+            half: kernels.half.native(),
             flops: Some(self.flops()),
             bytes: None,
             call: Box::new(move |threads| {

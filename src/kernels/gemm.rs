@@ -22,8 +22,8 @@ pub(super) const MAX_NR: usize = 64;
 pub(super) const MAX_TAPS: usize = 16;
 /// The depth of a block.
 pub(super) const DEPTH: usize = 512;
-/// Columns of C in a task.
-const COLUMNS: usize = 256;
+/// Columns of C in a task, where preparing its strips takes little.
+pub(super) const COLUMNS: usize = 256;
 /// Multiply-adds that are worth a task of their own.
 const TASK_WORK: usize = 1 << 19;
 /// Tasks beyond which none is split further.
@@ -85,6 +85,8 @@ pub(super) struct Grain {
     pub(super) strips: usize,
     /// Panels that share what it takes to prepare strips: fewer are not worth a task, where there are as many.
     pub(super) panels: usize,
+    /// Columns of C in a task, at the most.
+    pub(super) columns: usize,
 }
 
 /// The left matrix, as tile kernels read it.
@@ -141,13 +143,13 @@ struct Split {
 
 impl Split {
     /// By shape alone, so that results do not depend on the number of threads.
-    fn new(args: &GemmArgs, Grain { mr, nr, strips, panels: least }: Grain) -> Split {
+    fn new(args: &GemmArgs, Grain { mr, nr, strips, panels: least, columns }: Grain) -> Split {
         let all = args.n.div_ceil(nr).max(1);
         let m = args.m.max(1);
         let work = m.saturating_mul(args.n).saturating_mul(args.k * args.taps);
         let wanted = (work / TASK_WORK).clamp(1, ENOUGH_TASKS);
         let mut rows = even(m, strips * mr, mr);
-        let mut panels = even(all, (COLUMNS / nr).max(1), 1);
+        let mut panels = even(all, (columns / nr).max(1), 1);
         while m.div_ceil(rows) * all.div_ceil(panels) < wanted && panels > least {
             panels = panels.div_ceil(2);
         }
@@ -297,7 +299,7 @@ const STRIPS: usize = 8;
 
 /// The grain of [`Pointers`].
 pub(super) const fn grain(mr: usize, nr: usize) -> Grain {
-    Grain { mr, nr, strips: STRIPS, panels: 1 }
+    Grain { mr, nr, strips: STRIPS, panels: 1, columns: COLUMNS }
 }
 
 /// Rows of A where they lie, found through pointers.

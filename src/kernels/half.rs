@@ -10,7 +10,7 @@
 
 use super::args::{HalfArgs, Rows};
 use super::gemm::{
-    self, Ahead, DEPTH, Depth, Grain, MAX_MR, Panel, Pointers, Right, Strips, Table, Tile, TileFns,
+    self, Ahead, COLUMNS, DEPTH, Depth, Grain, MAX_MR, Panel, Pointers, Right, Strips, Table, Tile, TileFns,
 };
 use super::simd::{Element, F16, Simd};
 use core::marker::PhantomData;
@@ -101,9 +101,9 @@ const ROW: usize = DEPTH + 32;
 /// The grain that a product is computed in, by tiles of so many rows and columns, or by [`few`].
 pub(super) fn grain(args: &HalfArgs, mr: usize, nr: usize, most: usize) -> Grain {
     if is_few(args, most) {
-        Grain { mr: FEW_MR, nr, strips: FEW.div_ceil(FEW_MR), panels: 1 }
+        Grain { mr: FEW_MR, nr, strips: FEW.div_ceil(FEW_MR), panels: 1, columns: COLUMNS }
     } else {
-        Grain { mr, nr, strips: STRIPS, panels: PANELS }
+        Grain { mr, nr, strips: STRIPS, panels: PANELS, columns: COLUMNS }
     }
 }
 
@@ -127,7 +127,8 @@ struct Scaled<'a, V, const NV: usize> {
 }
 
 impl<V: Simd, const NV: usize> Strips for Scaled<'_, V, NV> {
-    const GRAIN: Grain = Grain { mr: FEW_MR, nr: NV * V::LANES, strips: FEW.div_ceil(FEW_MR), panels: 1 };
+    const GRAIN: Grain =
+        Grain { mr: FEW_MR, nr: NV * V::LANES, strips: FEW.div_ceil(FEW_MR), panels: 1, columns: COLUMNS };
     type B = F16;
 
     #[inline(always)]
@@ -167,7 +168,8 @@ impl<V: Simd, const MR: usize, const NV: usize> Halves<'_, V, MR, NV> {
 }
 
 impl<V: Simd, const MR: usize, const NV: usize> Strips for Halves<'_, V, MR, NV> {
-    const GRAIN: Grain = Grain { mr: MR, nr: NV * Self::LANES, strips: STRIPS, panels: PANELS };
+    const GRAIN: Grain =
+        Grain { mr: MR, nr: NV * Self::LANES, strips: STRIPS, panels: PANELS, columns: COLUMNS };
     type B = F16;
 
     #[inline(always)]
@@ -220,7 +222,12 @@ unsafe fn gather<V: Simd, E: Element>(
 
 /// Copies `count` values, each times its scale if there are any.
 #[inline(always)]
-unsafe fn copy<V: Simd, E: Element>(from: *const f32, scale: *const f32, count: usize, to: *mut E) {
+pub(super) unsafe fn copy<V: Simd, E: Element>(
+    from: *const f32,
+    scale: *const f32,
+    count: usize,
+    to: *mut E,
+) {
     let whole = count / V::LANES * V::LANES;
     let [pairs, fours] = [2, 4].map(|vectors| count / (vectors * V::LANES) * (vectors * V::LANES));
     // SAFETY: the caller vouches for `count` values of each.

@@ -20,6 +20,7 @@ mod attention;
 mod attention_half;
 pub mod cpu;
 pub mod data;
+mod fixed;
 mod gemm;
 mod half;
 pub mod int;
@@ -37,7 +38,8 @@ mod winograd;
 
 pub use args::*;
 pub use attention::{AttentionShape, attention_scratch};
-pub use cpu::{HalfKernels, Isa, Kernels};
+pub use cpu::{Arithmetic, HalfKernels, Isa, Kernels};
+pub use fixed::{LIMIT as FIXED_LIMIT, STRETCH as FIXED_STRETCH};
 pub use norm::norm_scratch;
 pub use simd::F16;
 pub use view::{DType, Layout, MAX_RANK};

@@ -451,6 +451,10 @@ mod half {
     use super::*;
     use ::half::f16;
 
+    fn rows() -> impl Iterator<Item = &'static Kernels> {
+        super::rows().filter(|row| row.half.arithmetic != Arithmetic::Fixed)
+    }
+
     /// Packs B[k, n], rounded to half precision.
     fn packed(row: &Kernels, b: &[f32], k: usize, n: usize) -> Halves {
         let nr = row.half.nr;
@@ -465,20 +469,20 @@ mod half {
     }
 
     /// On a 64-byte boundary.
-    struct Halves(Vec<u16>);
+    pub(super) struct Halves(pub(super) Vec<u16>);
 
     impl Halves {
-        fn first(&self) -> usize {
+        pub(super) fn first(&self) -> usize {
             self.0.as_ptr().align_offset(64)
         }
 
-        fn ptr(&self) -> *const u16 {
+        pub(super) fn ptr(&self) -> *const u16 {
             self.0[self.first()..].as_ptr()
         }
     }
 
     /// Powers of two.
-    fn powers(random: &mut Random, n: usize) -> Vec<f32> {
+    pub(super) fn powers(random: &mut Random, n: usize) -> Vec<f32> {
         (0..n).map(|_| 2f32.powi(random.below(9) as i32 - 4)).collect()
     }
 
@@ -490,7 +494,11 @@ mod half {
     /// magnitudes, where kernels do.
     fn relative(row: &Kernels, m: usize, k: usize, stretch: usize) -> f64 {
         let single = EPS * (k as f64 + 8.0);
-        if row.half.native && m > row.half.few { single + HALF_EPS * (stretch as f64 + 1.0) } else { single }
+        if row.half.native() && m > row.half.few {
+            single + HALF_EPS * (stretch as f64 + 1.0)
+        } else {
+            single
+        }
     }
 
     fn check(
@@ -503,7 +511,7 @@ mod half {
         let (k, n, stretch) = (args.k, args.n, random.pick(&[1, 7, 16, 64]));
         let (scale, unscale) = (powers(random, k), powers(random, n));
         let panels = packed(row, b, args.taps * k, n);
-        let scaled = |k: usize| if row.half.native { scale[k] } else { 1.0 };
+        let scaled = |k: usize| if row.half.native() { scale[k] } else { 1.0 };
         let oracle = gemm::Oracle {
             a: &|m, tap, k| a(m, tap, k) * scaled(k),
             b: &|tap, i, j| round(b[(tap * k + i) * n + j]) * unscale[j],
@@ -511,7 +519,7 @@ mod half {
         let depth = args.taps * k;
         let relative = relative(row, args.m, depth, stretch);
         let half = |args: &GemmArgs, backwards| {
-            let scale = if row.half.native { scale.as_ptr() } else { core::ptr::null() };
+            let scale = if row.half.native() { scale.as_ptr() } else { core::ptr::null() };
             let args = HalfArgs { gemm: *args, b: panels.ptr(), scale, unscale: unscale.as_ptr(), stretch };
             // SAFETY: all memory is as large as the arguments say.
             run(row.half.gemm_tasks(&args), backwards, |task| unsafe { (row.half.gemm)(&args, task) });
@@ -570,7 +578,7 @@ mod half {
         let (b, zeros) = (random.floats(9 * k * n), vec![0.0; k]);
         let (scale, unscale) = (powers(random, k), powers(random, n));
         let panels = packed(row, &gemm::places(&b, k * n), PLACES * k, n);
-        let scaled = |k: usize| if row.half.native { scale[k] } else { 1.0 };
+        let scaled = |k: usize| if row.half.native() { scale[k] } else { 1.0 };
         let oracle = gemm::Oracle {
             a: &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0) * scaled(k),
             b: &|tap, i, j| b[(tap * k + i) * n + j] * unscale[j],
@@ -578,7 +586,7 @@ mod half {
         let floats = winograd_scratch(image.n, image.output, k, row.half.format());
         let filter = |args: &GemmArgs, backwards| {
             let mut scratch = Aligned::new(floats);
-            let scale = if row.half.native { scale.as_ptr() } else { core::ptr::null() };
+            let scale = if row.half.native() { scale.as_ptr() } else { core::ptr::null() };
             let gemm = GemmArgs { taps: PLACES, ..*args };
             let product = HalfArgs { gemm, b: panels.ptr(), scale, unscale: unscale.as_ptr(), stretch };
             let args = WinogradArgs { product, scratch: scratch.ptr() };
@@ -590,7 +598,7 @@ mod half {
         // Weights are rounded once they are transformed, and so is A where kernels compute in half precision; errors of
         // sums grow with the square root. The transforms multiply that, most of all where a pixel has few and small
         // products and its patch larger ones.
-        let roundings = if row.half.native { 2.0 + (stretch as f64).sqrt() } else { 1.0 };
+        let roundings = if row.half.native() { 2.0 + (stretch as f64).sqrt() } else { 1.0 };
         let relative = 12.0 * EPS * ((9 * k) as f64 + 40.0) + 50.0 * HALF_EPS * roundings;
         let case = gemm::case(random);
         let rows = Rows::Patches(image.patches(&zeros));
@@ -635,7 +643,7 @@ mod half {
     fn narrowing() {
         let mut random = Random(14);
         let values: Vec<f32> = (0..200_000).map(|_| f32::from_bits(random.next() as u32)).collect();
-        for row in rows().filter(|row| row.half.native) {
+        for row in rows().filter(|row| row.half.native()) {
             for (&x, got) in values.iter().zip(outer(row, &values, &[1.0])) {
                 assert!(same(got, round(x)), "{}: got {got}, want {x} rounded", row.isa);
             }
@@ -690,6 +698,215 @@ mod half {
     }
 
     use simd::Simd;
+}
+
+#[cfg(feature = "f16")]
+mod fixed {
+    use super::half::{Halves, powers};
+    use super::*;
+
+    fn rows() -> impl Iterator<Item = &'static Kernels> {
+        super::rows().filter(|row| row.half.arithmetic == Arithmetic::Fixed)
+    }
+
+    /// The largest weight: as many products of it as are added up in 32 bits stay there.
+    const LARGEST: i32 = (i32::MAX as f32 / FIXED_LIMIT) as i32 / FIXED_STRETCH as i32;
+
+    /// Packs B[k, n] of whole numbers.
+    fn packed(row: &Kernels, b: &[f32], k: usize, n: usize) -> Halves {
+        let (nr, len) = (row.half.nr, row.half.packed_len(k, n));
+        let mut to = Halves(vec![0; len + 32]);
+        let first = to.first();
+        for (depth, column) in (0..k).flat_map(|depth| (0..n).map(move |column| (depth, column))) {
+            let (panel, pair) = (column / nr * nr * k, (depth / 2 * nr + column % nr) * 2);
+            to.0[first + panel + pair + depth % 2] = b[depth * n + column] as i16 as u16;
+        }
+        to
+    }
+
+    fn weights(random: &mut Random, count: usize) -> Vec<f32> {
+        (0..count).map(|_| random.below(2 * LARGEST as usize + 1) as f32 - LARGEST as f32).collect()
+    }
+
+    /// Values that are whole numbers of their block's unit, whichever part of a row is a block: every eighth has the largest
+    /// magnitude there is.
+    fn whole(random: &mut Random, count: usize) -> Vec<f32> {
+        let limit = FIXED_LIMIT as usize;
+        let value = |random: &mut Random| random.below(2 * limit + 1) as f32 - FIXED_LIMIT;
+        let sign = |random: &mut Random| if random.flip() { FIXED_LIMIT } else { -FIXED_LIMIT };
+        (0..count).map(|i| if i % 8 == 3 { sign(random) } else { value(random) }).collect()
+    }
+
+    fn product(
+        row: &Kernels,
+        gemm: &GemmArgs,
+        panels: &Halves,
+        [scale, unscale]: [&[f32]; 2],
+        backwards: bool,
+    ) {
+        let pointer = |values: &[f32]| if values.is_empty() { core::ptr::null() } else { values.as_ptr() };
+        let (scale, unscale) = (pointer(scale), pointer(unscale));
+        let args = HalfArgs { gemm: *gemm, b: panels.ptr(), scale, unscale, stretch: 1 };
+        // SAFETY: all memory is as large as the arguments say.
+        run(row.half.gemm_tasks(&args), backwards, |task| unsafe { (row.half.gemm)(&args, task) });
+    }
+
+    fn check(
+        row: &Kernels,
+        random: &mut Random,
+        args: GemmArgs,
+        a: &dyn Fn(usize, usize, usize) -> f32,
+        [b, scale]: [&[f32]; 2],
+    ) {
+        let (k, n) = (args.k, args.n);
+        let unscale = powers(random, n);
+        let panels = packed(row, b, args.taps * k, n);
+        let oracle = gemm::Oracle {
+            a: &|m, tap, k| a(m, tap, k) * scale[k],
+            b: &|tap, i, j| b[(tap * k + i) * n + j] * unscale[j],
+        };
+        let fixed = |args: &GemmArgs, backwards| product(row, args, &panels, [scale, &unscale], backwards);
+        let case = gemm::case(random);
+        gemm::check_by(row, random, &case, args, &oracle, EPS * ((args.taps * k) as f64 + 8.0), &fixed);
+    }
+
+    /// Whole numbers come out as exactly as in f32.
+    #[test]
+    fn matrices() {
+        let (ms, ns) = ([0, 1, 2, 5, 7, 13, 14, 15, 29, 131], [1, 2, 7, 16, 31, 33, 65, 100, 130, 1100]);
+        let ks = [0, 8, 16, 24, 64, 120, 128, 136, 512, 520, 1104];
+        for row in rows() {
+            let mut random = Random(11);
+            for _ in 0..120 {
+                let [m, n, k] = [random.pick(&ms), random.pick(&ns), random.pick(&ks)];
+                let stride = gemm::stride(&mut random, k).next_multiple_of(8);
+                let (scale, b) = (powers(&mut random, k), weights(&mut random, k * n));
+                let mut a = whole(&mut random, m * stride + 1);
+                a.iter_mut()
+                    .enumerate()
+                    .for_each(|(i, x)| *x /= scale.get(i % stride.max(1)).unwrap_or(&1.0));
+                let rows = Rows::Matrix { ptr: a.as_ptr(), stride: stride as isize };
+                let args = gemm::plain([m, n, k], 1, rows);
+                check(row, &mut random, args, &|m, _, k| a[m * stride + k], [&b, &scale]);
+            }
+        }
+    }
+
+    #[test]
+    fn convolutions() {
+        for row in rows() {
+            let mut random = Random(12);
+            for _ in 0..60 {
+                let mut image = Image::random(&mut random, &[8, 16, 40, 64, 144]);
+                let (n, k, taps) =
+                    (random.pick(&[1, 3, 16, 40, 70]), image.channels, image.kernel[0] * image.kernel[1]);
+                // Blocks reach over pixels, of which some are zeros: values of few magnitudes are whole in any.
+                image.data.iter_mut().for_each(|x| *x = FIXED_LIMIT * (2.0 * *x).trunc());
+                let (b, zeros) = (weights(&mut random, taps * k * n), vec![0.0; k]);
+                let args = gemm::plain([image.pixels(), n, k], taps, Rows::Patches(image.patches(&zeros)));
+                let a = |m, tap, k| image.at(m, tap, k).unwrap_or(0.0);
+                check(row, &mut random, args, &a, [&b, &vec![1.0; k]]);
+            }
+        }
+    }
+
+    /// Of any values, and depths that no vector divides: each is off by half a unit at the most.
+    #[test]
+    fn values_are_rounded_to_units_of_their_row() {
+        for row in rows() {
+            let mut random = Random(13);
+            for k in [2, 6, 30, 34, 126, 130, 258, 514, 1026] {
+                let [m, n] = [random.pick(&[1, 5, 14, 31]), random.pick(&[1, 16, 33])];
+                let (mut a, b) = (random.floats(m * k), weights(&mut random, k * n));
+                for (r, row) in a.chunks_mut(k).enumerate() {
+                    row.iter_mut().for_each(|x| *x *= 10f32.powi(4 * r as i32 % 60 - 30));
+                }
+                let rows = Rows::Matrix { ptr: a.as_ptr(), stride: k as isize };
+                let mut c = vec![UNTOUCHED; m * n];
+                let args =
+                    GemmArgs { c: c.as_mut_ptr(), c_stride: n as isize, ..gemm::plain([m, n, k], 1, rows) };
+                product(row, &args, &packed(row, &b, k, n), [&[], &[]], false);
+                for (i, &got) in c.iter().enumerate() {
+                    let (a, b) = (&a[i / n * k..][..k], b[i % n..].iter().step_by(n));
+                    let most = a.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+                    let half = 0.5 * f64::from(most / FIXED_LIMIT);
+                    let (mut sum, mut size) = (0.0, 0.0);
+                    for (&a, &b) in a.iter().zip(b) {
+                        sum += f64::from(a) * f64::from(b);
+                        size += (half + EPS * (k as f64 + 8.0) * f64::from(a).abs()) * f64::from(b).abs();
+                    }
+                    close(got, sum, size, &(row.isa, m, n, k, i));
+                }
+            }
+        }
+    }
+
+    /// What is not finite leaves no number in its row, and nothing in another one.
+    #[test]
+    fn rows_are_each_their_own() {
+        let (k, n) = (140, 20);
+        for row in rows() {
+            let mut random = Random(14);
+            let (mut a, b) = (random.floats(5 * k), weights(&mut random, k * n));
+            (a[7], a[k + 139], a[2 * k + 128]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+            a[3 * k..4 * k].fill(0.0);
+            a[4 * k..].iter_mut().for_each(|x| *x *= f32::MIN_POSITIVE);
+            let rows = Rows::Matrix { ptr: a.as_ptr(), stride: k as isize };
+            let mut c = vec![UNTOUCHED; 5 * n];
+            let args =
+                GemmArgs { c: c.as_mut_ptr(), c_stride: n as isize, ..gemm::plain([5, n, k], 1, rows) };
+            product(row, &args, &packed(row, &b, k, n), [&[], &[]], false);
+            assert!(c[..3 * n].iter().all(|x| !x.is_finite()), "{c:?}");
+            assert!(c[3 * n..4 * n].iter().all(|&x| x == 0.0), "{c:?}");
+            let most = (k as i32 * LARGEST) as f32 * f32::MIN_POSITIVE;
+            assert!(c[4 * n..].iter().all(|x| x.abs() <= most), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn winograd() {
+        for row in rows() {
+            let mut random = Random(15);
+            for channels in [2, 16, 30, 32, 64, 130, 144].into_iter().cycle().take(40) {
+                let mut image = gemm::three_by_three(&mut random);
+                image.channels = channels;
+                image.data = random.floats(image.n * image.input[0] * image.input[1] * (channels + 2));
+                filtered(row, &mut random, &image);
+            }
+        }
+    }
+
+    fn filtered(row: &Kernels, random: &mut Random, image: &Image) {
+        let (n, k) = (random.pick(&[1, 3, 16, 40, 70]), image.channels);
+        let (b, zeros) = (random.floats(9 * k * n), vec![0.0; k]);
+        // What leaves room for a sum of so many; and a transformed filter is at most 1.6 times as large as the filter.
+        let largest = (LARGEST * FIXED_STRETCH as i32 / k.min(FIXED_STRETCH) as i32).min(i16::MAX.into());
+        let unit = 1.6 / largest as f32;
+        let (scale, unscale) = (powers(random, k), vec![unit; n]);
+        let whole: Vec<f32> = gemm::places(&b, k * n).iter().map(|x| (x / unit).round()).collect();
+        let panels = packed(row, &whole, PLACES * k, n);
+        let oracle = gemm::Oracle {
+            a: &|m, tap, k| image.at(m, tap, k).unwrap_or(0.0) * scale[k],
+            b: &|tap, i, j| b[(tap * k + i) * n + j],
+        };
+        let floats = winograd_scratch(image.n, image.output, k, row.half.format());
+        let filter = |args: &GemmArgs, backwards| {
+            let mut scratch = Aligned::new(floats);
+            let gemm = GemmArgs { taps: PLACES, ..*args };
+            let (scale, unscale) = (scale.as_ptr(), unscale.as_ptr());
+            let product = HalfArgs { gemm, b: panels.ptr(), scale, unscale, stretch: 1 };
+            let args = WinogradArgs { product, scratch: scratch.ptr() };
+            // SAFETY: all memory is as large as the arguments say.
+            run(row.half.winograd_tasks(&args), backwards, |task| unsafe {
+                (row.half.winograd)(&args, task)
+            });
+        };
+        // As for half precision, whose numbers have as many bits and are added up exactly here.
+        let relative = 12.0 * EPS * ((9 * k) as f64 + 40.0) + 50.0 * HALF_EPS * 2.0;
+        let case = gemm::case(random);
+        let args = gemm::plain([image.pixels(), n, k], 9, Rows::Patches(image.patches(&zeros)));
+        gemm::check_by(row, random, &case, args, &oracle, relative, &filter);
+    }
 }
 
 mod attention {

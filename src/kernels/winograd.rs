@@ -12,6 +12,8 @@
 //! rounded to it once they are transformed.
 
 use super::args::{Activation, GemmArgs, HalfArgs, Patches, Rows, WinogradArgs};
+use super::cpu::Arithmetic;
+use super::fixed::{self, Rounding};
 use super::gemm::{self, Ahead, MAX_MR, Pixel, Tile, TileFns};
 use super::half::{self, HalfTile, HalfTileFns};
 use super::math;
@@ -47,7 +49,7 @@ const UNIT: usize = 12;
 pub fn weights(taps: &[f64; 9]) -> [f64; PLACES] {
     let rows = |g: [f64; 3]| {
         let at = |p: f64, scale: f64| (g[0] + p * g[1] + p * p * g[2]) / scale;
-        let (a, b) = (2.0 * AA * (AA - BB), 2.0 * BB * (BB - AA));
+        let (a, b) = (2.0 * AA * (AA - BB), BB * (BB - AA));
         [g[0] / (AA * BB), at(A, a), at(-A, a), at(B, b), at(-B, b), g[2]]
     };
     let columns: [[f64; IN]; 3] = core::array::from_fn(|j| rows([taps[j], taps[3 + j], taps[6 + j]]));
@@ -61,10 +63,28 @@ pub fn weights(taps: &[f64; 9]) -> [f64; PLACES] {
 /// What a strip and its products consist of.
 #[derive(Clone, Copy, Debug)]
 pub struct Format {
-    /// Bytes of an element of a transformed strip.
-    pub element: usize,
+    /// What strips are multiplied in.
+    pub arithmetic: Arithmetic,
     /// Columns of a panel.
     pub nr: usize,
+}
+
+impl Format {
+    /// Bytes of an element of a transformed strip.
+    const fn element(self) -> usize {
+        match self.arithmetic {
+            Arithmetic::Single => size_of::<f32>(),
+            Arithmetic::Half | Arithmetic::Fixed => size_of::<F16>(),
+        }
+    }
+
+    /// Elements of a row of a transformed strip.
+    fn row(self, k: usize) -> usize {
+        match self.arithmetic {
+            Arithmetic::Single | Arithmetic::Half => k,
+            Arithmetic::Fixed => fixed::row(k),
+        }
+    }
 }
 
 /// How the work is split, by shape alone.
@@ -83,7 +103,7 @@ impl Split {
     fn new(images: usize, output: [usize; 2], k: usize, format: Format) -> Split {
         let [down, across] = output.map(|size| size.div_ceil(OUT));
         let patches = images * down * across;
-        let patch = PLACES * (k * format.element + format.nr * size_of::<f32>());
+        let patch = PLACES * (format.row(k) * format.element() + format.nr * size_of::<f32>());
         let most = (CACHE / patch / UNIT * UNIT).clamp(UNIT, 4 * UNIT);
         // A small image is worth several tasks all the same.
         let strip = if patches >= 4 * most { most } else { patches.div_ceil(4).next_multiple_of(4) };
@@ -97,15 +117,15 @@ impl Split {
     }
 
     /// Elements between two places, in a transformed strip and in its products.
-    fn steps(&self, k: usize, nr: usize) -> [usize; 2] {
+    fn steps(&self, k: usize, format: Format) -> [usize; 2] {
         // The innermost kernel may compute rows beyond the last.
-        [self.strip * k + GAP, (self.strip + MAX_MR) * nr + GAP]
+        [self.strip * format.row(k) + GAP, (self.strip + MAX_MR) * format.nr + GAP]
     }
 
     /// Bytes of a task's transformed strip, and of its products.
     fn bytes(&self, k: usize, format: Format) -> [usize; 2] {
-        let [step, product_step] = self.steps(k, format.nr);
-        let strip = (PLACES * step * format.element).next_multiple_of(ALIGNMENT);
+        let [step, product_step] = self.steps(k, format);
+        let strip = (PLACES * step * format.element()).next_multiple_of(ALIGNMENT);
         [strip, (PLACES * product_step * size_of::<f32>()).next_multiple_of(ALIGNMENT)]
     }
 }
@@ -191,6 +211,23 @@ pub(super) unsafe fn native<V: Simd, const MR: usize, const NV: usize>(
     unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
 }
 
+/// In fixed point.
+///
+/// # Safety
+/// As [`run`], and the CPU has the instruction set of the tiles; k is even.
+#[inline(always)]
+pub(super) unsafe fn fixed<V: Simd, const MR: usize, const NV: usize>(
+    args: &WinogradArgs<HalfArgs>,
+    task: usize,
+    tiles: &fixed::Tiles<MR, NV>,
+) {
+    let HalfArgs { gemm, b, scale, unscale, .. } = args.product;
+    let places = Fixed::<V, MR, NV> { b, tiles, lanes: PhantomData };
+    let ends = Ends { scale, unscale, scratch: args.scratch };
+    // SAFETY: the caller's contract.
+    unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
+}
+
 /// What else a convolution is given: see [`HalfArgs`], and its scratch.
 struct Ends {
     scale: *const f32,
@@ -221,7 +258,7 @@ trait Places {
         0
     }
 
-    /// `acc[r] = a[r] B` for rows r of one place, `k` apart, at panel times place of B, at most so many at once.
+    /// `acc[r] = a[r] B` for rows r of one place, one after the other, at panel times place of B, at most so many at once.
     ///
     /// # Safety
     /// The CPU has the instruction set; rows at once are up to MR, and all of their memory is there.
@@ -245,7 +282,7 @@ struct Single<'a, V, B: 'static, const MR: usize, const NV: usize> {
 
 impl<V: Simd, B, const MR: usize, const NV: usize> Places for Single<'_, V, B, MR, NV> {
     type Element = f32;
-    const FORMAT: Format = Format { element: size_of::<f32>(), nr: NV * V::LANES };
+    const FORMAT: Format = Format { arithmetic: Arithmetic::Single, nr: NV * V::LANES };
     const MR: usize = MR;
 
     #[inline(always)]
@@ -292,7 +329,7 @@ struct Double<'a, V, const MR: usize, const NV: usize> {
 
 impl<V: Simd, const MR: usize, const NV: usize> Places for Double<'_, V, MR, NV> {
     type Element = F16;
-    const FORMAT: Format = Format { element: size_of::<F16>(), nr: 2 * NV * V::LANES };
+    const FORMAT: Format = Format { arithmetic: Arithmetic::Half, nr: 2 * NV * V::LANES };
     const MR: usize = MR;
 
     #[inline(always)]
@@ -340,12 +377,90 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Double<'_, V, MR, NV>
     }
 }
 
+/// Strips in fixed point.
+struct Fixed<'a, V, const MR: usize, const NV: usize> {
+    b: *const F16,
+    tiles: &'a fixed::Tiles<MR, NV>,
+    lanes: PhantomData<V>,
+}
+
+impl<V: Simd, const MR: usize, const NV: usize> Places for Fixed<'_, V, MR, NV> {
+    type Element = F16;
+    const FORMAT: Format = Format { arithmetic: Arithmetic::Fixed, nr: NV * V::LANES };
+    const MR: usize = MR;
+
+    /// Block by block: a place's unit is that of all channels of the block.
+    #[inline(always)]
+    unsafe fn forward(
+        &self,
+        from: &[*const f32; PLACES],
+        k: usize,
+        scale: *const f32,
+        to: *mut F16,
+        step: usize,
+    ) -> usize {
+        const STEP: usize = fixed::STRETCH + GAP;
+        /// Places that are rounded at once.
+        const ROUNDED: usize = 12;
+        let mut wide = MaybeUninit::<[[f32; STEP]; PLACES]>::uninit();
+        let wide = wide.as_mut_ptr().cast::<f32>();
+        let rows: [*const f32; PLACES] = core::array::from_fn(|i| wide.cast_const().wrapping_add(i * STEP));
+        let stretch = fixed::stretch(k);
+        // SAFETY: the caller's contract; there is room for a block of all places, and a row has that for its units.
+        unsafe {
+            let numbers = Numbers::<V>::load();
+            for block in 0..fixed::blocks(k) {
+                let first = block * stretch;
+                let count = stretch.min(k - first);
+                let whole = count / V::LANES * V::LANES;
+                for c in (0..whole).step_by(V::LANES) {
+                    let at = [first + c, V::LANES];
+                    forward_channels::<V, f32, 1, false>(&numbers, from, at, scale, wide.add(c), STEP);
+                }
+                if whole < count {
+                    let at = [first + whole, count - whole];
+                    forward_channels::<V, f32, 1, true>(&numbers, from, at, scale, wide.add(whole), STEP);
+                }
+                for (group, from) in rows.chunks(ROUNDED).enumerate() {
+                    let to = to.add(group * ROUNDED * step);
+                    let (to, unit) = (to.add(first), to.add(k + block * fixed::UNIT));
+                    (self.tiles.round)(&Rounding { from, count, to, unit, step });
+                }
+            }
+        }
+        k
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(
+        &self,
+        a: *const F16,
+        [rows, most]: [usize; 2],
+        k: usize,
+        at: usize,
+        columns: usize,
+        acc: *mut f32,
+    ) {
+        let (nr, stride) = (Self::FORMAT.nr, fixed::row(k));
+        for row in (0..rows).step_by(most) {
+            // SAFETY: the caller's contract.
+            unsafe {
+                let b = self.b.add(at * k * nr);
+                let ahead = Ahead::of(b, nr * size_of::<F16>());
+                let (a, acc) = (a.add(row * stride), acc.add(row * nr));
+                let tile = HalfTile { a, stride, tiles: 1, k, stretch: fixed::stretch(k), b, acc, ahead };
+                self.tiles.tiles[columns.div_ceil(V::LANES) - 1][most.min(rows - row) - 1](&tile);
+            }
+        }
+    }
+}
+
 /// The strips of a task: transformed, multiplied, transformed back.
 #[inline(always)]
 unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, task: usize) {
     let Rows::Patches(p) = &gemm.a else { return };
     let (nr, split) = (P::FORMAT.nr, Split::of(gemm, p, P::FORMAT));
-    let [step, product_step] = split.steps(gemm.k, nr);
+    let (row, [step, product_step]) = (P::FORMAT.row(gemm.k), split.steps(gemm.k, P::FORMAT));
     let [strip_bytes, product_bytes] = split.bytes(gemm.k, P::FORMAT);
     // SAFETY: the task's own part of the scratch, see `winograd_scratch`.
     let (strip, products) = unsafe {
@@ -362,7 +477,7 @@ unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, t
         for i in 0..count {
             // SAFETY: the patch is one of the image's, and patch i of the strip is within the scratch.
             unsafe {
-                let to = strip.add(i * gemm.k);
+                let to = strip.add(i * row);
                 forward::<V, P>(places, p, corner(first + i), [gemm.k, step], ends.scale, to);
             }
         }
@@ -420,13 +535,34 @@ unsafe fn forward<V: Simd, P: Places>(
     unsafe {
         let numbers = Numbers::<V>::load();
         for c in (done..pairs).step_by(2 * V::LANES) {
-            forward_channels::<V, P::Element, 2, false>(&numbers, &from, [c, V::LANES], scale, to, step);
+            forward_channels::<V, P::Element, 2, false>(
+                &numbers,
+                &from,
+                [c, V::LANES],
+                scale,
+                to.add(c),
+                step,
+            );
         }
         for c in (pairs..whole).step_by(V::LANES) {
-            forward_channels::<V, P::Element, 1, false>(&numbers, &from, [c, V::LANES], scale, to, step);
+            forward_channels::<V, P::Element, 1, false>(
+                &numbers,
+                &from,
+                [c, V::LANES],
+                scale,
+                to.add(c),
+                step,
+            );
         }
-        if whole < k {
-            forward_channels::<V, P::Element, 1, true>(&numbers, &from, [whole, k - whole], scale, to, step);
+        if whole.max(done) < k {
+            forward_channels::<V, P::Element, 1, true>(
+                &numbers,
+                &from,
+                [whole, k - whole],
+                scale,
+                to.add(whole),
+                step,
+            );
         }
     }
 }
@@ -437,7 +573,7 @@ unsafe fn load<V: Simd, const PARTIAL: bool>(from: *const f32, left: usize) -> V
     unsafe { if PARTIAL { V::load_first(from, left) } else { V::load(from) } }
 }
 
-/// N vectors of channels, whole or PARTIAL.
+/// N vectors of channels from c on, whole or PARTIAL.
 #[inline(always)]
 unsafe fn forward_channels<V: Simd, E: Element, const N: usize, const PARTIAL: bool>(
     numbers: &Numbers<V>,
@@ -474,7 +610,7 @@ unsafe fn forward_channels<V: Simd, E: Element, const N: usize, const PARTIAL: b
                 }
             }
         }
-        let mut to = to.add(c);
+        let mut to = to;
         for i in 0..IN {
             let mut places = [[V::splat(0.0); IN]; N];
             for (n, places) in places.iter_mut().enumerate() {
@@ -722,9 +858,9 @@ fn out_of_places<V: Simd>(m: [V; IN]) -> [V; OUT] {
     let (even_a, odd_a) = (m[1].add(m[2]), m[1].sub(m[2]));
     let (even_b, odd_b) = (m[3].add(m[4]), m[3].sub(m[4]));
     [
-        m[0].add(even_a).add(even_b),
-        number(A).mul_add(odd_a, number(B).mul(odd_b)),
-        number(AA).mul_add(even_a, number(BB).mul(even_b)),
-        number(A * AA).mul_add(odd_a, number(B * BB).mul_add(odd_b, m[5])),
+        number(0.5).mul_add(even_b, m[0].add(even_a)),
+        number(A).mul_add(odd_a, number(0.5 * B).mul(odd_b)),
+        number(AA).mul_add(even_a, number(0.5 * BB).mul(even_b)),
+        number(A * AA).mul_add(odd_a, number(0.5 * B * BB).mul_add(odd_b, m[5])),
     ]
 }

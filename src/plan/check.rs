@@ -7,8 +7,8 @@ use super::instruction::{
 use super::overlap::is_free;
 use super::{ALIGNMENT, MAX_HOST_OPERANDS, Plan, SLOT_HEAD, Slots, VERSION};
 use crate::kernels::{
-    AttentionShape, DType, F16, IMMEDIATE, Layout, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS, PLACES,
-    attention_scratch, norm_scratch, winograd_scratch,
+    Arithmetic, AttentionShape, DType, F16, IMMEDIATE, Layout, MAX_MAP_STEPS, MAX_RANK, MAX_REGISTERS,
+    PLACES, attention_scratch, norm_scratch, winograd_scratch,
 };
 
 /// Why bytes are not a plan.
@@ -418,6 +418,8 @@ fn packed(plan: &Plan, half: bool, depth: usize, n: usize) -> Result<usize, &'st
 /// Packed constants of a product: `taps` times k columns of the left matrix, n of the result.
 fn panels(plan: &Plan, panels: Panels, [taps, k, n]: [usize; 3]) -> Sound {
     let half = panels.scales.is_some();
+    let pairs = half && plan.packing().arithmetic == Arithmetic::Fixed;
+    when(!pairs || k.is_multiple_of(2), "a product in fixed point has an odd depth")?;
     let depth = taps.checked_mul(k).ok_or("a matrix is too large")?;
     let element = if half { size_of::<F16>() } else { size_of::<f32>() };
     let bytes = packed(plan, half, depth, n)?.checked_mul(element).ok_or("a matrix is too large")?;

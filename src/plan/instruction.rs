@@ -1,7 +1,7 @@
 //! What a plan consists of. All of it is plain data of fixed size, archived by rkyv.
 
 use crate::kernels::{
-    Activation, DType, F16, Format, IntCode, Isa, Kernels, Layout, MapStep, PoolKind, ReduceKind,
+    Activation, Arithmetic, DType, Format, IntCode, Isa, Kernels, Layout, MapStep, PoolKind, ReduceKind,
 };
 use rkyv::with::InlineAsBox;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -172,28 +172,29 @@ pub struct Scales {
 pub struct Packing {
     /// Columns of an f32 panel.
     pub nr: u32,
-    /// Columns of a panel in half precision.
+    /// Columns of a panel of 16 bits.
     pub half_nr: u32,
-    /// Whether the kernels compute in half precision, or only read it.
-    pub half_native: bool,
+    /// What the kernels compute in with weights of 16 bits.
+    pub arithmetic: Arithmetic,
 }
 
 impl Packing {
     /// Of an instruction set, whether or not this computer has it.
     pub const fn of_isa(isa: Isa) -> Packing {
-        let (nr, half_nr, half_native) = match isa {
-            Isa::Portable | Isa::ArmNeon | Isa::WasmSimd128 => (8, 8, false),
-            Isa::ArmFp16 => (8, 16, true),
-            Isa::X86Avx2 => (16, 16, false),
-            Isa::X86Avx512 => (32, 32, false),
-            Isa::X86Avx512Fp16 => (32, 64, true),
+        let (nr, half_nr, arithmetic) = match isa {
+            Isa::Portable | Isa::ArmNeon | Isa::WasmSimd128 => (8, 8, Arithmetic::Single),
+            Isa::ArmFp16 => (8, 16, Arithmetic::Half),
+            Isa::X86Avx2 => (16, 16, Arithmetic::Single),
+            Isa::X86Avx512 => (32, 32, Arithmetic::Single),
+            Isa::X86Avx512Fp16 => (32, 64, Arithmetic::Half),
+            Isa::X86Avx512Vnni => (32, 32, Arithmetic::Fixed),
         };
-        Packing { nr, half_nr, half_native }
+        Packing { nr, half_nr, arithmetic }
     }
 
     pub fn of(kernels: &Kernels) -> Packing {
         let half = &kernels.half;
-        Packing { nr: kernels.nr as u32, half_nr: half.nr as u32, half_native: half.native }
+        Packing { nr: kernels.nr as u32, half_nr: half.nr as u32, arithmetic: half.arithmetic }
     }
 
     /// Floats of an f32 matrix of `k` rows and `n` columns that is packed at run time.
@@ -208,8 +209,8 @@ impl Packing {
 
     /// Of Winograd's method.
     pub fn format(self, half: bool) -> Format {
-        let element = if half && self.half_native { size_of::<F16>() } else { size_of::<f32>() };
-        Format { element, nr: self.columns(half) }
+        let arithmetic = if half { self.arithmetic } else { Arithmetic::Single };
+        Format { arithmetic, nr: self.columns(half) }
     }
 }
 

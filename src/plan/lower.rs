@@ -13,7 +13,7 @@ use super::place::{Place, Source};
 use super::precision::{Depth, Island, Ranges};
 use super::{CompiledPlan, PlanError, VERSION};
 use crate::graph::{Fact, Graph, Node, Tensor, ValueId};
-use crate::kernels::{DType, Isa, Layout, MapStep};
+use crate::kernels::{Arithmetic, DType, Isa, Layout, MapStep};
 use crate::ops::{Concat, Host, Op, OpError, Operator, problem};
 use std::collections::HashMap;
 use std::string::{String, ToString};
@@ -337,10 +337,10 @@ impl<'g> Lower<'g> {
     /// is to be computed in half precision; all 1 where the kernels only read it.
     pub fn scales(&mut self, node: &Node, value: ValueId, first: usize, columns: usize) -> Option<Vec<f32>> {
         let (ranges, _) = self.recipe.half?;
-        if !self.packing.half_native {
+        if self.packing.arithmetic == Arithmetic::Single {
             return Some(std::vec![1.0; columns]);
         }
-        match ranges.scales(value, first, columns) {
+        match ranges.scales(value, first, columns, self.packing.arithmetic) {
             Ok(scales) => Some(scales),
             Err(reason) => {
                 self.report.islands.push(Island { node: node.name.clone(), reason });
@@ -356,9 +356,14 @@ impl<'g> Lower<'g> {
 
     /// Whether a product with so many rows of weights a tap, and columns, is too thin to gain by half precision: vectors
     /// would be as many as in f32, and what rounds its left matrix more than what they compute. Those are a network's ends
-    /// above all, where rounding tells most.
+    /// above all, where rounding tells most. Fixed point takes pairs of rows.
     pub fn is_thin(&self, depth: usize, columns: usize) -> bool {
-        self.packing.half_native && (depth < THIN_DEPTH || columns <= THIN_COLUMNS)
+        let thin = depth < THIN_DEPTH || columns <= THIN_COLUMNS;
+        match self.packing.arithmetic {
+            Arithmetic::Single => false,
+            Arithmetic::Half => thin,
+            Arithmetic::Fixed => thin || !depth.is_multiple_of(2),
+        }
     }
 
     /// Whether the next convolution by Winograd's method may be computed in half precision. The first one may not: it sees
@@ -377,16 +382,28 @@ impl<'g> Lower<'g> {
             let packed = weights.panels(self.packing.columns(false));
             return Ok(self.packed(&packed));
         };
-        let (halves, unscale) = weights.halves(self.packing.columns(true), scales);
+        let nr = self.packing.columns(true);
+        let balanced;
+        let (halves, unscale, scales) = match self.packing.arithmetic {
+            Arithmetic::Single | Arithmetic::Half => {
+                let (halves, unscale) = weights.halves(nr, scales);
+                (halves, unscale, scales)
+            }
+            Arithmetic::Fixed => {
+                balanced = weights.balanced(nr, scales);
+                let (fixed, unscale) = weights.fixed(nr, &balanced);
+                (fixed, unscale, &balanced[..])
+            }
+        };
         let panels = self.packed(&halves);
         let output = self.floats(&unscale);
         let output = self.view(&output)?;
-        let input = match self.packing.half_native {
-            true => {
+        let input = match self.packing.arithmetic {
+            Arithmetic::Half | Arithmetic::Fixed => {
                 let input = self.floats(scales);
                 Some(self.view(&input)?)
             }
-            false => None,
+            Arithmetic::Single => None,
         };
         self.report.halves += 1;
         let stretch = self.recipe.half.map_or(1, |(_, depth)| depth.stretch);

@@ -1,7 +1,7 @@
 //! Weights in the order in which the kernels read them.
 
 use super::precision::power_of_two;
-use crate::kernels::{PLACES, winograd_weights};
+use crate::kernels::{FIXED_LIMIT, FIXED_STRETCH, PLACES, winograd_weights};
 use half::f16;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +10,9 @@ use std::vec::Vec;
 
 /// Bytes of a packed matrix from which on several threads share the work.
 const SHARED: usize = 2 << 20;
+
+/// What a row of weights counts as at the least, of the largest.
+const LEAST: f64 = 1e-6;
 
 /// A constant right matrix of `depth` times `n` elements.
 pub struct Weights<'w> {
@@ -53,6 +56,53 @@ impl Weights<'_> {
         (packed, unscale)
     }
 
+    /// Scales with which columns of the left matrix, and rows of the weights divided by them, are about as large as each other:
+    /// then neither rounds more than the other. With the given scales, columns of the left matrix are all of a size.
+    pub fn balanced(&self, nr: usize, scale: &[f32]) -> Vec<f32> {
+        let most = Mutex::new(std::vec![0.0f64; scale.len()]);
+        self.each_panel(nr, &mut std::vec![0; self.n.div_ceil(nr)], &mut [], |columns, _, _| {
+            let mut own = std::vec![0.0f64; scale.len()];
+            (self.rows)(columns, &mut |k, row| {
+                let own = &mut own[k % scale.len()];
+                *own = row.iter().fold(*own, |most, x| most.max(x.abs()));
+            });
+            let mut most = most.lock().unwrap_or_else(PoisonError::into_inner);
+            most.iter_mut().zip(own).for_each(|(most, own)| *most = most.max(own));
+        });
+        let most = most.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let sizes = || scale.iter().zip(&most).map(|(&scale, &most)| most / f64::from(scale));
+        let largest = sizes().fold(f64::MIN_POSITIVE, f64::max);
+        let balance = |(&scale, size): (&f32, f64)| scale * (size / largest).max(LEAST).sqrt() as f32;
+        scale.iter().zip(sizes()).map(balance).collect()
+    }
+
+    /// The same in fixed point, by pairs of rows: whole numbers, each column in a unit so large that no sum of as many products
+    /// as kernels add up in 32 bits leaves these. The depth is even.
+    pub fn fixed(&self, nr: usize, scale: &[f32]) -> (Vec<u8>, Vec<f32>) {
+        let mut packed = std::vec![0; self.n.div_ceil(nr) * self.depth * nr * size_of::<i16>()];
+        let mut unscale = std::vec![1.0; self.n];
+        self.each_panel(nr, &mut packed, &mut unscale, |columns, panel, unscale| {
+            let count = columns.len();
+            let mut all = std::vec![0.0f64; self.depth * count];
+            (self.rows)(columns, &mut |k, row| {
+                let scale = f64::from(scale[k % scale.len().max(1)]);
+                all[k * count..][..count].iter_mut().zip(row).for_each(|(slot, &x)| *slot = x / scale);
+            });
+            for (j, unscale) in unscale.iter_mut().enumerate() {
+                let column = || all.iter().skip(j).step_by(count).map(|x| x.abs());
+                *unscale = fixed_unit(column) as f32;
+            }
+            let slots = panel.as_chunks_mut::<{ size_of::<i16>() }>().0;
+            for (k, row) in all.chunks(count).enumerate() {
+                for (j, (&x, &unscale)) in row.iter().zip(&*unscale).enumerate() {
+                    let rounded = (x / f64::from(unscale)).round_ties_even() as i16;
+                    slots[(k / 2 * nr + j) * 2 + k % 2] = rounded.to_le_bytes();
+                }
+            }
+        });
+        (packed, unscale)
+    }
+
     /// Calls `each` with the columns of each panel, the panel, and what `beside` has for these columns, if it has anything.
     fn each_panel(
         &self,
@@ -84,6 +134,22 @@ impl Weights<'_> {
             worker();
         });
     }
+}
+
+/// The unit of a column of weights in fixed point, of which these are the magnitudes.
+fn fixed_unit<I: Iterator<Item = f64>>(column: impl Fn() -> I) -> f64 {
+    let most = column().fold(0.0, f64::max);
+    let (mut sum, mut largest) = (0.0f64, 0.0f64);
+    // Each weight as it comes into the sum, and as it leaves it.
+    let leaving = std::iter::repeat_n(0.0, FIXED_STRETCH).chain(column());
+    for (entering, leaving) in column().zip(leaving) {
+        sum += entering - leaving;
+        largest = largest.max(sum);
+    }
+    // Rounding adds up to half a unit to each.
+    let bound = f64::from(i32::MAX) / f64::from(FIXED_LIMIT) - FIXED_STRETCH as f64;
+    let unit = (most / f64::from(i16::MAX)).max(largest / bound);
+    if unit > 0.0 { unit } else { 1.0 }
 }
 
 /// Fills a panel with what `element` makes of each row, column of the panel and weight.
@@ -199,6 +265,50 @@ mod tests {
         }
         let largest = packed.iter().fold(0.0f64, |most, x| most.max(x.abs()));
         assert!((0.25..=1.0).contains(&largest), "{largest}");
+    }
+
+    /// Weights that are near each other, one that is far above, and none: no sum leaves 32 bits, and no unit is larger than
+    /// that takes.
+    #[test]
+    fn fixed_point_has_room_for_every_sum() {
+        let (depth, n) = (300, 4);
+        let weight = |k: usize, j: usize| match j {
+            0 => element(k, k * 13 + 5),
+            1 => [1e-3, 50.0][usize::from(k == 170)],
+            2 => 0.0,
+            _ => [0.0, -3.0][usize::from(k < 9)],
+        };
+        let elements: Vec<f32> = (0..depth * n).map(|i| weight(i / n, i % n)).collect();
+        let scale: Vec<f32> = (0..6).map(|i| 0.5 * f32::from(1u8 << i)).collect();
+        let (packed, unscale) = Weights { depth, n, rows: &matrix(&elements, n) }.fixed(NR, &scale);
+        let whole = |k: usize, j: usize| {
+            let at = (k / 2 * NR + j) * 2 + k % 2;
+            i32::from(i16::from_le_bytes([packed[2 * at], packed[2 * at + 1]]))
+        };
+        for j in 0..n {
+            for k in 0..depth {
+                let unit = f64::from(unscale[j]) * f64::from(scale[k % 6]);
+                let off = (f64::from(whole(k, j)) * unit - f64::from(weight(k, j))).abs();
+                assert!(off <= 0.501 * unit, "({k}, {j}) is off by {off} of {unit}");
+            }
+            let column: Vec<i64> = (0..depth).map(|k| i64::from(whole(k, j).abs())).collect();
+            let sums = column.windows(FIXED_STRETCH).map(|all| all.iter().sum::<i64>() * FIXED_LIMIT as i64);
+            let (sum, most) = (sums.max().unwrap_or(0), column.iter().copied().max().unwrap_or(0));
+            assert!(sum <= i64::from(i32::MAX), "{j}: {sum}");
+            let tight = sum as f64 > 0.99 * f64::from(i32::MAX) || most == i64::from(i16::MAX);
+            assert!(tight || j == 2, "{j}: sums to {sum}, weights to {most}");
+        }
+        assert!((0..depth).all(|k| (n..NR).all(|j| whole(k, j) == 0)));
+    }
+
+    /// A column of the left matrix times its scale, and its row of the weights divided by it, are as large as each other.
+    #[test]
+    fn balanced_scales_share_what_products_are_large_by() {
+        let weights = [64.0, 0.0, 4.0, -1.0, 0.0, 16.0];
+        let scale = [1.0, 1.0, 0.25];
+        let balanced = Weights { depth: 3, n: 2, rows: &matrix(&weights, 2) }.balanced(NR, &scale);
+        // Rows divided by scales: 64, 4 and 64.
+        assert_eq!(balanced, [1.0, 0.25, 0.25]);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! it was. The powers come from the magnitudes seen in evaluations over the model's own schedule. Neighbouring channels
 //! share one: a channel that happened to rest may wake.
 
+use super::instruction::Packing;
 use crate::graph::ValueId;
-use crate::kernels::{Isa, cpu};
+use crate::kernels::{Arithmetic, Isa};
 use std::collections::HashMap;
 use std::string::String;
 use std::vec::Vec;
@@ -31,12 +32,14 @@ impl Depth {
     ];
 
     /// Those that differ where nothing is added up in half precision.
-    const WIDENED: [Depth; 2] = [Depth::ALL[0], Depth::ALL[2]];
+    const EXACT: [Depth; 2] = [Depth::ALL[0], Depth::ALL[2]];
 
     /// Those that differ on an instruction set.
     pub fn ways(isa: Isa) -> &'static [Depth] {
-        let widens = cpu::find(isa).is_some_and(|kernels| !kernels.half.native);
-        if widens { &Depth::WIDENED } else { &Depth::ALL }
+        match Packing::of_isa(isa).arithmetic {
+            Arithmetic::Single | Arithmetic::Fixed => &Depth::EXACT,
+            Arithmetic::Half => &Depth::ALL,
+        }
     }
 }
 
@@ -52,8 +55,12 @@ pub struct Island {
 /// smaller still is a normal number.
 const TARGET: f32 = 16.0;
 
-/// Channels that share a power of two.
-const SHARING: usize = 16;
+/// Channels of which none is at rest while another is not: in half precision they share a power of two.
+const NEIGHBOURS: usize = 16;
+
+/// How much less than its neighbours a channel may count in fixed point, whose numbers have no exponents. One that wakes up
+/// costs as much in precision, but nothing overflows.
+const APART: f32 = 32.0;
 
 /// What a channel's magnitude counts as at the least, of its tensor's.
 const FLOOR: f32 = 1e-12;
@@ -86,7 +93,7 @@ impl Ranges {
         range.peaks = [range.peaks[0].max(peak), range.peaks[1].min(peak)];
     }
 
-    /// The powers of two for `count` columns from `first` on of a product's left matrix.
+    /// The powers of two for `count` columns from `first` on of the left matrix of a product in this arithmetic.
     ///
     /// # Errors
     /// With the reason, if it is better computed in f32.
@@ -95,6 +102,7 @@ impl Ranges {
         value: ValueId,
         first: usize,
         count: usize,
+        arithmetic: Arithmetic,
     ) -> Result<Vec<f32>, &'static str> {
         let range = self.0.get(&(value, first)).filter(|range| range.channels.len() == count);
         let Range { channels, peaks } = range.ok_or("its input was never seen")?;
@@ -105,12 +113,14 @@ impl Ranges {
         if least > 0.0 && most / least > SPREAD {
             return Err("its input's magnitude changes too much over the schedule");
         }
+        let apart = if arithmetic == Arithmetic::Fixed { APART } else { 1.0 };
         let floor = (most * FLOOR).max(f32::MIN_POSITIVE);
-        let shared = |chunk: &[f32]| {
+        let neighbours = |chunk: &[f32]| {
             let peak = chunk.iter().fold(floor, |peak, &x| peak.max(x));
-            std::iter::repeat_n(power_of_two(TARGET / peak), chunk.len()).collect::<Vec<_>>()
+            let scale = |&x: &f32| power_of_two(TARGET / x.max(peak / apart));
+            chunk.iter().map(scale).collect::<Vec<_>>()
         };
-        Ok(channels.chunks(SHARING).flat_map(shared).collect())
+        Ok(channels.chunks(NEIGHBOURS).flat_map(neighbours).collect())
     }
 }
 
@@ -127,28 +137,31 @@ mod tests {
     #[test]
     fn scaled_peaks_are_near_the_target() {
         let mut ranges = Ranges::default();
-        let mut seen = [3.0; SHARING + 4];
-        seen[SHARING..].copy_from_slice(&[0.0, 1e-9, 1e9, 5.0]);
+        let mut seen = [3.0; NEIGHBOURS + 4];
+        seen[NEIGHBOURS..].copy_from_slice(&[0.0, 1e-9, 1e9, 5.0]);
         ranges.widen(ValueId(1), 0, &seen);
         seen[0] = 17.0;
         ranges.widen(ValueId(1), 0, &seen);
-        let scales = ranges.scales(ValueId(1), 0, SHARING + 4).expect("ranges");
+        let scales = ranges.scales(ValueId(1), 0, NEIGHBOURS + 4, Arithmetic::Half).expect("ranges");
         for (i, scale) in scales.iter().enumerate() {
-            let scaled = scale * if i < SHARING { 17.0 } else { 1e9 };
+            let scaled = scale * if i < NEIGHBOURS { 17.0 } else { 1e9 };
             assert!(scaled > TARGET / 2.0 && scaled <= TARGET, "{scaled}");
             assert_eq!(scale.to_bits() & 0x7f_ffff, 0, "{scale} is no power of two");
         }
-        assert_eq!(ranges.scales(ValueId(1), SHARING, 4), Err("its input was never seen"));
-        assert_eq!(ranges.scales(ValueId(2), 0, 1), Err("its input was never seen"));
+        assert_eq!(
+            ranges.scales(ValueId(1), NEIGHBOURS, 4, Arithmetic::Half),
+            Err("its input was never seen")
+        );
+        assert_eq!(ranges.scales(ValueId(2), 0, 1, Arithmetic::Half), Err("its input was never seen"));
     }
 
     #[test]
     fn a_channel_at_rest_counts_for_something() {
         let mut ranges = Ranges::default();
-        let mut seen = [0.0; SHARING + 1];
-        seen[SHARING] = 1e9;
+        let mut seen = [0.0; NEIGHBOURS + 1];
+        seen[NEIGHBOURS] = 1e9;
         ranges.widen(ValueId(1), 0, &seen);
-        let scales = ranges.scales(ValueId(1), 0, SHARING + 1).expect("ranges");
+        let scales = ranges.scales(ValueId(1), 0, NEIGHBOURS + 1, Arithmetic::Half).expect("ranges");
         assert!(scales[0] * 1e9 * FLOOR <= TARGET && scales[0] * 1e9 * FLOOR > TARGET / 2.0, "{}", scales[0]);
     }
 
@@ -157,7 +170,7 @@ mod tests {
         let mut ranges = Ranges::default();
         [1.0, SPREAD * 1.1].into_iter().for_each(|peak| ranges.widen(ValueId(1), 0, &[peak, 0.0]));
         let spread = Err("its input's magnitude changes too much over the schedule");
-        assert_eq!(ranges.scales(ValueId(1), 0, 2), spread);
+        assert_eq!(ranges.scales(ValueId(1), 0, 2, Arithmetic::Half), spread);
     }
 
     #[test]
@@ -166,7 +179,18 @@ mod tests {
             let mut ranges = Ranges::default();
             ranges.widen(ValueId(0), 0, &[x, 1.0]);
             ranges.widen(ValueId(0), 0, &[1.0, 1.0]);
-            assert!(ranges.scales(ValueId(0), 0, 2).is_err());
+            assert!(ranges.scales(ValueId(0), 0, 2, Arithmetic::Half).is_err());
         }
+    }
+
+    /// In fixed point a channel has its own, but for one that rests beside others.
+    #[test]
+    fn neighbours_are_not_too_far_apart_in_fixed_point() {
+        let mut ranges = Ranges::default();
+        ranges.widen(ValueId(1), 0, &[1024.0, 256.0, 1.0, 0.0]);
+        let scales = ranges.scales(ValueId(1), 0, 4, Arithmetic::Fixed).expect("ranges");
+        let largest = 1024.0 / APART;
+        assert_eq!(scales, [1024.0, 256.0, largest, largest].map(|x| TARGET / x));
+        assert_eq!(ranges.scales(ValueId(1), 0, 4, Arithmetic::Half), Ok(std::vec![TARGET / 1024.0; 4]));
     }
 }

@@ -45,7 +45,7 @@ impl Cpu {
         let half = match settings.precision {
             Precision::F32 => false,
             Precision::F16 => true,
-            Precision::Auto => kernels.half.native,
+            Precision::Auto => kernels.half.native(),
         };
         let Settings { precision, frugal, .. } = settings;
         let watching =

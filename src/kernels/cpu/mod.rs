@@ -21,6 +21,8 @@ mod wasm;
 mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_half;
+#[cfg(target_arch = "x86_64")]
+mod x86_vnni;
 
 #[cfg(any(feature = "std", test))]
 extern crate std;
@@ -35,7 +37,7 @@ use super::args::*;
 use super::attention_half;
 use super::simd::{F16, Simd};
 use super::winograd::Format;
-use super::{attention, gemm, half, map, math, norm, pool, reduce, softmax, winograd};
+use super::{attention, fixed, gemm, half, map, math, norm, pool, reduce, softmax, winograd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 #[cfg(all(target_arch = "aarch64", any(feature = "std", test)))]
@@ -67,10 +69,12 @@ pub enum Isa {
     X86Avx512,
     X86Avx512Fp16,
     WasmSimd128,
+    X86Avx512Vnni,
 }
 
 impl Isa {
-    pub const ALL: [Isa; 7] = [
+    pub const ALL: [Isa; 8] = [
+        Isa::X86Avx512Vnni,
         Isa::X86Avx512Fp16,
         Isa::X86Avx512,
         Isa::X86Avx2,
@@ -88,6 +92,7 @@ impl Isa {
             Isa::X86Avx2 => "x86-avx2",
             Isa::X86Avx512 => "x86-avx512",
             Isa::X86Avx512Fp16 => "x86-avx512fp16",
+            Isa::X86Avx512Vnni => "x86-avx512vnni",
             Isa::WasmSimd128 => "wasm-simd128",
         }
     }
@@ -102,6 +107,9 @@ impl Isa {
             Isa::X86Avx512 => &["avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2", "fma"],
             Isa::X86Avx512Fp16 => {
                 &["avx512fp16", "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2", "fma"]
+            }
+            Isa::X86Avx512Vnni => {
+                &["avx512vnni", "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2", "fma"]
             }
             Isa::WasmSimd128 => &["simd128"],
         }
@@ -126,6 +134,8 @@ impl Isa {
             Isa::X86Avx512Fp16 => {
                 Isa::X86Avx512.supported() && (has!("avx512fp16") || cfg!(fewstep_avx512fp16))
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::X86Avx512Vnni => Isa::X86Avx512.supported() && has!("avx512vnni"),
             // An engine without it does not load a module that has it.
             Isa::WasmSimd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             _ => false,
@@ -139,10 +149,23 @@ impl core::fmt::Display for Isa {
     }
 }
 
+/// What products are computed in whose weights have 16 bits.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[rkyv(derive(Clone, Copy))]
+#[repr(u8)]
+pub enum Arithmetic {
+    /// f32: weights in half precision are widened as they are read.
+    Single,
+    /// Half precision.
+    Half,
+    /// Fixed point: weights are whole numbers, see [`FIXED_STRETCH`](super::FIXED_STRETCH).
+    Fixed,
+}
+
 /// The name is not one of an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown instruction set; known are portable, arm-neon, arm-fp16, x86-avx2, x86-avx512, x86-avx512fp16, wasm-simd128"
+    "unknown instruction set; known are portable, arm-neon, arm-fp16, x86-avx2, x86-avx512, x86-avx512fp16, x86-avx512vnni, wasm-simd128"
 )]
 pub struct UnknownIsa;
 
@@ -183,11 +206,11 @@ pub struct Kernels {
     pub reduce: unsafe fn(&ReduceArgs, usize),
 }
 
-/// The kernels of an instruction set for weights in half precision. Without the feature `f16`, only their format.
+/// The kernels of an instruction set for weights of 16 bits. Without the feature `f16`, only their format.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfKernels {
-    /// Whether they compute in half precision, or only read it.
-    pub native: bool,
+    /// What they compute in.
+    pub arithmetic: Arithmetic,
     /// Whether they do so in attention, and in the gates of normalisations.
     pub attention: bool,
     /// Columns of a tile and of a packed panel.
@@ -203,11 +226,16 @@ pub struct HalfKernels {
 }
 
 impl HalfKernels {
+    /// Whether they compute in 16 bits, or only read them.
+    pub fn native(&self) -> bool {
+        self.arithmetic != Arithmetic::Single
+    }
+
     pub fn gemm_tasks(&self, args: &HalfArgs) -> usize {
-        let grain = if self.native {
-            half::grain(args, self.mr, self.nr, self.few)
-        } else {
-            gemm::grain(self.mr, self.nr)
+        let grain = match self.arithmetic {
+            Arithmetic::Single => gemm::grain(self.mr, self.nr),
+            Arithmetic::Half => half::grain(args, self.mr, self.nr, self.few),
+            Arithmetic::Fixed => fixed::grain(self.mr, self.nr),
         };
         gemm::tasks(&args.gemm, grain)
     }
@@ -218,7 +246,7 @@ impl HalfKernels {
 
     /// Of Winograd's method.
     pub fn format(&self) -> Format {
-        Format { element: if self.native { size_of::<F16>() } else { size_of::<f32>() }, nr: self.nr }
+        Format { arithmetic: self.arithmetic, nr: self.nr }
     }
 
     /// Elements of a packed B with `k` rows (all taps) and `n` columns.
@@ -238,7 +266,7 @@ impl Kernels {
 
     /// Of Winograd's method.
     pub fn format(&self) -> Format {
-        Format { element: size_of::<f32>(), nr: self.nr }
+        Format { arithmetic: Arithmetic::Single, nr: self.nr }
     }
 
     pub fn attention_phases(&self, args: &AttentionArgs) -> usize {
@@ -387,7 +415,7 @@ macro_rules! row {
             mr: MR,
             nr: NV * <$v as Simd>::LANES,
             half: HalfKernels {
-                native: false,
+                arithmetic: Arithmetic::Single,
                 attention: false,
                 nr: NV * <$v as Simd>::LANES,
                 mr: MR,
@@ -456,7 +484,7 @@ macro_rules! half {
         }
 
         HalfKernels {
-            native: true,
+            arithmetic: Arithmetic::Half,
             attention: false,
             nr: NR,
             mr: MR,
@@ -468,6 +496,43 @@ macro_rules! half {
         }
     }};
     (@tiles $tile:path, $nv:literal, [$($rows:literal),*]) => { [$({ use $tile as tile; tile::<$rows, $nv, NV> }),*] };
+}
+
+/// The kernels that compute in fixed point, likewise: `$module` has the innermost one, and what rounds rows for it.
+#[cfg(target_arch = "x86_64")]
+macro_rules! fixed {
+    ($v:ty, $module:ident, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt) => {{
+        const MR: usize = $rows.len();
+        const NV: usize = [$($nv),*].len();
+        const TILES: fixed::Tiles<MR, NV> = fixed::Tiles {
+            tiles: [$(half!(@tiles $module::tile, $nv, $rows)),*],
+            round: $module::round,
+        };
+
+        #[$enable]
+        unsafe fn gemm(args: &HalfArgs, task: usize) {
+            // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
+            unsafe { fixed::run::<$v, MR, NV>(args, task, &TILES) }
+        }
+
+        #[$enable]
+        unsafe fn winograd(args: &WinogradArgs<HalfArgs>, task: usize) {
+            // SAFETY: as for `gemm`.
+            unsafe { winograd::fixed::<$v, MR, NV>(args, task, &TILES) }
+        }
+
+        HalfKernels {
+            arithmetic: Arithmetic::Fixed,
+            attention: false,
+            nr: NV * <$v as Simd>::LANES,
+            mr: MR,
+            few: 0,
+            #[cfg(feature = "f16")]
+            gemm,
+            #[cfg(feature = "f16")]
+            winograd,
+        }
+    }};
 }
 
 /// Attention in half precision where the arguments allow it, else by `$single`, the kernel of a row.
@@ -515,6 +580,16 @@ const AVX512: Kernels = row!(
 /// the target says that, so AArch64's rows are only those that its features allow. Where NEON or WebAssembly's SIMD is in any
 /// case, portable kernels are only there beside the compiler, as an oracle: each row is 100 to 150 kB.
 pub static ROWS: &[Kernels] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernels {
+        isa: Isa::X86Avx512Vnni,
+        half: fixed!(
+            x86::Avx512, x86_vnni,
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma")],
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        ),
+        ..AVX512
+    },
     #[cfg(target_arch = "x86_64")]
     Kernels {
         isa: Isa::X86Avx512Fp16,

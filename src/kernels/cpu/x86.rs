@@ -3,6 +3,40 @@
 use crate::kernels::simd::{F16, Simd};
 use core::arch::x86_64::*;
 
+/// An instruction that multiplies `b` with the value at `base + times * stride`, times up to 2, in all lanes, and adds to
+/// `acc`. As an operand in memory it takes a port that loads; what the compiler makes of an intrinsic would take one of the
+/// two that multiply, for the broadcast, or a register.
+macro_rules! broadcast {
+    ($name:literal, $size:literal, $lanes:literal, $acc:expr, $b:expr, $base:expr, $stride:expr, $times:expr) => {
+        match $times {
+            0 => asm!(
+                concat!($name, " {acc}, {b}, ", $size, " ptr [{base}]", $lanes),
+                acc = inout(zmm_reg) $acc,
+                b = in(zmm_reg) $b,
+                base = in(reg) $base,
+                options(pure, readonly, nostack, preserves_flags)
+            ),
+            1 => asm!(
+                concat!($name, " {acc}, {b}, ", $size, " ptr [{base} + {stride}]", $lanes),
+                acc = inout(zmm_reg) $acc,
+                b = in(zmm_reg) $b,
+                base = in(reg) $base,
+                stride = in(reg) $stride,
+                options(pure, readonly, nostack, preserves_flags)
+            ),
+            _ => asm!(
+                concat!($name, " {acc}, {b}, ", $size, " ptr [{base} + 2 * {stride}]", $lanes),
+                acc = inout(zmm_reg) $acc,
+                b = in(zmm_reg) $b,
+                base = in(reg) $base,
+                stride = in(reg) $stride,
+                options(pure, readonly, nostack, preserves_flags)
+            ),
+        }
+    };
+}
+pub(super) use broadcast;
+
 #[derive(Clone, Copy)]
 pub struct Avx2(__m256);
 

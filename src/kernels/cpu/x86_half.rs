@@ -1,5 +1,6 @@
 //! The innermost kernel of products in half precision, with AVX512-FP16.
 
+use super::x86::broadcast;
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
 use core::arch::asm;
@@ -7,30 +8,6 @@ use core::arch::x86_64::*;
 
 /// Lanes of a vector.
 const LANES: usize = 32;
-
-/// `acc += a * b`, a the value at `base + R * stride` in all lanes. As an operand in memory it takes a port that loads;
-/// what the compiler makes of an intrinsic would take one of the two that multiply, for the broadcast.
-macro_rules! multiply_add {
-    ($acc:expr, $b:expr, $base:expr, $stride:expr, $times:literal) => {
-        asm!(
-            concat!("vfmadd231ph {acc}, {b}, word ptr [{base} + ", $times, " * {stride}]{{1to32}}"),
-            acc = inout(zmm_reg) $acc,
-            b = in(zmm_reg) $b,
-            base = in(reg) $base,
-            stride = in(reg) $stride,
-            options(pure, readonly, nostack, preserves_flags)
-        )
-    };
-    ($acc:expr, $b:expr, $base:expr) => {
-        asm!(
-            "vfmadd231ph {acc}, {b}, word ptr [{base}]{{1to32}}",
-            acc = inout(zmm_reg) $acc,
-            b = in(zmm_reg) $b,
-            base = in(reg) $base,
-            options(pure, readonly, nostack, preserves_flags)
-        )
-    };
-}
 
 /// R rows x NV vectors of a panel of PANEL vectors.
 ///
@@ -60,11 +37,16 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
                 b = b.add(nr);
                 unroll!(ROW, R, {
                     for (acc, b) in acc[ROW].iter_mut().zip(bs) {
-                        match ROW % 3 {
-                            0 => multiply_add!(*acc, b, rows[ROW / 3]),
-                            1 => multiply_add!(*acc, b, rows[ROW / 3], stride, 1),
-                            _ => multiply_add!(*acc, b, rows[ROW / 3], stride, 2),
-                        }
+                        broadcast!(
+                            "vfmadd231ph",
+                            "word",
+                            "{{1to32}}",
+                            *acc,
+                            b,
+                            rows[ROW / 3],
+                            stride,
+                            ROW % 3
+                        );
                     }
                 });
                 for row in &mut rows[..R.div_ceil(3)] {

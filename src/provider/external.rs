@@ -12,11 +12,11 @@ use crate::plan::{Fact, Plan, Slots};
 use crate::sampler::Table;
 use half::f16;
 use std::boxed::Box;
-use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::string::String;
 use std::vec::Vec;
+use std::{fmt, io};
 
 /// An ONNX network, where a runtime finds it that reads it itself.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +134,45 @@ impl Element {
     }
 }
 
+/// Memory for elements, zeros at first, which begins where elements of any type may.
+#[derive(Debug)]
+pub(super) enum Elements {
+    Ordinary(Scratch),
+    /// The runtime's, for what goes to a device and comes back.
+    #[cfg(feature = "ort")]
+    PageLocked(super::ort::PageLocked),
+}
+
+impl Elements {
+    /// # Errors
+    /// If the system does not give them.
+    pub(super) fn ordinary(bytes: usize) -> io::Result<Elements> {
+        Ok(Elements::Ordinary(Scratch::new(bytes)?))
+    }
+}
+
+impl Deref for Elements {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Elements::Ordinary(memory) => memory,
+            #[cfg(feature = "ort")]
+            Elements::PageLocked(memory) => memory,
+        }
+    }
+}
+
+impl DerefMut for Elements {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Elements::Ordinary(memory) => memory,
+            #[cfg(feature = "ort")]
+            Elements::PageLocked(memory) => memory,
+        }
+    }
+}
+
 /// An input or output: what it is, and where its elements are.
 #[derive(Debug)]
 pub(super) struct Port {
@@ -147,9 +186,9 @@ pub(super) struct Port {
     /// How often the elements have been written, once or once a condition.
     writes: Vec<u64>,
     /// The elements here, once or once a condition.
-    values: Vec<Scratch>,
+    values: Vec<Elements>,
     /// The elements as the network has them, where they are of another type there.
-    converted: Vec<Scratch>,
+    converted: Vec<Elements>,
 }
 
 impl Port {
@@ -175,25 +214,35 @@ impl Port {
         Fact::new(self.element.dtype(), &self.shape)
     }
 
-    fn reserve(&mut self, conditions: usize) -> Result<(), NetworkError> {
+    /// `bound` makes what the runtime is bound to.
+    fn reserve(&mut self, conditions: usize, bound: &Allocate<'_>) -> Result<(), NetworkError> {
         let count = if self.conditional { conditions } else { 1 };
         let len: usize = self.shape.iter().product();
-        let scratch = |size: usize| {
+        let elements = |size: usize, allocate: &Allocate<'_>| {
             let bytes = len * size;
-            let make = |_| Scratch::new(bytes).map_err(|_| NetworkError::Memory { bytes });
+            let make = |_| allocate(bytes).map_err(|_| NetworkError::Memory { bytes });
             (0..count).map(make).collect::<Result<Vec<_>, _>>()
         };
+        let bound = if self.handed { bound } else { &Elements::ordinary };
+        let (here, there) = (self.element.dtype().size(), self.element.size());
         self.writes = std::vec![0; count];
-        self.values = scratch(self.element.dtype().size())?;
-        self.converted = if self.element.is_plain() { Vec::new() } else { scratch(self.element.size())? };
+        (self.values, self.converted) = match self.element.is_plain() {
+            true => (elements(here, bound)?, Vec::new()),
+            false => (elements(here, &Elements::ordinary)?, elements(there, bound)?),
+        };
         Ok(())
+    }
+
+    /// The memory of the elements as the network has them, for a condition.
+    pub(super) fn memory(&mut self, condition: usize) -> Option<&mut Elements> {
+        let at = self.at(condition);
+        let all = if self.element.is_plain() { &mut self.values } else { &mut self.converted };
+        all.get_mut(at)
     }
 
     /// The elements as the network has them, for a condition.
     pub(super) fn bytes(&mut self, condition: usize) -> &mut [u8] {
-        let at = self.at(condition);
-        let all = if self.element.is_plain() { &mut self.values } else { &mut self.converted };
-        all.get_mut(at).map(|scratch| &mut scratch[..]).unwrap_or_default()
+        self.memory(condition).map(|memory| &mut memory[..]).unwrap_or_default()
     }
 
     fn at(&self, condition: usize) -> usize {
@@ -209,7 +258,7 @@ impl Port {
     pub(super) fn written(&mut self, condition: usize) -> (u64, &[u8]) {
         let at = self.at(condition);
         let writes = self.writes.get(at).copied().unwrap_or_default();
-        (writes, self.values.get(at).map(|scratch| &scratch[..]).unwrap_or_default())
+        (writes, self.values.get(at).map(|memory| &memory[..]).unwrap_or_default())
     }
 
     /// Writes a condition's elements.
@@ -223,7 +272,7 @@ impl Port {
         if let Some(writes) = self.writes.get_mut(at) {
             *writes += 1;
         }
-        cast_mut(self.values.get_mut(at).map(|scratch| &mut scratch[..]).unwrap_or_default())
+        cast_mut(self.values.get_mut(at).map(|memory| &mut memory[..]).unwrap_or_default())
     }
 
     /// The elements here and there, if they are of other types there.
@@ -291,7 +340,7 @@ impl Plain for f64 {
     const DTYPE: Option<DType> = None;
 }
 
-/// Memory as elements of a type. It begins at a page, so that nothing is left out at its beginning.
+/// Memory as elements of a type. It begins where those of any type may, so that nothing is left out at its beginning.
 fn cast<T: Plain>(bytes: &[u8]) -> &[T] {
     // SAFETY: every pattern of bits is a value of a plain type.
     unsafe { bytes.align_to::<T>().1 }
@@ -301,6 +350,9 @@ fn cast_mut<T: Plain>(bytes: &mut [u8]) -> &mut [T] {
     // SAFETY: as above, both ways.
     unsafe { bytes.align_to_mut::<T>().1 }
 }
+
+/// Makes memory of so many bytes.
+type Allocate<'a> = dyn Fn(usize) -> io::Result<Elements> + 'a;
 
 /// All inputs and outputs of a network.
 #[derive(Debug)]
@@ -319,8 +371,9 @@ impl Ports {
         self.inputs.iter_mut().filter(|port| port.handed)
     }
 
-    pub(super) fn reserve(&mut self, conditions: usize) -> Result<(), NetworkError> {
-        self.inputs.iter_mut().chain(&mut self.outputs).try_for_each(|port| port.reserve(conditions))?;
+    pub(super) fn reserve(&mut self, conditions: usize, bound: &Allocate<'_>) -> Result<(), NetworkError> {
+        let mut ports = self.inputs.iter_mut().chain(&mut self.outputs);
+        ports.try_for_each(|port| port.reserve(conditions, bound))?;
         (self.conditions, self.condition) = (conditions, 0);
         Ok(())
     }
@@ -355,6 +408,14 @@ pub(super) trait Runtime: fmt::Debug + Send {
     fn version(&self) -> &str;
     /// Where the nodes run, if the runtime says so.
     fn assignment(&self) -> &[Assigned];
+    /// Memory for what it is to be bound to.
+    fn elements(&self, bytes: usize) -> io::Result<Elements> {
+        Elements::ordinary(bytes)
+    }
+    /// What all memory that it is bound to is called, if it says so.
+    fn bound_memory(&self) -> Option<String> {
+        None
+    }
     /// Takes notice of where the elements are. They stay there until the next call.
     fn bind(&mut self, ports: &mut Ports) -> Result<(), ProviderError>;
     /// Evaluates the network for the present condition.
@@ -455,6 +516,10 @@ impl External {
         self.runtime.assignment()
     }
 
+    pub(super) fn bound_memory(&self) -> Option<String> {
+        self.runtime.bound_memory()
+    }
+
     pub(super) fn inputs(&self) -> impl Iterator<Item = (&str, Fact)> {
         self.ports.inputs[..self.inputs].iter().map(|port| (&port.name[..], port.fact()))
     }
@@ -480,7 +545,7 @@ impl External {
         // When the old memory goes, nothing may know of it any more.
         self.ports.conditions = 0;
         self.runtime.bind(&mut self.ports)?;
-        self.ports.reserve(conditions)?;
+        self.ports.reserve(conditions, &|bytes| self.runtime.elements(bytes))?;
         self.runtime.bind(&mut self.ports)?;
         Ok(true)
     }
@@ -536,6 +601,14 @@ impl External {
     /// Whether what the runtime keeps for each step is that of the present conditions.
     pub(crate) fn is_fixed(&self) -> bool {
         self.fixed == Some(self.conditions_written())
+    }
+
+    /// Whether all that the runtime is bound to is in page-locked memory.
+    #[cfg(all(test, feature = "ort"))]
+    pub(super) fn is_page_locked(&mut self) -> bool {
+        let Ports { inputs, outputs, .. } = &mut self.ports;
+        let mut bound = inputs.iter_mut().filter(|port| port.handed).chain(outputs);
+        bound.all(|port| matches!(port.memory(0), Some(Elements::PageLocked(_))))
     }
 
     fn conditions_written(&self) -> u64 {
@@ -612,7 +685,7 @@ mod tests {
 
     fn port(element: Element, len: usize) -> Port {
         let mut port = Port::new("x".into(), std::vec![len], element);
-        port.reserve(1).expect("memory");
+        port.reserve(1, &Elements::ordinary).expect("memory");
         port
     }
 

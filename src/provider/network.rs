@@ -15,6 +15,7 @@ use crate::onnx::{Model, Shapes};
 use crate::plan::{CompiledPlan, Depth, Plan, Ranges};
 use crate::plan::{Fact, PlanFile, Slots};
 use std::boxed::Box;
+use std::string::String;
 use std::sync::Arc;
 
 /// A network at concrete shapes, ready to be evaluated again and again: in the project's own engine, or in a general
@@ -125,6 +126,16 @@ impl Network {
         match &self.0 {
             Backend::Cpu(_) => &[],
             Backend::External(external) => external.assignment(),
+        }
+    }
+
+    /// What the memory is called that a general runtime's inputs and outputs are in, where they are handed over and taken
+    /// back in every evaluation; `None` for those that do not say, and if they are in several.
+    pub fn bound_memory(&self) -> Option<String> {
+        match &self.0 {
+            Backend::Cpu(_) => None,
+            #[cfg(feature = "compile")]
+            Backend::External(external) => external.bound_memory(),
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `open.rs` | from a network to a session, by way of the cache |
 //! | `kept.rs` | what is kept in the cache |
 //! | `session.rs` | a session that is bound to our memory |
+//! | `page_locked.rs` | memory for what goes to a device and comes back |
 //! | `resident.rs` | samples whose state stays in the provider's memory |
 //! | `update.rs` | the sampler's update, as a network for that |
 //! | `api.rs` | objects and errors of the C API |
@@ -21,6 +22,7 @@ mod library;
 mod open;
 mod openvino;
 mod options;
+mod page_locked;
 mod registry;
 mod resident;
 mod session;
@@ -28,6 +30,7 @@ mod update;
 
 pub(super) use open::open;
 pub use options::{EpOption, Kind};
+pub(super) use page_locked::PageLocked;
 use registry::{ByPlugin, Kept};
 pub use registry::{EPS, Ep, Memory, names};
 

@@ -9,6 +9,7 @@ use super::openvino;
 use super::options::Kind::{Choice, Flag, Integer, Text, Truth};
 use super::options::{EpOption, Kind, option};
 use crate::provider::ProviderError;
+use std::ffi::CStr;
 use std::format;
 use std::string::String;
 use std::vec::Vec;
@@ -25,6 +26,8 @@ pub struct Ep {
     pub devices: &'static [&'static str],
     /// Where inputs and outputs lie.
     pub memory: Memory,
+    /// What page-locked memory for them is called, which the CPU sees and the device reads and writes by itself.
+    pub(super) page_locked: Option<&'static CStr>,
     /// What has to be there.
     pub needs: &'static str,
     pub options: &'static [EpOption],
@@ -96,6 +99,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["CPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "nothing else",
         options: &[],
         captures: None,
@@ -109,6 +113,7 @@ pub const EPS: &[Ep] = &[
         plugin: true,
         devices: &["GPU"],
         memory: Memory::Device,
+        page_locked: Some(c"CudaPinned"),
         needs: "an NVIDIA GPU, CUDA and cuDNN, and the library of PyPI's wheel onnxruntime-gpu",
         options: &[
             DEVICE,
@@ -134,6 +139,7 @@ pub const EPS: &[Ep] = &[
         plugin: true,
         devices: &["GPU"],
         memory: Memory::Device,
+        page_locked: Some(c"CudaPinned"),
         needs: "an NVIDIA GPU, CUDA, cuDNN and TensorRT, and the library of PyPI's wheel onnxruntime-gpu",
         options: &[
             DEVICE,
@@ -165,6 +171,7 @@ pub const EPS: &[Ep] = &[
         plugin: true,
         devices: &["CPU", "GPU", "NPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "OpenVINO, and the library of PyPI's wheel onnxruntime-openvino, which has both",
         options: &[
             option("device_type", Text, "CPU"),
@@ -189,6 +196,7 @@ pub const EPS: &[Ep] = &[
         plugin: true,
         devices: &["NPU", "GPU", "CPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "Qualcomm's libraries, and --ep-lib with the plugin of PyPI's wheel onnxruntime-qnn, which has both",
         options: &[
             option("backend_path", Text, ""),
@@ -219,6 +227,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["CPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "a library that is built with --use_xnnpack, as those for Android and iOS are",
         options: &[option("intra_op_num_threads", Integer, "")],
         captures: None,
@@ -232,6 +241,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["CPU", "GPU", "NPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "macOS or iOS",
         options: &[
             option("MLComputeUnits", Choice(&["ALL", "CPUAndNeuralEngine", "CPUAndGPU", "CPUOnly"]), "ALL"),
@@ -253,6 +263,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["CPU", "GPU", "NPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "Android 8.1 or later, and a library that is built with --use_nnapi",
         options: &[
             option("use_fp16", Flag, "0"),
@@ -272,6 +283,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["CPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "a 64-bit ARM CPU, and a library that is built with --use_acl",
         options: &[option("enable_fast_math", Flag, "0")],
         captures: None,
@@ -285,6 +297,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["CPU", "GPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "an ARM CPU, and a library that is built with --use_armnn",
         options: &[option("use_arena", Flag, "0")],
         captures: None,
@@ -298,6 +311,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["GPU", "NPU"],
         memory: Memory::Apart,
+        page_locked: None,
         needs: "Windows with DirectX 12, and the library of PyPI's wheel onnxruntime-directml",
         options: &[DEVICE],
         captures: None,
@@ -311,6 +325,7 @@ pub const EPS: &[Ep] = &[
         plugin: true,
         devices: &["GPU"],
         memory: Memory::Device,
+        page_locked: Some(c"HipPinned"),
         needs: "an AMD GPU and ROCm, and a library that is built with --use_migraphx",
         options: &[
             DEVICE,
@@ -330,6 +345,7 @@ pub const EPS: &[Ep] = &[
         plugin: true,
         devices: &["GPU"],
         memory: Memory::Device,
+        page_locked: None,
         needs: "a GPU with Vulkan, Metal or DirectX 12, and a library that is built with --use_webgpu",
         options: &[
             option("deviceId", Integer, "0"),
@@ -350,6 +366,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["NPU"],
         memory: Memory::Device,
+        page_locked: Some(c"CannPinned"),
         needs: "a Huawei Ascend NPU and CANN, and the library of PyPI's wheel onnxruntime-cann",
         options: &[
             DEVICE,
@@ -380,6 +397,7 @@ pub const EPS: &[Ep] = &[
         plugin: false,
         devices: &["NPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "a Rockchip NPU, and a library that is built with --use_rknpu",
         options: &[],
         captures: None,
@@ -393,6 +411,7 @@ pub const EPS: &[Ep] = &[
         plugin: true,
         devices: &["NPU"],
         memory: Memory::Host,
+        page_locked: None,
         needs: "an AMD NPU or adaptive SoC with Vitis AI, and a library that is built with --use_vitisai",
         options: &[
             option("config_file", Text, ""),

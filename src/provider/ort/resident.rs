@@ -10,9 +10,8 @@ use super::api::{OrtError, Owned, check};
 use super::open::open_beside;
 use super::session::{Session, element_type, sizes};
 use super::update::{self, Form};
-use crate::mapping::Scratch;
 use crate::provider::ProviderError;
-use crate::provider::external::{Element, Port, Ports, Resident, Schedule};
+use crate::provider::external::{Element, Elements, Port, Ports, Resident, Runtime, Schedule};
 use crate::sampler::Row;
 use half::f16;
 use ort_sys::{
@@ -80,7 +79,7 @@ struct Step {
 #[derive(Debug)]
 struct Host {
     value: Owned<OrtValue>,
-    memory: Scratch,
+    memory: Elements,
 }
 
 /// A tensor that the CPU and the provider see.
@@ -418,7 +417,8 @@ impl Session {
 
     fn host(&self, shape: &[usize], element: Element) -> Result<Host, OrtError> {
         let bytes = shape.iter().product::<usize>() * element.size();
-        let mut memory = Scratch::new(bytes)
+        let mut memory = self
+            .elements(bytes)
             .map_err(|_| OrtError(format!("there are no {bytes} bytes for its inputs")))?;
         let value = self.tensor_on(&mut memory, shape, element)?;
         Ok(Host { value, memory })
@@ -528,12 +528,13 @@ fn fill(memory: &mut [u8], element: Element, values: &[f32], scale: f32) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::options::{Kind, option};
-    use super::super::{Choice, EPS, Ep, update};
+    use super::super::{Choice, EPS, Ep, Kept, update};
     use super::*;
     use crate::graph::Binding;
     use crate::onnx::Shapes;
+    use crate::plan::Slots;
     use crate::provider::external::External;
     use crate::provider::{OnnxFile, Opening, Provider, Settings};
     use crate::sampler::{
@@ -543,18 +544,21 @@ mod tests {
 
     const ELEMENTS: usize = 12;
 
-    /// The CPU's provider as one that captures graphs, of which it makes nothing.
+    /// The CPU's provider as one with page-locked memory, for which the CPU's own stands in.
+    static PAGE_LOCKED: Ep = Ep { page_locked: Some(c"Cpu"), kept: Kept::Not, ..EPS[0] };
+
+    /// As one that captures graphs too, of which it makes nothing.
     static CAPTURING: Ep = Ep {
         options: &[option("capture", Kind::Flag, "0")],
         captures: Some("capture"),
-        kept: super::super::registry::Kept::Not,
+        page_locked: Some(c"Cpu"),
+        kept: Kept::Not,
         ..EPS[0]
     };
 
     /// `f = x * x + t * t`, in a session on the CPU that keeps the state although that has no other memory.
-    fn network(library: &Path, element: Element, captures: bool) -> External {
-        let ep = if captures { &CAPTURING } else { &EPS[0] };
-        let options = captures.then(|| ("capture".into(), "1".into())).into_iter().collect();
+    fn network(library: &Path, element: Element, ep: &'static Ep) -> External {
+        let options = ep.captures.map(|name| (name.into(), "1".into())).into_iter().collect();
         let library = Some(library.to_path_buf());
         let provider =
             Provider::Ort(Choice { ep, options, library, resident: Some(true), ..Choice::default() });
@@ -616,18 +620,33 @@ mod tests {
         accepted(sampler).iter().filter_map(table).collect()
     }
 
-    /// Every sampler, network outputs of two types, with what changes copied by binding and by networks, and both of two
-    /// samples in a row.
-    #[test]
-    fn the_update_is_the_engines_to_the_bit() {
-        let Some(library) = library() else {
+    /// The library, or why what needs it is not run.
+    pub(in super::super) fn fetched() -> Option<PathBuf> {
+        let library = library();
+        if library.is_none() {
             std::eprintln!(
                 "not run: ORT_DYLIB_PATH is not set, and tests/onnxruntime.sh has fetched nothing"
             );
-            return;
-        };
-        for (element, captures) in [(Element::F32, false), (Element::F16, false), (Element::F16, true)] {
-            let mut network = network(&library, element, captures);
+        }
+        library
+    }
+
+    /// Every sampler, network outputs of two types, in ordinary memory and in the provider's, with what changes copied by
+    /// binding and by networks, and both of two samples in a row.
+    #[test]
+    fn the_update_is_the_engines_to_the_bit() {
+        let Some(library) = fetched() else { return };
+        let cases = [
+            (Element::F32, &EPS[0]),
+            (Element::F16, &EPS[0]),
+            (Element::F16, &PAGE_LOCKED),
+            (Element::F16, &CAPTURING),
+        ];
+        for (element, ep) in cases {
+            let mut network = network(&library, element, ep);
+            network.reserve(Slots { times: 1, conditions: 2 }).expect("memory, and none of the old any more");
+            assert_eq!(network.bound_memory().as_deref(), Some("Cpu"));
+            assert_eq!(network.is_page_locked(), ep.page_locked.is_some());
             for sampler in SAMPLERS {
                 let tables = tables(sampler);
                 assert!(!tables.is_empty(), "{}", sampler.name);
@@ -639,7 +658,7 @@ mod tests {
                         fed(&mut network, &table, &mut wanted);
                         kept(&mut network, &table, &mut found);
                         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                        assert_eq!(bits(&found), bits(&wanted), "{} {element:?} {captures}", sampler.name);
+                        assert_eq!(bits(&found), bits(&wanted), "{} {element:?} {ep:?}", sampler.name);
                     }
                 }
             }

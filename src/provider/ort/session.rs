@@ -1,12 +1,13 @@
 //! A network in a session of ONNX Runtime, which reads and writes our memory: a step allocates nothing here.
 
 use super::Choice;
-use super::api::{OrtError, Owned, check};
+use super::api::{OrtError, Owned, check, text};
 use super::library::Library;
 use super::open::Opened;
+use super::page_locked::Allocator;
 use super::resident::KeptState;
 use crate::onnx::{Declared, Header};
-use crate::provider::external::{Element, Port, Ports, Resident, Runtime, Schedule};
+use crate::provider::external::{Element, Elements, Port, Ports, Resident, Runtime, Schedule};
 use crate::provider::{Assigned, ProviderError};
 use ort_sys::{
     ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtIoBinding, OrtMemType,
@@ -14,8 +15,9 @@ use ort_sys::{
 };
 use std::ffi::CString;
 use std::string::{String, ToString};
+use std::sync::Arc;
 use std::vec::Vec;
-use std::{format, ptr};
+use std::{format, io, ptr};
 
 /// Fields are dropped in this order.
 #[derive(Debug)]
@@ -24,7 +26,9 @@ pub(super) struct Session {
     pub(super) kept: Option<KeptState>,
     /// One for each condition.
     bindings: Vec<Binding>,
-    pub(super) session: Owned<OrtSession>,
+    /// Of memory for what is bound, where the provider has its own.
+    page_locked: Option<Arc<Allocator>>,
+    pub(super) session: Arc<Owned<OrtSession>>,
     memory: Owned<OrtMemoryInfo>,
     pub(super) library: Library,
     pub(super) inputs: Vec<CString>,
@@ -63,7 +67,8 @@ impl Session {
         let mut session = Session {
             kept: None,
             bindings: Vec::new(),
-            session,
+            page_locked: None,
+            session: Arc::new(session),
             memory: host_memory(library.api)?,
             inputs: names(&header.inputs)?,
             outputs: names(&header.outputs)?,
@@ -77,7 +82,9 @@ impl Session {
             graphs: 0,
         };
         session.plain = session.run_options(NO_GRAPH)?;
-        session.copies = !session.reads_here()?;
+        session.page_locked = session.allocator()?;
+        // What is page-locked counts as the device's, and is copied to where the CPU reads it as well.
+        session.copies = session.page_locked.is_some() || !session.reads_here()?;
         let outputs = session.describe(header, inputs)?;
         Ok((session, outputs))
     }
@@ -97,6 +104,14 @@ fn host_memory(api: &'static OrtApi) -> Result<Owned<OrtMemoryInfo>, OrtError> {
 impl Session {
     pub(super) fn api(&self) -> &'static OrtApi {
         self.library.api
+    }
+
+    /// The allocator of page-locked memory, if there is such for what goes to the device.
+    fn allocator(&self) -> Result<Option<Arc<Allocator>>, OrtError> {
+        let Some(name) = self.choice.ep.page_locked else { return Ok(None) };
+        let memories = self.input_memories()?;
+        let there = memories.iter().find(|&&memory| !self.is_host(memory)).or(memories.first());
+        Ok(there.and_then(|&memory| Allocator::beside(memory, name, &self.session, &self.library)))
     }
 
     /// Whether the provider reads all inputs in plain memory of the CPU. A plugin may have memory of its own although its
@@ -165,7 +180,8 @@ impl Session {
             conditions: 1,
             condition: 0,
         };
-        ports.reserve(1).map_err(|error| OrtError(error.to_string()))?;
+        let reserved = ports.reserve(1, &|bytes| self.elements(bytes));
+        reserved.map_err(|error| OrtError(error.to_string()))?;
         let binding = self.binding(&mut ports, 0)?;
         for name in &self.outputs {
             // SAFETY: binding, string and information are alive.
@@ -227,24 +243,31 @@ impl Session {
     /// A tensor on a port's memory.
     fn value(&self, port: &mut Port, condition: usize) -> Result<Owned<OrtValue>, OrtError> {
         let (shape, element) = (port.shape.clone(), port.element);
-        self.tensor_on(port.bytes(condition), &shape, element)
+        let Some(memory) = port.memory(condition) else {
+            return Err(OrtError(format!("{} has no memory", port.name)));
+        };
+        self.tensor_on(memory, &shape, element)
     }
 
     /// A tensor on memory that the CPU sees, and that stays where it is for as long as the tensor is bound.
     pub(super) fn tensor_on(
         &self,
-        bytes: &mut [u8],
+        memory: &mut Elements,
         shape: &[usize],
         element: Element,
     ) -> Result<Owned<OrtValue>, OrtError> {
         let (shape, element) = (sizes(shape), element_type(element));
+        let info = match memory {
+            Elements::Ordinary(_) => self.memory.ptr.cast_const(),
+            Elements::PageLocked(memory) => memory.info()?,
+        };
         Owned::new(self.api(), self.api().ReleaseValue, |out| {
             // SAFETY: information and shape are alive; the memory has the elements of this shape, and the caller keeps it.
             unsafe {
                 (self.api().CreateTensorWithDataAsOrtValue)(
-                    self.memory.ptr,
-                    bytes.as_mut_ptr().cast(),
-                    bytes.len(),
+                    info,
+                    memory.as_mut_ptr().cast(),
+                    memory.len(),
                     shape.as_ptr(),
                     shape.len(),
                     element,
@@ -252,6 +275,18 @@ impl Session {
                 )
             }
         })
+    }
+
+    /// What a tensor's memory is called.
+    fn memory_of(&self, value: &Owned<OrtValue>) -> Result<String, OrtError> {
+        let (mut info, mut name) = (ptr::null(), ptr::null());
+        // SAFETY: the tensor is alive, and so is the information with it; what is written to is writable, and the name ends
+        // in a zero.
+        unsafe {
+            check(self.api(), (self.api().GetTensorMemoryInfo)(value.ptr, &raw mut info))?;
+            check(self.api(), (self.api().MemoryInfoGetName)(info, &raw mut name))?;
+            Ok(text(name))
+        }
     }
 
     /// Of a run that captures the graph of this number the first time, and replays it from then on; `None` where the provider
@@ -313,6 +348,18 @@ impl Runtime for Session {
 
     fn assignment(&self) -> &[Assigned] {
         &self.assignment
+    }
+
+    fn elements(&self, bytes: usize) -> io::Result<Elements> {
+        let page_locked = self.page_locked.as_ref().and_then(|allocator| allocator.zeros(bytes));
+        page_locked.map_or_else(|| Elements::ordinary(bytes), |memory| Ok(Elements::PageLocked(memory)))
+    }
+
+    fn bound_memory(&self) -> Option<String> {
+        let values = self.bindings.iter().flat_map(|binding| binding.inputs.iter().chain(&binding.outputs));
+        let mut names = values.map(|value| self.memory_of(value).ok());
+        let first = names.next()??;
+        names.all(|name| name.as_ref() == Some(&first)).then_some(first)
     }
 
     fn bind(&mut self, ports: &mut Ports) -> Result<(), ProviderError> {

@@ -155,13 +155,16 @@ def measured(name, args, folder):
     search = {"cudnn_conv_algo_search": args.search} if args.provider == "cuda" else {}
     graphs = {"enable_cuda_graph": "1"} if args.provider == "cuda" else {}
 
-    def fewstep(verb, options, *words):
-        on = ["--provider", f"ort:{args.provider}", "--ort-lib", args.library]
-        on += [word for pair in options.items() for word in ("--provider-option", "=".join(pair))]
-        done = subprocess.run([str(args.fewstep), verb, str(folder), *map(str, [*words, *on])], capture_output=True, text=True)
+    def run(verb, *words):
+        done = subprocess.run([str(args.fewstep), verb, str(folder), *map(str, words)], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr.strip().splitlines()[-1])
         return done.stdout
+
+    def fewstep(verb, options, *words):
+        on = ["--provider", f"ort:{args.provider}", "--ort-lib", args.library]
+        on += [word for pair in options.items() for word in ("--provider-option", "=".join(pair))]
+        return run(verb, *words, *on)
 
     def own(options):
         """Whether samples are right, and how long they take."""
@@ -176,9 +179,18 @@ def measured(name, args, folder):
             images_per_s=1e3 / latency,
             psnr_db=verified["psnr_db"],
             state_on_device=bench["state_on_device"],
+            bound_memory=bench["bound_memory"],
             open_ms=bench["open_ms"],
             allocations_per_step=bench["allocations_per_step"],
         )
+
+    def guided():
+        """How close samples with guidance are to the engine's, whose state is fed in every step."""
+        asked = ["--steps", STEPS, "--guidance", 2, "--cond", "label=7", "--negative", "label=1", "--precision", "f32"]
+        fewstep("sample", search, *asked, "-o", folder / "found.npy")
+        run("sample", *asked, "-o", folder / "wanted.npy")
+        found, wanted = np.load(folder / "found.npy"), np.load(folder / "wanted.npy")
+        return float(10 * np.log10(np.ptp(wanted) ** 2 / max(np.mean((found - wanted) ** 2), 1e-30)))
 
     report = json.loads(fewstep("inspect", search, "--json"))
     record = own(search) | dict(
@@ -189,6 +201,8 @@ def measured(name, args, folder):
         copies=sum(kinds.get(kind, 0) for kinds in report["assignment"].values() for kind in ("MemcpyFromHost", "MemcpyToHost")),
         stages={stage["name"]: stage["parameters"] for stage in report["stages"]},
     )
+    if name == "digits":
+        record["guided_psnr_db"] = guided()
     record["onnxruntime"] = attempted("ONNX Runtime", lambda: bare(path, inputs, args.provider, search))
     if graphs:
         record["graphs"] = attempted("fewstep with graphs", lambda: own(search | graphs))
@@ -225,6 +239,10 @@ def main():
             continue
         if args.provider != "cpu" and not (own["state_on_device"] and own["copies"] == 0):
             wrong.append(f"{name}: the state does not stay on the device")
+        if args.provider != "cpu" and own["bound_memory"] != "CudaPinned":
+            wrong.append(f"{name}: what is fed is not in page-locked memory, but in {own['bound_memory']}")
+        if own.get("guided_psnr_db", LEAST_PSNR) < LEAST_PSNR:
+            wrong.append(f"{name}: samples with guidance are {own['guided_psnr_db']:.1f} dB from the engine's")
         if "failed" in own.get("graphs", {}):
             wrong.append(f"{name}, {own['graphs']['failed']}")
     print(path)

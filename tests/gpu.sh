@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# On a machine with an NVIDIA GPU: whether samples on CUDA are the engine's, whether their state stays on the device, and how
-# long they take, against ONNX Runtime alone and PyTorch with compiled graphs: the digits, DiT-S/2 and the U-Net of Stable
-# Diffusion 1.5, in half precision. Writes benches/records/DATE-GPU.json. About five minutes; elsewhere says what is missing
-# and exits with 77.
+# On a machine with an NVIDIA GPU: whether samples on CUDA are the engine's, also with guidance, whether their state stays on
+# the device, whether what is fed is in page-locked memory, and how long they take, against ONNX Runtime alone and PyTorch
+# with compiled graphs: the digits, DiT-S/2 and the U-Net of Stable Diffusion 1.5, in half precision. Writes
+# benches/records/DATE-GPU.json. About five minutes; elsewhere says what is missing and exits with 77.
 #
 #     tests/gpu.sh [NAME ...]         digits dit_s2 sd15; sd15 needs diffusers
 #

@@ -276,6 +276,7 @@ impl Bench {
             jitter: step_ms.jitter(),
             allocations_per_step: own.times.allocated as f64 / steps.len() as f64,
             state_on_device: own.keeps_state,
+            bound_memory: own.bound_memory.clone(),
             arena_bytes: own.arena_bytes,
             weights_bytes: own.weights_bytes,
             rss_bytes: own.memory.map(|memory| memory.rss),

@@ -38,6 +38,8 @@ pub struct Report {
     pub allocations_per_step: f64,
     /// Whether the state of a sample stays in the provider's memory; then steps are not timed alone.
     pub state_on_device: bool,
+    /// `null` but for ONNX Runtime, which names it.
+    pub bound_memory: Option<String>,
     pub arena_bytes: Option<usize>,
     pub weights_bytes: Option<usize>,
     /// `null` where the system does not tell.

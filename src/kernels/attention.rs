@@ -11,7 +11,7 @@ use super::gemm::{self, Ahead, MAX_MR, MAX_NR, Tile, TileFns};
 use super::math::Decay;
 use super::simd::Simd;
 use core::mem::MaybeUninit;
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 
 /// Keys of a block, whole panels.
 pub(super) const KEYS: usize = 512;
@@ -32,12 +32,15 @@ const NARROW: usize = 8;
 /// Keys from which on that pays for the sums over the lanes.
 const NARROW_KEYS: usize = 64;
 /// Weights below 2^(DROP - 125) are 0, so that products with values are not denormal.
-const DROP: i32 = 26;
+pub(super) const DROP: i32 = 26;
 
 /// Keys below which half precision gains nothing, and the deepest heads that are computed in it.
 const HALF_FEW: usize = 16;
 pub(super) const HALF_DEEPEST: usize = 512;
-/// Tasks that pack a head's keys and values in half precision.
+/// Depths of heads that are computed in fixed point: with fewer, packed keys and their units would not find room in the
+/// place of those in f32.
+pub(super) const FIXED_DEPTHS: RangeInclusive<usize> = 4..=512;
+/// Tasks that pack a head's keys and values in half precision, or in fixed point.
 pub(super) const HALF_PACKS: usize = 2;
 
 /// What an attention is computed of.
@@ -118,6 +121,12 @@ fn shape(args: &AttentionArgs) -> AttentionShape {
 pub(super) fn is_half(args: &AttentionArgs) -> bool {
     let shape = shape(args);
     args.half && shape.n >= HALF_FEW && (1..=HALF_DEEPEST).contains(&shape.depth)
+}
+
+/// The same in fixed point, where the CPU has fast products of whole numbers, with panels of `nr` columns.
+pub(super) fn is_fixed(args: &AttentionArgs, nr: usize) -> bool {
+    let shape = shape(args);
+    args.half && shape.n >= HALF_FEW && FIXED_DEPTHS.contains(&shape.depth) && !shape.narrow(nr)
 }
 
 /// The work of a phase: to pack keys and values, or to attend with them.
@@ -230,7 +239,7 @@ pub(super) fn phases(args: &AttentionArgs, nr: usize) -> usize {
     Split::new(&shape, nr).map_or(0, |split| 2 * shape.heads.div_ceil(split.group))
 }
 
-/// With keys and values in f32, or in half precision.
+/// With keys and values in f32, or in 16 bits.
 pub(super) fn tasks(args: &AttentionArgs, phase: usize, nr: usize, half: bool) -> usize {
     let Some(phase) = Phase::new(args, phase, nr) else { return 0 };
     if phase.shape.m * phase.shape.values == 0 || phase.heads.is_empty() {

@@ -16,6 +16,8 @@
 
 mod args;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod attention_fixed;
 #[cfg(target_arch = "aarch64")]
 mod attention_half;
 pub mod cpu;

@@ -134,6 +134,18 @@ pub trait Simd: Copy {
     /// As [`Simd::store`].
     unsafe fn store_half(self, ptr: *mut F16);
 
+    /// Rounds to whole numbers, ties to even; the nearest there is of what is beyond 16 bits.
+    ///
+    /// # Safety
+    /// As [`Simd::store`].
+    #[inline(always)]
+    unsafe fn store_whole(self, ptr: *mut i16) {
+        for (i, x) in self.round().to_array()[..Self::LANES].iter().enumerate() {
+            // SAFETY: the caller vouches for LANES values.
+            unsafe { *ptr.add(i) = *x as i16 };
+        }
+    }
+
     /// Asks for the cache line at `ptr`, which may be any address, and for the next one.
     #[inline(always)]
     fn prefetch(_ptr: *const u8) {}

@@ -33,6 +33,8 @@ pub(super) use portable::Portable;
 pub(super) use wasm::Wasm128;
 
 use super::args::*;
+#[cfg(target_arch = "x86_64")]
+use super::attention_fixed;
 #[cfg(target_arch = "aarch64")]
 use super::attention_half;
 use super::simd::{F16, Simd};
@@ -211,7 +213,7 @@ pub struct Kernels {
 pub struct HalfKernels {
     /// What they compute in.
     pub arithmetic: Arithmetic,
-    /// Whether they do so in attention, and in the gates of normalisations.
+    /// Whether they do so in attention, and in the gates of normalisations if it is half precision.
     pub attention: bool,
     /// Columns of a tile and of a packed panel.
     pub nr: usize,
@@ -274,7 +276,12 @@ impl Kernels {
     }
 
     pub fn attention_tasks(&self, args: &AttentionArgs, phase: usize) -> usize {
-        attention::tasks(args, phase, self.nr, self.half.attention && attention::is_half(args))
+        let half = self.half.attention
+            && match self.half.arithmetic {
+                Arithmetic::Single | Arithmetic::Half => attention::is_half(args),
+                Arithmetic::Fixed => attention::is_fixed(args, self.nr),
+            };
+        attention::tasks(args, phase, self.nr, half)
     }
 
     pub fn pack_tasks(&self, args: &PackArgs) -> usize {
@@ -504,10 +511,7 @@ macro_rules! fixed {
     ($v:ty, $module:ident, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt) => {{
         const MR: usize = $rows.len();
         const NV: usize = [$($nv),*].len();
-        const TILES: fixed::Tiles<MR, NV> = fixed::Tiles {
-            tiles: [$(half!(@tiles $module::tile, $nv, $rows)),*],
-            round: $module::round,
-        };
+        const TILES: fixed::Tiles<MR, NV> = fixed!(@tiles $module, [$($nv),*], $rows);
 
         #[$enable]
         unsafe fn gemm(args: &HalfArgs, task: usize) {
@@ -523,7 +527,7 @@ macro_rules! fixed {
 
         HalfKernels {
             arithmetic: Arithmetic::Fixed,
-            attention: false,
+            attention: cfg!(feature = "f16"),
             nr: NV * <$v as Simd>::LANES,
             mr: MR,
             few: 0,
@@ -532,6 +536,33 @@ macro_rules! fixed {
             #[cfg(feature = "f16")]
             winograd,
         }
+    }};
+    (@tiles $module:ident, [$($nv:literal),*], $rows:tt) => {
+        fixed::Tiles { tiles: [$(half!(@tiles $module::tile, $nv, $rows)),*], round: $module::round }
+    };
+}
+
+/// Attention in fixed point where the arguments allow it, else by `$single`, the kernel of a row.
+#[cfg(target_arch = "x86_64")]
+macro_rules! fixed_attention {
+    ($v:ty, $module:ident, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt, $single:expr) => {{
+        const MR: usize = $rows.len();
+        const NV: usize = [$($nv),*].len();
+        const TILES: fixed::Tiles<MR, NV> = fixed!(@tiles $module, [$($nv),*], $rows);
+
+        #[$enable]
+        unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {
+            // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
+            unsafe {
+                if attention::is_fixed(args, $single.nr) {
+                    attention_fixed::run::<$v, MR, NV>(args, phase, task, &TILES)
+                } else {
+                    ($single.attention)(args, phase, task)
+                }
+            }
+        }
+
+        attention
     }};
 }
 
@@ -587,6 +618,12 @@ pub static ROWS: &[Kernels] = &[
             x86::Avx512, x86_vnni,
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma")],
             nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        ),
+        #[cfg(feature = "f16")]
+        attention: fixed_attention!(
+            x86::Avx512, x86_vnni,
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma")],
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], AVX512
         ),
         ..AVX512
     },

@@ -182,6 +182,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn store_whole(self, ptr: *mut i16) {
+        // SAFETY: the caller vouches for sixteen values.
+        unsafe { _mm256_storeu_si256(ptr.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(self.0))) }
+    }
+
+    #[inline(always)]
     fn prefetch(ptr: *const u8) {
         // SAFETY: a prefetch reads nothing, and every x86-64 CPU has it.
         unsafe {

@@ -74,9 +74,25 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
 /// The CPU has AVX-512; the pointers are good for what [`Rounding`] says.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
 pub(super) unsafe fn round(args: &Rounding) {
-    let &Rounding { count, step, .. } = args;
-    let whole = count / LANES * LANES;
-    let rest: __mmask16 = (1 << (count - whole)) - 1;
+    // Vectors of a block, where these are whole: those of the most channels that there are.
+    let round = match (args.count / LANES, args.count % LANES) {
+        (1, 0) => rounded::<1>,
+        (2, 0) => rounded::<2>,
+        (4, 0) => rounded::<4>,
+        (6, 0) => rounded::<6>,
+        (8, 0) => rounded::<8>,
+        _ => rounded::<0>,
+    };
+    // SAFETY: the caller's contract.
+    unsafe { round(args) }
+}
+
+/// Blocks of so many whole vectors, or of any count if it is 0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+unsafe fn rounded<const VECTORS: usize>(args: &Rounding) {
+    let whole = if VECTORS > 0 { VECTORS } else { args.count / LANES };
+    let rest: __mmask16 = if VECTORS > 0 { 0 } else { (1 << (args.count % LANES)) - 1 };
     // Bits of magnitudes are in the order of these, and those of what is not a number above all.
     let magnitudes = |x: __m512| _mm512_castps_si512(_mm512_abs_ps(x));
     let mut most = [_mm512_setzero_si512(); MAX_MR];
@@ -84,27 +100,31 @@ pub(super) unsafe fn round(args: &Rounding) {
     // SAFETY: the caller's contract; masked lanes are not touched.
     unsafe {
         for (most, &from) in most.iter_mut().zip(args.from) {
-            for i in (0..whole).step_by(LANES) {
-                *most = _mm512_max_epu32(*most, magnitudes(_mm512_loadu_ps(from.add(i))));
+            let mut own = _mm512_setzero_si512();
+            for v in 0..whole {
+                own = _mm512_max_epu32(own, magnitudes(_mm512_loadu_ps(from.add(v * LANES))));
             }
             if rest != 0 {
-                *most = _mm512_max_epu32(*most, magnitudes(_mm512_maskz_loadu_ps(rest, from.add(whole))));
+                let x = _mm512_maskz_loadu_ps(rest, from.add(whole * LANES));
+                own = _mm512_max_epu32(own, magnitudes(x));
             }
+            *most = own;
         }
         let (most, limit) = (_mm512_castsi512_ps(largest(most)), _mm512_set1_ps(LIMIT));
         _mm512_storeu_ps(scales.as_mut_ptr(), _mm512_div_ps(limit, most));
         _mm512_storeu_ps(units.as_mut_ptr(), _mm512_mul_ps(most, _mm512_set1_ps(1.0 / LIMIT)));
         for (row, &from) in args.from.iter().enumerate() {
-            let (to, scale) = (args.to.add(row * step).cast::<i16>(), _mm512_set1_ps(scales[row]));
-            for i in (0..whole).step_by(LANES) {
+            let (to, scale) = (args.to.add(row * args.step).cast::<i16>(), _mm512_set1_ps(scales[row]));
+            for i in (0..whole * LANES).step_by(LANES) {
                 let x = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from.add(i)), scale));
                 _mm256_storeu_si256(to.add(i).cast(), _mm512_cvtsepi32_epi16(x));
             }
             if rest != 0 {
-                let x = _mm512_mul_ps(_mm512_maskz_loadu_ps(rest, from.add(whole)), scale);
-                _mm512_mask_cvtsepi32_storeu_epi16(to.add(whole).cast(), rest, _mm512_cvtps_epi32(x));
+                let x = _mm512_maskz_loadu_ps(rest, from.add(whole * LANES));
+                let x = _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
+                _mm512_mask_cvtsepi32_storeu_epi16(to.add(whole * LANES).cast(), rest, x);
             }
-            args.unit.add(row * step).cast::<f32>().write_unaligned(units[row]);
+            args.unit.add(row * args.step).cast::<f32>().write_unaligned(units[row]);
         }
     }
 }

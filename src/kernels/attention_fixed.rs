@@ -1,0 +1,332 @@
+//! Attention in fixed point: [`attention`](super::attention), with both operands of each product as whole numbers of 16 bits,
+//! whose sums are exact as in [`fixed`](super::fixed).
+//!
+//! Rows of queries have units of their own, and so have keys and columns of values; weights are whole numbers of the largest
+//! that there can be. Scores, what makes them weights, and sums of these are in f32.
+
+use super::args::AttentionArgs;
+use super::attention::{
+    AttentionShape, Block, DROP, FIXED_DEPTHS, Factors, HALF_PACKS as PACKS, KEYS as SINGLE_KEYS, Keys,
+    Matrix, Phase, ROWS, Row, larger,
+};
+use super::fixed::{self, LIMIT, Rounding, STRETCH, Tiles};
+use super::gemm::{Ahead, MAX_MR, MAX_NR};
+use super::half::HalfTile;
+use super::math::Decay;
+use super::simd::{F16, Simd};
+use core::mem::MaybeUninit;
+
+/// Keys of a block: weights take room beside their scores.
+const KEYS: usize = SINGLE_KEYS / 2;
+/// What the largest weight counts.
+const WEIGHT: f32 = 8191.0;
+/// Elements of a row of queries or weights at the most, with its units.
+const QUERY: usize = *FIXED_DEPTHS.end() + 16;
+const WEIGHTS: usize = KEYS + 16;
+
+/// A head's packed keys and values, in pairs of rows, and the units of their columns.
+struct Packed {
+    /// [panels][depth / 2][NR][2].
+    keys: *mut F16,
+    /// [panels][n / 2][NR][2].
+    values: *mut F16,
+    key_units: *mut f32,
+    value_units: *mut f32,
+}
+
+impl Packed {
+    /// In the place of those in f32.
+    fn new(shape: &AttentionShape, [keys, values]: [*mut f32; 2], nr: usize) -> Packed {
+        let &AttentionShape { n, depth, values: columns, .. } = shape;
+        let units = |from: *mut f32, rows: usize, columns: usize| {
+            from.cast::<F16>().wrapping_add(columns.next_multiple_of(nr) * even(rows)).cast()
+        };
+        let (key_units, value_units) = (units(keys, depth, n), units(values, n, columns));
+        Packed { keys: keys.cast(), values: values.cast(), key_units, value_units }
+    }
+}
+
+fn even(k: usize) -> usize {
+    k.next_multiple_of(2)
+}
+
+/// # Safety
+/// The CPU has V's instruction set and that of the tiles, earlier phases have ended; the contract of [`AttentionArgs`], which
+/// [are of this](super::attention::is_fixed).
+#[inline(always)]
+pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
+    args: &AttentionArgs,
+    phase: usize,
+    task: usize,
+    tiles: &Tiles<MR, NV>,
+) {
+    let nr = NV * V::LANES;
+    let Some(phase) = Phase::new(args, phase, nr) else { return };
+    let shape = phase.shape;
+    if phase.packs {
+        let head = phase.heads.start + task / PACKS;
+        let packed = Packed::new(&shape, phase.packed(args, head), nr);
+        // SAFETY: the head's keys or values, and their place in the scratch.
+        unsafe {
+            if task.is_multiple_of(PACKS) {
+                let size = [shape.depth, shape.n];
+                pack::<V>(&Matrix::of(&args.k, head), size, LIMIT, packed.keys, packed.key_units, nr);
+            } else {
+                let size = [shape.n, shape.values];
+                pack::<V>(&Matrix::of(&args.v, head), size, WEIGHT, packed.values, packed.value_units, nr);
+            }
+        }
+        return;
+    }
+    for (head, first) in phase.blocks(task) {
+        let block = phase.block(args, [head, first], task, nr);
+        let packed = Packed::new(&shape, phase.packed(args, head), nr);
+        let mut state = [Row { top: f32::NEG_INFINITY, sum: 0.0 }; ROWS];
+        for (keys, rows) in block.tiles(KEYS, MR) {
+            // SAFETY: rows of the head, at most a tile, its packed keys and values, and the task's own scores.
+            unsafe {
+                score::<V, MR, NV>(&block, &packed, keys, rows, tiles);
+                weigh::<V, MR, NV>(&block, &packed, keys, rows, &mut state[rows[0]..], tiles);
+            }
+        }
+    }
+}
+
+/// Packs a matrix by columns of their own units, so large that no sum of [`STRETCH`] products with whole numbers up to `other`
+/// leaves 32 bits.
+#[inline(always)]
+unsafe fn pack<V: Simd>(
+    matrix: &Matrix,
+    [rows, columns]: [usize; 2],
+    other: f32,
+    packed: *mut F16,
+    units: *mut f32,
+    nr: usize,
+) {
+    let [row, column] = matrix.strides;
+    let lanes = V::LANES;
+    // Rounding adds up to half a unit to each.
+    let bound = i32::MAX as f32 / other - STRETCH as f32;
+    // SAFETY: elements of the matrix, and of its panels and their units.
+    unsafe {
+        let zero = V::splat(0.0);
+        let mut buffer = [0.0; MAX_NR];
+        for first in (0..columns).step_by(lanes) {
+            let count = lanes.min(columns - first);
+            let whole = column == 1 && count == lanes;
+            let mut load = |i: usize| {
+                let from = matrix.ptr.cast_const().offset(i as isize * row + first as isize * column);
+                if whole {
+                    return from;
+                }
+                for (j, value) in buffer[..count].iter_mut().enumerate() {
+                    *value = *from.offset(j as isize * column);
+                }
+                buffer.as_ptr()
+            };
+            let (mut most, mut largest) = (zero, zero);
+            for i in (0..rows).step_by(STRETCH) {
+                let mut sum = zero;
+                for i in i..rows.min(i + STRETCH) {
+                    let x = V::load(load(i)).abs();
+                    most = most.max_nan(x);
+                    sum = sum.add(x);
+                }
+                largest = largest.max_nan(sum);
+            }
+            // Blocks begin anywhere, so that one has parts of two stretches.
+            let apart = if rows > STRETCH { 2.0 } else { 1.0 };
+            let unit = most.mul(zero.like(1.0 / f32::from(i16::MAX)));
+            let unit = unit.max_nan(largest.mul(zero.like(apart / bound)));
+            unit.store(units.add(first));
+            let scale = zero.like(1.0).div(unit.max_nan(zero.like(f32::MIN_POSITIVE)));
+            let panel = packed.add(first / nr * nr * even(rows) + 2 * (first % nr));
+            let mut pair = [[0; 16]; 2];
+            for i in (0..rows).step_by(2) {
+                for (i, whole) in (i..).zip(&mut pair) {
+                    // Infinity times 0, the scale of its column, is what it is a sign of.
+                    let x = if i < rows { V::load(load(i)) } else { zero };
+                    let finite = x.abs().le(zero.like(f32::MAX));
+                    let end = zero.like(f32::from(i16::MAX)).copysign(x);
+                    V::select(finite, x.mul(scale), end).store_whole(whole.as_mut_ptr());
+                }
+                let to = panel.add(i * nr).cast::<[i16; 2]>();
+                for j in 0..lanes {
+                    *to.add(j) = [pair[0][j], pair[1][j]];
+                }
+            }
+        }
+    }
+}
+
+/// Scores of a tile's rows, panel by panel.
+#[inline(always)]
+unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
+    block: &Block,
+    packed: &Packed,
+    keys: Keys,
+    [first, rows]: [usize; 2],
+    tiles: &Tiles<MR, NV>,
+) {
+    let nr = NV * V::LANES;
+    let depth = block.shape.depth;
+    let k = even(depth);
+    let mut wide = MaybeUninit::<[[f32; STRETCH]; MAX_MR]>::uninit();
+    let wide = wide.as_mut_ptr().cast::<f32>();
+    let from: [*const f32; MAX_MR] = core::array::from_fn(|r| wide.cast_const().wrapping_add(r * STRETCH));
+    let mut queries = MaybeUninit::<[[F16; QUERY]; MAX_MR]>::uninit();
+    let queries = queries.as_mut_ptr().cast::<F16>();
+    // SAFETY: rows of queries, and panels of keys and scores; there is room for a block of each row.
+    unsafe {
+        for number in 0..fixed::blocks(k) {
+            let start = number * fixed::stretch(k);
+            let count = fixed::stretch(k).min(k - start);
+            for r in 0..rows {
+                let q = block.q.wrapping_offset((first + r) as isize * block.q_stride).add(start);
+                let to = wide.add(r * STRETCH);
+                let own = count.min(depth - start);
+                core::ptr::copy_nonoverlapping(q, to, own);
+                if own < count {
+                    *to.add(own) = 0.0;
+                }
+            }
+            let (to, unit) = (queries.add(start), queries.add(k + number * fixed::UNIT));
+            (tiles.round)(&Rounding { from: &from[..rows], count, to, unit, step: QUERY });
+        }
+        for key in (0..keys.count).step_by(nr) {
+            let vectors = nr.min(keys.count - key).div_ceil(V::LANES);
+            let (b, acc) = (packed.keys.add((keys.first + key) * k), block.scores.add(key * MR));
+            let ahead = Ahead::of(b, nr * size_of::<F16>());
+            let (a, stretch) = (queries, fixed::stretch(k));
+            let tile = HalfTile { a, stride: QUERY, tiles: 1, k, stretch, b, acc, ahead };
+            tiles.tiles[vectors - 1][rows - 1](&tile);
+        }
+    }
+}
+
+/// Turns the scores of a tile's rows into weights, and adds the values by these to the result.
+#[inline(always)]
+unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
+    block: &Block,
+    packed: &Packed,
+    keys: Keys,
+    [first, rows]: [usize; 2],
+    state: &mut [Row],
+    tiles: &Tiles<MR, NV>,
+) {
+    let nr = NV * V::LANES;
+    let AttentionShape { n, values, .. } = block.shape;
+    let k = even(keys.count);
+    let mut weights = MaybeUninit::<[[F16; WEIGHTS]; MAX_MR]>::uninit();
+    let weights = weights.as_mut_ptr().cast::<F16>();
+    let mut acc = MaybeUninit::<[f32; MAX_MR * MAX_NR]>::uninit();
+    let acc = acc.as_mut_ptr().cast::<f32>();
+    let mut factors = [Factors { old: 0.0, new: 1.0 }; MAX_MR];
+    // SAFETY: the tile's scores are there; rows of the result, and panels of values.
+    unsafe {
+        let decay = Decay::<V, DROP>::new(V::splat(0.0), block.scale);
+        for (r, (row, factors)) in state.iter_mut().zip(&mut factors).take(rows).enumerate() {
+            let scores = block.scores.add(r * nr);
+            let units = packed.key_units.add(keys.first);
+            let found = top::<V, MR, NV>(scores, keys.count, units);
+            // Minus infinity stays out of differences: a row of nothing else has weights of 0.
+            let top = larger(found, larger(row.top, f32::MIN));
+            if keys.first > 0 {
+                factors.old = decay.of(V::splat(row.top - top)).to_array()[0];
+            }
+            row.top = top;
+            let to = weights.add(r * WEIGHTS);
+            let sum = whole_weights::<V, MR, NV>(scores, keys.count, &decay, top, to.cast());
+            row.sum = row.sum * factors.old + sum;
+            if keys.last {
+                factors.new = 1.0 / row.sum;
+            }
+            for number in 0..fixed::blocks(k) {
+                to.add(k + number * fixed::UNIT).cast::<f32>().write_unaligned(1.0);
+            }
+        }
+        for column in (0..values).step_by(nr) {
+            let columns = nr.min(values - column);
+            let b = packed.values.add(column * even(n) + keys.first * nr);
+            let ahead = Ahead::of(b, nr * size_of::<F16>());
+            let (a, stretch) = (weights, fixed::stretch(k));
+            let tile = HalfTile { a, stride: WEIGHTS, tiles: 1, k, stretch, b, acc, ahead };
+            tiles.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile);
+            for (r, &factors) in factors[..rows].iter().enumerate() {
+                let y = block.y_row(first + r).add(column);
+                join::<V>(y, acc.add(r * nr), packed.value_units.add(column), columns, factors);
+            }
+        }
+    }
+}
+
+/// Multiplies a row of scores by the units of their keys, and returns the largest.
+#[inline(always)]
+unsafe fn top<V: Simd, const MR: usize, const NV: usize>(
+    scores: *mut f32,
+    keys: usize,
+    units: *const f32,
+) -> f32 {
+    let nr = NV * V::LANES;
+    // SAFETY: the caller's scores, and units of as many keys.
+    unsafe {
+        let lowest = V::splat(f32::NEG_INFINITY);
+        let mut tops = [lowest; 2];
+        for (i, key) in (0..keys).step_by(V::LANES).enumerate() {
+            let at = scores.add(key / nr * nr * MR + key % nr);
+            let score = V::load(at).mul(V::load(units.add(key)));
+            score.store(at);
+            let left = keys - key;
+            let score = if left < V::LANES { score.keep(left, lowest) } else { score };
+            tops[i % 2] = tops[i % 2].max(score);
+        }
+        tops[0].max(tops[1]).largest()
+    }
+}
+
+/// Turns a row of scores into weights, whole numbers of up to [`WEIGHT`], followed by one zero more if they are odd, and
+/// returns their sum.
+#[inline(always)]
+unsafe fn whole_weights<V: Simd, const MR: usize, const NV: usize>(
+    scores: *const f32,
+    keys: usize,
+    decay: &Decay<V, DROP>,
+    top: f32,
+    to: *mut i16,
+) -> f32 {
+    let nr = NV * V::LANES;
+    // SAFETY: the caller's scores, and room for a whole vector.
+    unsafe {
+        let (zero, top, most) = (V::splat(0.0), V::splat(top), V::splat(WEIGHT));
+        let mut sums = [zero; 2];
+        for (i, key) in (0..keys).step_by(V::LANES).enumerate() {
+            let at = scores.add(key / nr * nr * MR + key % nr);
+            let weight = decay.of(V::load(at).sub(top)).mul(most).round();
+            let left = keys - key;
+            let weight = if left < V::LANES { weight.keep(left, zero) } else { weight };
+            weight.store_whole(to.add(key));
+            sums[i % 2] = sums[i % 2].add(weight);
+        }
+        if keys % 2 == 1 {
+            *to.add(keys) = 0;
+        }
+        sums[0].add(sums[1]).total()
+    }
+}
+
+/// Adds a part, of columns in these units, to a row of the result.
+#[inline(always)]
+unsafe fn join<V: Simd>(y: *mut f32, part: *const f32, units: *const f32, columns: usize, factors: Factors) {
+    // SAFETY: the caller vouches for so many columns, and for whole vectors of the part and of units.
+    unsafe {
+        let (old, new) = (V::splat(factors.old), V::splat(factors.new));
+        for i in (0..columns).step_by(V::LANES) {
+            let left = columns - i;
+            let mut sum = V::load(part.add(i)).mul(V::load(units.add(i)));
+            if factors.old > 0.0 {
+                sum = V::load_upto(y.add(i), left).mul_add(old, sum);
+            }
+            sum.mul(new).store_upto(y.add(i), left);
+        }
+    }
+}

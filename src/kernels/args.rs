@@ -220,15 +220,17 @@ pub struct GemmArgs {
     pub c_stride: isize,
 }
 
-/// A product whose right matrix is stored in half precision: what [`GemmArgs`] says, with `(A[m, tap, k] * scale[k])` in
-/// the place of A and the sum multiplied by `unscale[n]` before anything is added to it.
+/// A product whose right matrix is stored in 16 bits: what [`GemmArgs`] says, with `(A[m, tap, k] * scale[k])` in the place of
+/// A and the sum multiplied by `unscale[n]` before anything is added to it.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfArgs {
-    /// `b` is not read.
+    /// `b` is not read. Where kernels compute in fixed point, k is even.
     pub gemm: GemmArgs,
-    /// Panels as in [`GemmArgs::b`], `nr` columns wide as the row's `Kernels::half` says.
+    /// Panels as in [`GemmArgs::b`], `nr` columns wide as the row's `Kernels::half` says, in half precision. Where kernels compute
+    /// in fixed point, whole numbers of 16 bits, and each pair of rows column by column: `[k / 2][nr][2]`; with 10,240 times the
+    /// magnitudes of any [`FIXED_STRETCH`](super::FIXED_STRETCH) that follow each other in a column, sums stay in 32 bits.
     pub b: *const F16,
-    /// k values, or null for 1. Not read by kernels that do not compute in half precision.
+    /// k values, or null for 1. Not read by kernels that compute in f32.
     pub scale: *const f32,
     /// n values, or null for 1.
     pub unscale: *const f32,
@@ -252,7 +254,7 @@ pub struct WinogradArgs<P> {
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionArgs {
     pub scale: f32,
-    /// Whether it may be computed in half precision, where the CPU does.
+    /// Whether it may be computed in 16 bits, where the CPU does.
     pub half: bool,
     pub q: Operand,
     pub k: Operand,

@@ -1,9 +1,9 @@
 //! Products and convolutions in fixed point of 16 bits, whose sums are exact.
 //!
 //! A row of the left matrix is cut into blocks of up to [`STRETCH`] values, and each block is rounded to whole numbers of its
-//! own unit: its largest magnitude divided by [`LIMIT`]. Weights are whole numbers too, of a unit a column that the compiler
-//! has chosen so small that no sum over so many products leaves 32 bits. So sums round nothing at all; those of a block are
-//! multiplied by its unit and added up in f32. An instruction that multiplies two pairs of 16 bits and adds both products
+//! own unit: its largest magnitude divided by [`LIMIT`]. Weights are whole numbers too, of a unit a column, the smallest with
+//! which no sum over so many products leaves 32 bits. So sums round nothing at all; those of a block are multiplied by its
+//! unit and added up in f32. An instruction that multiplies two pairs of 16 bits and adds both products
 //! makes this twice as fast as f32, and it is more exact than half precision, where each addition rounds.
 //!
 //! Rows end with the units of their blocks, as f32. Weights lie in pairs of rows, which takes an even depth.
@@ -31,7 +31,6 @@ pub(super) const UNIT: usize = size_of::<f32>() / size_of::<F16>();
 /// Elements of a strip's row: the depth and its units, and so many more that rows do not compete for the same sets of the
 /// cache.
 const ROW: usize = gemm::DEPTH + 32;
-
 /// Floats of a row's block, likewise.
 const WIDE: usize = STRETCH + 16;
 

@@ -22,6 +22,7 @@ mod attention_fixed;
 mod attention_half;
 pub mod cpu;
 pub mod data;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "none but x86 has kernels of it"))]
 mod fixed;
 mod gemm;
 mod half;

@@ -13,7 +13,9 @@
 
 use super::args::{Activation, GemmArgs, HalfArgs, Patches, Rows, WinogradArgs};
 use super::cpu::Arithmetic;
-use super::fixed::{self, Rounding};
+use super::fixed;
+#[cfg(target_arch = "x86_64")]
+use super::fixed::Rounding;
 use super::gemm::{self, Ahead, MAX_MR, Pixel, Tile, TileFns};
 use super::half::{self, HalfTile, HalfTileFns};
 use super::math;
@@ -215,6 +217,7 @@ pub(super) unsafe fn native<V: Simd, const MR: usize, const NV: usize>(
 ///
 /// # Safety
 /// As [`run`], and the CPU has the instruction set of the tiles; k is even.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) unsafe fn fixed<V: Simd, const MR: usize, const NV: usize>(
     args: &WinogradArgs<HalfArgs>,
@@ -378,12 +381,14 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Double<'_, V, MR, NV>
 }
 
 /// Strips in fixed point.
+#[cfg(target_arch = "x86_64")]
 struct Fixed<'a, V, const MR: usize, const NV: usize> {
     b: *const F16,
     tiles: &'a fixed::Tiles<MR, NV>,
     lanes: PhantomData<V>,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl<V: Simd, const MR: usize, const NV: usize> Places for Fixed<'_, V, MR, NV> {
     type Element = F16;
     const FORMAT: Format = Format { arithmetic: Arithmetic::Fixed, nr: NV * V::LANES };

@@ -134,7 +134,7 @@ pub trait Simd: Copy {
     /// As [`Simd::store`].
     unsafe fn store_half(self, ptr: *mut F16);
 
-    /// Rounds to whole numbers, ties to even; the nearest there is of what is beyond 16 bits.
+    /// Rounds to whole numbers, ties to even; the nearest there is of what is beyond 16 bits, unspecified beyond 32.
     ///
     /// # Safety
     /// As [`Simd::store`].

@@ -704,6 +704,7 @@ mod half {
 mod fixed {
     use super::half::{Halves, powers};
     use super::*;
+    use simd::Simd as _;
 
     fn rows() -> impl Iterator<Item = &'static Kernels> {
         super::rows().filter(|row| row.half.arithmetic == Arithmetic::Fixed)
@@ -838,6 +839,19 @@ mod fixed {
                     close(got, sum, size, &(row.isa, m, n, k, i));
                 }
             }
+        }
+    }
+
+    /// Ties to even, and the nearest that there is.
+    #[test]
+    fn vectors_become_whole_numbers() {
+        for (x, want) in
+            [(0.5, 0), (1.5, 2), (-2.5, -2), (-7.51, -8), (32766.6, 32767), (4e4, 32767), (-4e4, -32768)]
+        {
+            let mut whole = [0i16; 16];
+            // SAFETY: sixteen values are as many as any vector has.
+            unsafe { cpu::Portable::splat(x).store_whole(whole.as_mut_ptr()) };
+            assert_eq!(whole[0], want, "{x}");
         }
     }
 

@@ -17,9 +17,9 @@ const RUNS: usize = 5;
 #[derive(Serialize)]
 pub struct Profile {
     runs: usize,
-    /// One core's, as `fewstep bench` measures it.
+    /// One core's with the plan's instruction set, as `fewstep bench` measures the best one's.
     peak_gflops: f64,
-    /// The same in half precision, if the instruction set computes in it.
+    /// The same in half precision or fixed point of 16 bits, if the instruction set computes in either.
     half_peak_gflops: Option<f64>,
     /// The sum over all instructions.
     ms: f64,
@@ -48,7 +48,8 @@ impl Profile {
     pub fn measured(network: &mut Cpu) -> Result<Profile, EngineError> {
         let (runs, times) = times(network)?;
         let plan = network.plan();
-        let (peak_gflops, half_peak_gflops) = (machine::peak_gflops(), machine::half_peak_gflops());
+        let (peak_gflops, half_peak_gflops) =
+            (machine::peak_gflops(plan.isa()), machine::half_peak_gflops(plan.isa()));
         let mut groups: BTreeMap<(&'static str, String), (usize, f64, Option<f64>)> = BTreeMap::new();
         for (i, time) in times.iter().enumerate() {
             let Some(instruction) = plan.instruction(i) else { continue };
@@ -88,7 +89,7 @@ impl Profile {
                 &format!("{instructions} x {kind} {shape}"),
             ]));
         }
-        let half = half_peak_gflops.map_or(String::new(), |peak| format!(", {peak:.1} in half precision"));
+        let half = half_peak_gflops.map_or(String::new(), |peak| format!(", {peak:.1} in 16 bits"));
         let title = format!(
             "{ms:.3} ms an evaluation on one thread, each instruction's least of {runs}; peak {peak_gflops:.1} GFLOP/s{half}\n"
         );
@@ -117,7 +118,7 @@ fn times(network: &mut Cpu) -> Result<(usize, Vec<f64>), EngineError> {
     Ok((runs, least))
 }
 
-/// How the kinds of instructions end whose weights are in half precision.
+/// How the kinds of instructions end whose weights have 16 bits.
 const HALF: &str = "f16";
 
 struct Described {

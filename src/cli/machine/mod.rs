@@ -17,7 +17,7 @@ pub use sensors::hottest_celsius;
 pub use tree::Tree;
 
 use fewstep::engine::Serial;
-use fewstep::kernels::cpu;
+use fewstep::kernels::{Isa, cpu};
 use fewstep::peaks::{self, Reading};
 use serde::Serialize;
 use std::thread;
@@ -37,7 +37,7 @@ pub struct Machine {
     features: &'static [&'static str],
     /// Most f32 multiply-adds of one core, in 10^9 floating point operations a second, a multiply-add counted as two.
     pub peak_gflops: f64,
-    /// The same in half precision, if that instruction set computes in it.
+    /// The same in half precision or fixed point of 16 bits, if that instruction set computes in either.
     pub half_peak_gflops: Option<f64>,
     /// Most that one core reads from beyond its caches, in 10^9 bytes a second.
     pub read_gb_per_s: f64,
@@ -47,15 +47,15 @@ pub struct Machine {
 
 impl Machine {
     pub fn measured() -> Machine {
-        let tree = Tree::system();
+        let (tree, isa) = (Tree::system(), cpu::best().isa);
         Machine {
             cpu: cpu_name(&tree),
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
             cores: cores(),
-            features: cpu::best().isa.features(),
-            peak_gflops: peak_gflops(),
-            half_peak_gflops: half_peak_gflops(),
+            features: isa.features(),
+            peak_gflops: peak_gflops(isa),
+            half_peak_gflops: half_peak_gflops(isa),
             read_gb_per_s: read_gb_per_s(),
             // After the rest: clocks and temperatures are those of a core that works.
             facts: Facts::read(&tree),
@@ -83,14 +83,13 @@ fn best(mut measure: impl FnMut() -> f64) -> f64 {
     best
 }
 
-/// f32 multiply-adds in registers, on this core, with the instruction set that the kernels would use.
-pub fn peak_gflops() -> f64 {
-    best(|| peaks::gflops(cpu::best().isa, &Serial, 1).unwrap_or_default())
+/// f32 multiply-adds in registers, on this core, with an instruction set.
+pub fn peak_gflops(isa: Isa) -> f64 {
+    best(|| peaks::gflops(isa, &Serial, 1).unwrap_or_default())
 }
 
-/// The same in half precision, if that instruction set computes in it.
-pub fn half_peak_gflops() -> Option<f64> {
-    let isa = cpu::best().isa;
+/// The same in half precision or fixed point of 16 bits, if that instruction set computes in either.
+pub fn half_peak_gflops(isa: Isa) -> Option<f64> {
     peaks::half_gflops(isa, &Serial, 1)?;
     Some(best(|| peaks::half_gflops(isa, &Serial, 1).unwrap_or_default()))
 }

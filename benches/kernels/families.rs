@@ -36,7 +36,7 @@ pub const FAMILIES: &[Family] = &[
 /// A kernel with operands of one shape.
 pub struct Case {
     pub shape: String,
-    /// Whether it computes in half precision.
+    /// Whether it computes in 16 bits.
     pub half: bool,
     /// Floating point operations of a call, and bytes that it takes at least from memory and to it, where they bound it.
     pub flops: Option<f64>,
@@ -164,14 +164,19 @@ fn few_rows_half(kernels: &'static Kernels) -> Cases {
     })
 }
 
-/// Weights in half precision; what they are does not matter, as long as no bits are those of an infinity.
+/// Weights of 16 bits; what they are does not matter, as long as no bits are those of an infinity.
 fn half_product(kernels: &'static Kernels, [m, k, n]: [usize; 3], mut b: Floats, from_memory: bool) -> Case {
     let (mut a, mut c) = (Floats::new(m * k), Floats::new(m * n));
     b.memory.fill(f32::from_bits(0x3800_3800));
     let (scale, unscale) = (vec![1.0; k], vec![1.0; n]);
     Case {
         shape: format!("{m}x{k}x{n}"),
-        half: kernels.half.native() && m > 8,
+        half: match kernels.half.arithmetic {
+            Arithmetic::Single => false,
+            // Few rows are read in half precision, and computed in f32.
+            Arithmetic::Half => m > 8,
+            Arithmetic::Fixed => true,
+        },
         flops: Some((2 * m * k * n) as f64),
         bytes: from_memory.then_some((2 * k * n) as f64),
         call: Box::new(move |threads| {

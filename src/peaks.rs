@@ -50,7 +50,8 @@ pub fn gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
     Some(on_threads(multiply_adds, threads, count))
 }
 
-/// The same in half precision, or in fixed point of 16 bits. `None` if the instruction set does not compute in it, or the CPU lacks it.
+/// The same in half precision, or in fixed point of 16 bits. `None` if the instruction set computes in neither, or the CPU
+/// lacks it.
 pub fn half_gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64> {
     if !isa.supported() {
         return None;

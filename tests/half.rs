@@ -1,4 +1,5 @@
-//! Half precision: networks and samples stay close to what they are in f32, on every instruction set.
+//! Half precision, and fixed point of 16 bits: networks and samples stay close to what they are in f32, on every instruction
+//! set.
 
 mod common;
 
@@ -72,7 +73,7 @@ fn samples_stay_what_they_are() {
     }
 }
 
-/// Left to us, it is half precision where the CPU computes in it, and f32 where it would only be read.
+/// Left to us, it is 16 bits where the CPU computes in them, and f32 where they would only be read.
 #[test]
 fn auto_is_half_precision_where_that_is_arithmetic() {
     for row in rows() {

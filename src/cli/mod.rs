@@ -167,10 +167,10 @@ fn isa() -> Result<Option<Isa>, IsaError> {
 /// `--precision`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Precision {
-    /// Half precision if the CPU computes in it, and samples stay what they are to 50 dB
+    /// As f16 if the CPU computes in 16 bits, and samples stay what they are to 54 dB
     Auto,
     F32,
-    /// Half precision wherever magnitudes allow it
+    /// Half precision, or fixed point with AVX512-VNNI, wherever magnitudes allow it
     F16,
 }
 

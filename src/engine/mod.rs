@@ -44,7 +44,7 @@ pub enum EngineError {
     MemoryMisaligned,
     #[error("the plan is made for {isa}, which this CPU or this program lacks{}", Features(*isa))]
     Unsupported { isa: crate::kernels::Isa },
-    #[error("the plan has weights in half precision, and this program is built without the feature f16")]
+    #[error("the plan has weights of 16 bits, and this program is built without the feature f16")]
     NoHalf,
     #[error(
         "the plan's weights are packed otherwise than this program's kernels want; compile the model again"

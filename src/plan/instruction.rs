@@ -149,17 +149,16 @@ pub struct Geometry {
 /// Constants in the panels that kernels read.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panels {
-    /// Bytes of the weights: f32, or with scales half precision.
+    /// Bytes of the weights: f32, or with scales 16 bits each.
     pub offset: u64,
     pub bytes: u64,
     pub scales: Option<Scales>,
 }
 
-/// Powers of two around a product in half precision.
+/// What columns are multiplied by around a product whose weights have 16 bits. In half precision these are powers of two.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scales {
-    /// `f32[k]` that columns of the left matrix (channels of the image) are multiplied by, where kernels compute in half
-    /// precision.
+    /// `f32[k]` that columns of the left matrix (channels of the image) are multiplied by, where kernels compute in 16 bits.
     pub input: Option<ViewId>,
     /// `f32[n]` that columns of the result are multiplied by.
     pub output: ViewId,
@@ -358,7 +357,7 @@ pub struct PlanData<'a> {
     pub baked: Option<Baked>,
     /// What each stage is made of.
     pub costs: [Cost; 5],
-    /// Products and convolutions with constants, and how many of them are in half precision.
+    /// Products and convolutions with constants, and of how many of them the weights have 16 bits.
     pub products: u32,
     pub halves: u32,
     /// Whether the network takes two samples at once: with the conditions' values, and with those that guidance moves away

@@ -1566,7 +1566,11 @@ mod norm {
                     let tolerance =
                         EPS * ULPS * (normal.abs() * gamma.abs() + beta.abs() + gamma.abs() * 0.1);
                     let (want, mut tolerance) = after_activation(args.activation, want, tolerance);
-                    if args.half && row.half.attention && args.activation == Activation::Silu {
+                    if args.half
+                        && row.half.attention
+                        && row.half.arithmetic == Arithmetic::Half
+                        && args.activation == Activation::Silu
+                    {
                         tolerance += HALF_EPS * (4.0 * want.abs() + 0.5);
                     }
                     let got = y[at(image, row_, channel)];

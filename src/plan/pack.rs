@@ -285,9 +285,9 @@ mod tests {
             let at = (k / 2 * NR + j) * 2 + k % 2;
             i32::from(i16::from_le_bytes([packed[2 * at], packed[2 * at + 1]]))
         };
-        for j in 0..n {
+        for (j, &unscale) in unscale.iter().enumerate() {
             for k in 0..depth {
-                let unit = f64::from(unscale[j]) * f64::from(scale[k % 6]);
+                let unit = f64::from(unscale) * f64::from(scale[k % 6]);
                 let off = (f64::from(whole(k, j)) * unit - f64::from(weight(k, j))).abs();
                 assert!(off <= 0.501 * unit, "({k}, {j}) is off by {off} of {unit}");
             }

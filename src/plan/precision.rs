@@ -1,10 +1,11 @@
-//! Which products run in half precision, and by what powers of two.
+//! Which products run in half precision or in fixed point, and by what factors.
 //!
 //! Activations of trained networks may lie far outside of half precision's range (6e-5 to 65504), and channel by channel
 //! in quite different parts of it, above all behind a concatenation. What counts for a product is each column of its left
 //! matrix: multiplied by a power of two it fits, and its row of the weights, divided by the same, makes the product what
 //! it was. The powers come from the magnitudes seen in evaluations over the model's own schedule. Neighbouring channels
-//! share one: a channel that happened to rest may wake.
+//! share one: a channel that happened to rest may wake. In fixed point rows find their magnitudes as they are read, so that
+//! nothing leaves the range; there, factors only say how large columns are beside each other.
 
 use super::instruction::Packing;
 use crate::graph::ValueId;
@@ -13,12 +14,12 @@ use std::collections::HashMap;
 use std::string::String;
 use std::vec::Vec;
 
-/// How far products go in half precision.
+/// How far products go in 16 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Depth {
     /// Whether convolutions by Winograd's method do but for the first, whose transforms multiply what rounding does.
     pub winograd: bool,
-    /// The depth over which sums stay in half precision.
+    /// The depth over which sums stay in half precision, where they are in that.
     pub stretch: u32,
 }
 

@@ -151,8 +151,8 @@ unsafe fn pack<V: Simd>(
                     V::select(finite, x.mul(scale), end).store_whole(whole.as_mut_ptr());
                 }
                 let to = panel.add(i * nr).cast::<[i16; 2]>();
-                for j in 0..lanes {
-                    *to.add(j) = [pair[0][j], pair[1][j]];
+                for (j, (&even, &odd)) in pair[0].iter().zip(&pair[1]).enumerate().take(lanes) {
+                    *to.add(j) = [even, odd];
                 }
             }
         }

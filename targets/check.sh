@@ -26,7 +26,7 @@ board() {
     cp models/toy2d/ctm/ctm.onnx "$work/files/a network.onnx"
     PATH=$work/bin:$PATH FEWSTEP_HOST=board targets/run.sh "$1" -- inspect "$work/files/a network.onnx" --shape x=1x2 \
         --shape t=1 --shape s=1 >"$work/board.txt"
-    [ -e "$work/board/fewstep-run/a network.onnx" ] && grep -q operators "$work/board.txt"
+    [ -e "$work/board/fewstep-run/a network.onnx" ] && grep -q "^operator " "$work/board.txt"
 }
 
 check() {

@@ -9,30 +9,26 @@ use core::arch::x86_64::*;
 macro_rules! broadcast {
     ($name:literal, $size:literal, $lanes:literal, $acc:expr, $b:expr, $base:expr, $stride:expr, $times:expr) => {
         match $times {
-            0 => asm!(
-                concat!($name, " {acc}, {b}, ", $size, " ptr [{base}]", $lanes),
-                acc = inout(zmm_reg) $acc,
-                b = in(zmm_reg) $b,
-                base = in(reg) $base,
-                options(pure, readonly, nostack, preserves_flags)
+            0 => broadcast!(@from [$name, " {acc}, {b}, ", $size, " ptr [{base}]", $lanes], $acc, $b, $base),
+            1 => broadcast!(
+                @from [$name, " {acc}, {b}, ", $size, " ptr [{base} + {stride}]", $lanes],
+                $acc, $b, $base, stride = in(reg) $stride
             ),
-            1 => asm!(
-                concat!($name, " {acc}, {b}, ", $size, " ptr [{base} + {stride}]", $lanes),
-                acc = inout(zmm_reg) $acc,
-                b = in(zmm_reg) $b,
-                base = in(reg) $base,
-                stride = in(reg) $stride,
-                options(pure, readonly, nostack, preserves_flags)
-            ),
-            _ => asm!(
-                concat!($name, " {acc}, {b}, ", $size, " ptr [{base} + 2 * {stride}]", $lanes),
-                acc = inout(zmm_reg) $acc,
-                b = in(zmm_reg) $b,
-                base = in(reg) $base,
-                stride = in(reg) $stride,
-                options(pure, readonly, nostack, preserves_flags)
+            _ => broadcast!(
+                @from [$name, " {acc}, {b}, ", $size, " ptr [{base} + 2 * {stride}]", $lanes],
+                $acc, $b, $base, stride = in(reg) $stride
             ),
         }
+    };
+    (@from [$($text:literal),*], $acc:expr, $b:expr, $base:expr $(, $($stride:tt)*)?) => {
+        asm!(
+            concat!($($text),*),
+            acc = inout(zmm_reg) $acc,
+            b = in(zmm_reg) $b,
+            base = in(reg) $base,
+            $($($stride)*,)?
+            options(pure, readonly, nostack, preserves_flags)
+        )
     };
 }
 pub(super) use broadcast;

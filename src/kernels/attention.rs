@@ -39,7 +39,7 @@ const HALF_FEW: usize = 16;
 pub(super) const HALF_DEEPEST: usize = 512;
 /// Depths of heads that are computed in fixed point: with fewer, packed keys and their units would not find room in the
 /// place of those in f32.
-pub(super) const FIXED_DEPTHS: RangeInclusive<usize> = 4..=512;
+pub(super) const FIXED_DEPTHS: RangeInclusive<usize> = 4..=HALF_DEEPEST;
 /// Tasks that pack a head's keys and values in half precision, or in fixed point.
 pub(super) const HALF_PACKS: usize = 2;
 
@@ -328,6 +328,18 @@ pub(super) struct Row {
     pub(super) sum: f32,
 }
 
+impl Row {
+    /// Takes in the largest score with a block of keys, and returns what is left of earlier weights: 0 if there are none.
+    #[inline(always)]
+    pub(super) fn rise<V: Simd>(&mut self, found: f32, keys: Keys, decay: &Decay<V, DROP>) -> f32 {
+        // Minus infinity stays out of differences: a row of nothing else has weights of 0.
+        let top = larger(found, larger(self.top, f32::MIN));
+        let distance = self.top - top;
+        self.top = top;
+        if keys.first > 0 { decay.of(decay.like(distance)).to_array()[0] } else { 0.0 }
+    }
+}
+
 /// `y = (y * old + part) * new` is how a block's part joins a row of the result.
 #[derive(Clone, Copy)]
 pub(super) struct Factors {
@@ -397,13 +409,8 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
         let decay = Decay::<V, DROP>::new(V::splat(0.0), block.scale);
         let tops = tops::<V, MR, NV>(block.scores, rows, keys.count);
         for (r, (row, factors)) in state.iter_mut().zip(&mut factors).take(rows).enumerate() {
-            // Minus infinity stays out of differences: a row of nothing else has weights of 0.
-            let top = larger(tops[r], larger(row.top, f32::MIN));
-            if keys.first > 0 {
-                factors.old = decay.of(V::splat(row.top - top)).to_array()[0];
-            }
-            row.top = top;
-            let (scores, top) = (block.scores.add(r * nr), V::splat(top));
+            factors.old = row.rise(tops[r], keys, &decay);
+            let (scores, top) = (block.scores.add(r * nr), V::splat(row.top));
             let mut products = [0.0; NARROW];
             let sum = if narrow {
                 let values = block.v.add(keys.first * NARROW);

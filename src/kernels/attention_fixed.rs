@@ -7,7 +7,7 @@
 use super::args::AttentionArgs;
 use super::attention::{
     AttentionShape, Block, DROP, FIXED_DEPTHS, Factors, HALF_PACKS as PACKS, KEYS as SINGLE_KEYS, Keys,
-    Matrix, Phase, ROWS, Row, larger,
+    Matrix, Phase, ROWS, Row,
 };
 use super::fixed::{self, LIMIT, Rounding, STRETCH, Tiles};
 use super::gemm::{Ahead, MAX_MR, MAX_NR};
@@ -92,8 +92,8 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// Packs a matrix by columns of their own units, so large that no sum of [`STRETCH`] products with whole numbers up to `other`
-/// leaves 32 bits.
+/// Packs a matrix by columns of their own units, the smallest with which no sum of [`STRETCH`] products with whole numbers up to
+/// `other` leaves 32 bits.
 #[inline(always)]
 unsafe fn pack<V: Simd>(
     matrix: &Matrix,
@@ -105,8 +105,7 @@ unsafe fn pack<V: Simd>(
 ) {
     let [row, column] = matrix.strides;
     let lanes = V::LANES;
-    // Rounding adds up to half a unit to each.
-    let bound = i32::MAX as f32 / other - STRETCH as f32;
+    let bound = fixed::room(other) as f32;
     // SAFETY: elements of the matrix, and of its panels and their units.
     unsafe {
         let zero = V::splat(0.0);
@@ -228,15 +227,9 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
         for (r, (row, factors)) in state.iter_mut().zip(&mut factors).take(rows).enumerate() {
             let scores = block.scores.add(r * nr);
             let units = packed.key_units.add(keys.first);
-            let found = top::<V, MR, NV>(scores, keys.count, units);
-            // Minus infinity stays out of differences: a row of nothing else has weights of 0.
-            let top = larger(found, larger(row.top, f32::MIN));
-            if keys.first > 0 {
-                factors.old = decay.of(V::splat(row.top - top)).to_array()[0];
-            }
-            row.top = top;
+            factors.old = row.rise(top::<V, MR, NV>(scores, keys.count, units), keys, &decay);
             let to = weights.add(r * WEIGHTS);
-            let sum = whole_weights::<V, MR, NV>(scores, keys.count, &decay, top, to.cast());
+            let sum = whole_weights::<V, MR, NV>(scores, keys.count, &decay, row.top, to.cast());
             row.sum = row.sum * factors.old + sum;
             if keys.last {
                 factors.new = 1.0 / row.sum;

@@ -54,6 +54,12 @@ pub(super) struct Rounding<'a> {
 
 pub(super) type RoundFn = unsafe fn(&Rounding<'_>);
 
+/// What magnitudes of [`STRETCH`] whole numbers may add up to before they are rounded, which adds up to half to each, so that
+/// their products with others of up to `other` stay in 32 bits.
+pub fn room(other: f32) -> f64 {
+    f64::from(i32::MAX) / f64::from(other) - STRETCH as f64
+}
+
 /// The blocks of a depth: their length, but for the last, which may be less.
 pub(super) fn stretch(k: usize) -> usize {
     half::stretch(k, STRETCH)
@@ -70,7 +76,7 @@ pub(super) fn row(k: usize) -> usize {
 }
 
 /// The grain of tiles of so many rows and columns.
-pub(super) fn grain(mr: usize, nr: usize) -> Grain {
+pub(super) const fn grain(mr: usize, nr: usize) -> Grain {
     Grain { mr, nr, strips: STRIPS, panels: PANELS, columns: COLUMNS }
 }
 
@@ -98,8 +104,7 @@ struct Blocks<'a, V, const MR: usize, const NV: usize> {
 }
 
 impl<V: Simd, const MR: usize, const NV: usize> Strips for Blocks<'_, V, MR, NV> {
-    const GRAIN: Grain =
-        Grain { mr: MR, nr: NV * V::LANES, strips: STRIPS, panels: PANELS, columns: COLUMNS };
+    const GRAIN: Grain = grain(MR, NV * V::LANES);
     type B = F16;
 
     #[inline(always)]

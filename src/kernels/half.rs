@@ -100,11 +100,15 @@ const ROW: usize = DEPTH + 32;
 
 /// The grain that a product is computed in, by tiles of so many rows and columns, or by [`few`].
 pub(super) fn grain(args: &HalfArgs, mr: usize, nr: usize, most: usize) -> Grain {
-    if is_few(args, most) {
-        Grain { mr: FEW_MR, nr, strips: FEW.div_ceil(FEW_MR), panels: 1, columns: COLUMNS }
-    } else {
-        Grain { mr, nr, strips: STRIPS, panels: PANELS, columns: COLUMNS }
-    }
+    if is_few(args, most) { few_grain(nr) } else { native_grain(mr, nr) }
+}
+
+const fn few_grain(nr: usize) -> Grain {
+    Grain { mr: FEW_MR, nr, strips: FEW.div_ceil(FEW_MR), panels: 1, columns: COLUMNS }
+}
+
+const fn native_grain(mr: usize, nr: usize) -> Grain {
+    Grain { mr, nr, strips: STRIPS, panels: PANELS, columns: COLUMNS }
 }
 
 /// Whether [`few`] is to compute a product, which it is up to so many rows.
@@ -127,8 +131,7 @@ struct Scaled<'a, V, const NV: usize> {
 }
 
 impl<V: Simd, const NV: usize> Strips for Scaled<'_, V, NV> {
-    const GRAIN: Grain =
-        Grain { mr: FEW_MR, nr: NV * V::LANES, strips: FEW.div_ceil(FEW_MR), panels: 1, columns: COLUMNS };
+    const GRAIN: Grain = few_grain(NV * V::LANES);
     type B = F16;
 
     #[inline(always)]
@@ -168,8 +171,7 @@ impl<V: Simd, const MR: usize, const NV: usize> Halves<'_, V, MR, NV> {
 }
 
 impl<V: Simd, const MR: usize, const NV: usize> Strips for Halves<'_, V, MR, NV> {
-    const GRAIN: Grain =
-        Grain { mr: MR, nr: NV * Self::LANES, strips: STRIPS, panels: PANELS, columns: COLUMNS };
+    const GRAIN: Grain = native_grain(MR, NV * Self::LANES);
     type B = F16;
 
     #[inline(always)]

@@ -100,6 +100,12 @@ impl<V: Simd, const DROP: i32> Decay<V, DROP> {
         Decay { factor: like.like(factor), lowest: like.like(lowest) }
     }
 
+    /// `distance` in every lane.
+    #[inline(always)]
+    pub fn like(&self, distance: f32) -> V {
+        self.factor.like(distance)
+    }
+
     /// NaN of NaN.
     #[inline(always)]
     pub fn of(&self, distance: V) -> V {

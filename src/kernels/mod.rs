@@ -42,7 +42,7 @@ mod winograd;
 pub use args::*;
 pub use attention::{AttentionShape, attention_scratch};
 pub use cpu::{Arithmetic, HalfKernels, Isa, Kernels};
-pub use fixed::{LIMIT as FIXED_LIMIT, STRETCH as FIXED_STRETCH};
+pub use fixed::{LIMIT as FIXED_LIMIT, STRETCH as FIXED_STRETCH, room as fixed_room};
 pub use norm::norm_scratch;
 pub use simd::F16;
 pub use view::{DType, Layout, MAX_RANK};

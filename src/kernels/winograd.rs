@@ -417,15 +417,7 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Fixed<'_, V, MR, NV> 
             for block in 0..fixed::blocks(k) {
                 let first = block * stretch;
                 let count = stretch.min(k - first);
-                let whole = count / V::LANES * V::LANES;
-                for c in (0..whole).step_by(V::LANES) {
-                    let at = [first + c, V::LANES];
-                    forward_channels::<V, f32, 1, false>(&numbers, from, at, scale, wide.add(c), STEP);
-                }
-                if whole < count {
-                    let at = [first + whole, count - whole];
-                    forward_channels::<V, f32, 1, true>(&numbers, from, at, scale, wide.add(whole), STEP);
-                }
+                forward_singles::<V, f32>(&numbers, from, [first, count], scale, wide, STEP);
                 for (group, from) in rows.chunks(ROUNDED).enumerate() {
                     let to = to.add(group * ROUNDED * step);
                     let (to, unit) = (to.add(first), to.add(k + block * fixed::UNIT));
@@ -531,7 +523,6 @@ unsafe fn forward<V: Simd, P: Places>(
             }
         }
     }
-    let whole = k / V::LANES * V::LANES;
     // SAFETY: the caller's contract.
     let done = unsafe { places.forward(&from, k, scale, to, step) };
     // Two vectors share what finds a pixel and a place, where a core issues few instructions at a time.
@@ -549,25 +540,31 @@ unsafe fn forward<V: Simd, P: Places>(
                 step,
             );
         }
-        for c in (pairs..whole).step_by(V::LANES) {
-            forward_channels::<V, P::Element, 1, false>(
-                &numbers,
-                &from,
-                [c, V::LANES],
-                scale,
-                to.add(c),
-                step,
-            );
+        let rest = [pairs, k - pairs];
+        forward_singles::<V, P::Element>(&numbers, &from, rest, scale, to.add(pairs), step);
+    }
+}
+
+/// So many channels from the first on, a vector at a time.
+#[inline(always)]
+unsafe fn forward_singles<V: Simd, E: Element>(
+    numbers: &Numbers<V>,
+    from: &[*const f32; PLACES],
+    [first, count]: [usize; 2],
+    scale: *const f32,
+    to: *mut E,
+    step: usize,
+) {
+    let whole = count / V::LANES * V::LANES;
+    // SAFETY: the caller's contract, as for `forward_channels`.
+    unsafe {
+        for c in (0..whole).step_by(V::LANES) {
+            let at = [first + c, V::LANES];
+            forward_channels::<V, E, 1, false>(numbers, from, at, scale, to.add(c), step);
         }
-        if whole.max(done) < k {
-            forward_channels::<V, P::Element, 1, true>(
-                &numbers,
-                &from,
-                [whole, k - whole],
-                scale,
-                to.add(whole),
-                step,
-            );
+        if whole < count {
+            let at = [first + whole, count - whole];
+            forward_channels::<V, E, 1, true>(numbers, from, at, scale, to.add(whole), step);
         }
     }
 }
@@ -585,7 +582,7 @@ unsafe fn forward_channels<V: Simd, E: Element, const N: usize, const PARTIAL: b
     from: &[*const f32; PLACES],
     [c, left]: [usize; 2],
     scale: *const f32,
-    to: *mut E,
+    mut to: *mut E,
     step: usize,
 ) {
     let mut half = MaybeUninit::<[[[V; N]; IN]; IN]>::uninit();
@@ -615,7 +612,6 @@ unsafe fn forward_channels<V: Simd, E: Element, const N: usize, const PARTIAL: b
                 }
             }
         }
-        let mut to = to;
         for i in 0..IN {
             let mut places = [[V::splat(0.0); IN]; N];
             for (n, places) in places.iter_mut().enumerate() {

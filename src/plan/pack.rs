@@ -1,7 +1,7 @@
 //! Weights in the order in which the kernels read them.
 
 use super::precision::power_of_two;
-use crate::kernels::{FIXED_LIMIT, FIXED_STRETCH, PLACES, winograd_weights};
+use crate::kernels::{FIXED_LIMIT, FIXED_STRETCH, PLACES, fixed_room, winograd_weights};
 use half::f16;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -146,9 +146,7 @@ fn fixed_unit<I: Iterator<Item = f64>>(column: impl Fn() -> I) -> f64 {
         sum += entering - leaving;
         largest = largest.max(sum);
     }
-    // Rounding adds up to half a unit to each.
-    let bound = f64::from(i32::MAX) / f64::from(FIXED_LIMIT) - FIXED_STRETCH as f64;
-    let unit = (most / f64::from(i16::MAX)).max(largest / bound);
+    let unit = (most / f64::from(i16::MAX)).max(largest / fixed_room(FIXED_LIMIT));
     if unit > 0.0 { unit } else { 1.0 }
 }
 

@@ -2,27 +2,50 @@
 //! whose sums are exact as in [`fixed`](super::fixed).
 //!
 //! Rows of queries have units of their own, and so have keys and columns of values; weights are whole numbers of the largest
-//! that there can be. Scores, what makes them weights, and sums of these are in f32.
+//! that there can be. Scores are in f32, in steps of the logarithm to base 2; what makes them weights rounds their distances
+//! from the largest to whole steps, and takes powers of these in 16 bits.
 
 use super::args::AttentionArgs;
 use super::attention::{
     AttentionShape, Block, DROP, FIXED_DEPTHS, Factors, HALF_PACKS as PACKS, KEYS as SINGLE_KEYS, Keys,
     Matrix, Phase, ROWS, Row,
 };
-use super::fixed::{self, LIMIT, Rounding, STRETCH, Tiles};
+use super::fixed::{self, LIMIT, Rounding, STRETCH};
 use super::gemm::{Ahead, MAX_MR, MAX_NR};
 use super::half::HalfTile;
 use super::math::Decay;
 use super::simd::{F16, Simd};
+use core::f32::consts::{LN_2, LOG2_E};
 use core::mem::MaybeUninit;
 
 /// Keys of a block: weights take room beside their scores.
 const KEYS: usize = SINGLE_KEYS / 2;
-/// What the largest weight counts.
-const WEIGHT: f32 = 8191.0;
+/// What the largest weight counts, as a power of two.
+pub(super) const WEIGHT: u32 = 13;
+/// Steps to a power of two of weights, likewise.
+pub(super) const STEPS: u32 = 11;
 /// Elements of a row of queries or weights at the most, with its units.
 const QUERY: usize = *FIXED_DEPTHS.end() + 16;
 const WEIGHTS: usize = KEYS + 16;
+
+/// The innermost kernels.
+pub(super) struct Tiles<const MR: usize, const NV: usize> {
+    pub(super) products: fixed::Tiles<MR, NV>,
+    /// The largest score, or NaN if one is.
+    pub(super) largest: unsafe fn(&Scores) -> f32,
+    /// Weights by the distance to this score, which is finite and as large as any, and their sum. They fill whole panels, with
+    /// zeros beyond the last.
+    pub(super) weights: unsafe fn(&Scores, f32, *mut i16) -> f32,
+}
+
+/// A row of scores, in units of its keys.
+pub(super) struct Scores {
+    /// A panel of scores, and those of the next `stride` floats on.
+    pub(super) first: *const f32,
+    pub(super) stride: usize,
+    pub(super) units: *const f32,
+    pub(super) keys: usize,
+}
 
 /// A head's packed keys and values, in pairs of rows, and the units of their columns.
 struct Packed {
@@ -70,10 +93,12 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         unsafe {
             if task.is_multiple_of(PACKS) {
                 let size = [shape.depth, shape.n];
-                pack::<V>(&Matrix::of(&args.k, head), size, LIMIT, packed.keys, packed.key_units, nr);
+                let steps = args.scale * LOG2_E * (1 << STEPS) as f32;
+                pack::<V>(&Matrix::of(&args.k, head), size, LIMIT, packed.keys, packed.key_units, steps, nr);
             } else {
                 let size = [shape.n, shape.values];
-                pack::<V>(&Matrix::of(&args.v, head), size, WEIGHT, packed.values, packed.value_units, nr);
+                let most = (1 << WEIGHT) as f32;
+                pack::<V>(&Matrix::of(&args.v, head), size, most, packed.values, packed.value_units, 1.0, nr);
             }
         }
         return;
@@ -93,7 +118,7 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
 }
 
 /// Packs a matrix by columns of their own units, the smallest with which no sum of [`STRETCH`] products with whole numbers up to
-/// `other` leaves 32 bits.
+/// `other` leaves 32 bits. Units are stored times a factor.
 #[inline(always)]
 unsafe fn pack<V: Simd>(
     matrix: &Matrix,
@@ -101,6 +126,7 @@ unsafe fn pack<V: Simd>(
     other: f32,
     packed: *mut F16,
     units: *mut f32,
+    factor: f32,
     nr: usize,
 ) {
     let [row, column] = matrix.strides;
@@ -137,7 +163,7 @@ unsafe fn pack<V: Simd>(
             let apart = if rows > STRETCH { 2.0 } else { 1.0 };
             let unit = most.mul(zero.like(1.0 / f32::from(i16::MAX)));
             let unit = unit.max_nan(largest.mul(zero.like(apart / bound)));
-            unit.store(units.add(first));
+            unit.mul(zero.like(factor)).store(units.add(first));
             let scale = zero.like(1.0).div(unit.max_nan(zero.like(f32::MIN_POSITIVE)));
             let panel = packed.add(first / nr * nr * even(rows) + 2 * (first % nr));
             let mut pair = [[0; 16]; 2];
@@ -190,7 +216,7 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
                 }
             }
             let (to, unit) = (queries.add(start), queries.add(k + number * fixed::UNIT));
-            (tiles.round)(&Rounding { from: &from[..rows], count, to, unit, step: QUERY });
+            (tiles.products.round)(&Rounding { from: &from[..rows], count, to, unit, step: QUERY });
         }
         for key in (0..keys.count).step_by(nr) {
             let vectors = nr.min(keys.count - key).div_ceil(V::LANES);
@@ -198,7 +224,7 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
             let ahead = Ahead::of(b, nr * size_of::<F16>());
             let (a, stretch) = (queries, fixed::stretch(k));
             let tile = HalfTile { a, stride: QUERY, tiles: 1, k, stretch, b, acc, ahead };
-            tiles.tiles[vectors - 1][rows - 1](&tile);
+            tiles.products.tiles[vectors - 1][rows - 1](&tile);
         }
     }
 }
@@ -223,13 +249,16 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
     let mut factors = [Factors { old: 0.0, new: 1.0 }; MAX_MR];
     // SAFETY: the tile's scores are there; rows of the result, and panels of values.
     unsafe {
-        let decay = Decay::<V, DROP>::new(V::splat(0.0), block.scale);
+        let decay = Decay::<V, DROP>::new(V::splat(0.0), LN_2 / (1 << STEPS) as f32);
         for (r, (row, factors)) in state.iter_mut().zip(&mut factors).take(rows).enumerate() {
-            let scores = block.scores.add(r * nr);
-            let units = packed.key_units.add(keys.first);
-            factors.old = row.rise(top::<V, MR, NV>(scores, keys.count, units), keys, &decay);
+            let units = packed.key_units.add(keys.first).cast_const();
+            let first = block.scores.add(r * nr).cast_const();
+            let scores = Scores { first, stride: nr * MR, units, keys: keys.count };
+            let largest = (tiles.largest)(&scores);
+            factors.old = row.rise(largest, keys, &decay);
             let to = weights.add(r * WEIGHTS);
-            let sum = whole_weights::<V, MR, NV>(scores, keys.count, &decay, row.top, to.cast());
+            let sum = (tiles.weights)(&scores, row.top, to.cast());
+            let sum = if largest.is_nan() { largest } else { sum };
             row.sum = row.sum * factors.old + sum;
             if keys.last {
                 factors.new = 1.0 / row.sum;
@@ -244,66 +273,12 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
             let ahead = Ahead::of(b, nr * size_of::<F16>());
             let (a, stretch) = (weights, fixed::stretch(k));
             let tile = HalfTile { a, stride: WEIGHTS, tiles: 1, k, stretch, b, acc, ahead };
-            tiles.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile);
+            tiles.products.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile);
             for (r, &factors) in factors[..rows].iter().enumerate() {
                 let y = block.y_row(first + r).add(column);
                 join::<V>(y, acc.add(r * nr), packed.value_units.add(column), columns, factors);
             }
         }
-    }
-}
-
-/// Multiplies a row of scores by the units of their keys, and returns the largest.
-#[inline(always)]
-unsafe fn top<V: Simd, const MR: usize, const NV: usize>(
-    scores: *mut f32,
-    keys: usize,
-    units: *const f32,
-) -> f32 {
-    let nr = NV * V::LANES;
-    // SAFETY: the caller's scores, and units of as many keys.
-    unsafe {
-        let lowest = V::splat(f32::NEG_INFINITY);
-        let mut tops = [lowest; 2];
-        for (i, key) in (0..keys).step_by(V::LANES).enumerate() {
-            let at = scores.add(key / nr * nr * MR + key % nr);
-            let score = V::load(at).mul(V::load(units.add(key)));
-            score.store(at);
-            let left = keys - key;
-            let score = if left < V::LANES { score.keep(left, lowest) } else { score };
-            tops[i % 2] = tops[i % 2].max(score);
-        }
-        tops[0].max(tops[1]).largest()
-    }
-}
-
-/// Turns a row of scores into weights, whole numbers of up to [`WEIGHT`], followed by one zero more if they are odd, and
-/// returns their sum.
-#[inline(always)]
-unsafe fn whole_weights<V: Simd, const MR: usize, const NV: usize>(
-    scores: *const f32,
-    keys: usize,
-    decay: &Decay<V, DROP>,
-    top: f32,
-    to: *mut i16,
-) -> f32 {
-    let nr = NV * V::LANES;
-    // SAFETY: the caller's scores, and room for a whole vector.
-    unsafe {
-        let (zero, top, most) = (V::splat(0.0), V::splat(top), V::splat(WEIGHT));
-        let mut sums = [zero; 2];
-        for (i, key) in (0..keys).step_by(V::LANES).enumerate() {
-            let at = scores.add(key / nr * nr * MR + key % nr);
-            let weight = decay.of(V::load(at).sub(top)).mul(most).round();
-            let left = keys - key;
-            let weight = if left < V::LANES { weight.keep(left, zero) } else { weight };
-            weight.store_whole(to.add(key));
-            sums[i % 2] = sums[i % 2].add(weight);
-        }
-        if keys % 2 == 1 {
-            *to.add(keys) = 0;
-        }
-        sums[0].add(sums[1]).total()
     }
 }
 

@@ -12,6 +12,7 @@ use super::args::{HalfArgs, Rows};
 use super::gemm::{self, Depth, Grain, MAX_MR, Panel, Right, Strips, Table};
 use super::half::{self, HalfTile, HalfTileFns};
 use super::simd::{F16, Simd};
+use super::winograd::PLACES;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
@@ -39,6 +40,7 @@ pub(super) struct Tiles<const MR: usize, const NV: usize> {
     /// A row's element is a whole number of 16 bits.
     pub(super) tiles: HalfTileFns<MR, NV>,
     pub(super) round: RoundFn,
+    pub(super) forward: ForwardFn,
 }
 
 /// A block of each of some rows, to be rounded.
@@ -53,6 +55,22 @@ pub(super) struct Rounding<'a> {
 }
 
 pub(super) type RoundFn = unsafe fn(&Rounding<'_>);
+
+/// A block of a patch's channels, to be transformed by [Winograd's method](super::winograd) and rounded.
+pub(super) struct Forward<'a> {
+    /// The first of `count` channels of each pixel, of up to [`STRETCH`].
+    pub(super) from: &'a [*const f32; PLACES],
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// What all channels are multiplied by, or null.
+    pub(super) scale: *const f32,
+    /// Where the block of the first place goes, and its unit. The next place's are `step` elements on.
+    pub(super) to: *mut F16,
+    pub(super) unit: *mut F16,
+    pub(super) step: usize,
+}
+
+pub(super) type ForwardFn = unsafe fn(&Forward<'_>);
 
 /// What magnitudes of [`STRETCH`] whole numbers may add up to before they are rounded, which adds up to half to each, so that
 /// their products with others of up to `other` stay in 32 bits.

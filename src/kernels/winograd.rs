@@ -14,8 +14,6 @@
 use super::args::{Activation, GemmArgs, HalfArgs, Patches, Rows, WinogradArgs};
 use super::cpu::Arithmetic;
 use super::fixed;
-#[cfg(target_arch = "x86_64")]
-use super::fixed::Rounding;
 use super::gemm::{self, Ahead, MAX_MR, Pixel, Tile, TileFns};
 use super::half::{self, HalfTile, HalfTileFns};
 use super::math;
@@ -404,25 +402,14 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Fixed<'_, V, MR, NV> 
         to: *mut F16,
         step: usize,
     ) -> usize {
-        const STEP: usize = fixed::STRETCH + GAP;
-        /// Places that are rounded at once.
-        const ROUNDED: usize = 12;
-        let mut wide = MaybeUninit::<[[f32; STEP]; PLACES]>::uninit();
-        let wide = wide.as_mut_ptr().cast::<f32>();
-        let rows: [*const f32; PLACES] = core::array::from_fn(|i| wide.cast_const().wrapping_add(i * STEP));
         let stretch = fixed::stretch(k);
-        // SAFETY: the caller's contract; there is room for a block of all places, and a row has that for its units.
-        unsafe {
-            let numbers = Numbers::<V>::load();
-            for block in 0..fixed::blocks(k) {
-                let first = block * stretch;
+        for block in 0..fixed::blocks(k) {
+            let first = block * stretch;
+            // SAFETY: the caller's contract, and a row has room for its units.
+            unsafe {
+                let (to, unit) = (to.add(first), to.add(k + block * fixed::UNIT));
                 let count = stretch.min(k - first);
-                forward_singles::<V, f32>(&numbers, from, [first, count], scale, wide, STEP);
-                for (group, from) in rows.chunks(ROUNDED).enumerate() {
-                    let to = to.add(group * ROUNDED * step);
-                    let (to, unit) = (to.add(first), to.add(k + block * fixed::UNIT));
-                    (self.tiles.round)(&Rounding { from, count, to, unit, step });
-                }
+                (self.tiles.forward)(&fixed::Forward { from, first, count, scale, to, unit, step });
             }
         }
         k
@@ -513,8 +500,14 @@ unsafe fn forward<V: Simd, P: Places>(
     match (pixel.tap(p, 0, 0), pixel.tap(p, IN - 1, IN - 1)) {
         // With two corners all of the patch is inside.
         (Some(first), Some(_)) => {
-            for (i, from) in from.iter_mut().enumerate() {
-                *from = first.wrapping_offset((i / IN) as isize * p.row + (i % IN) as isize * p.pixel);
+            let mut row = first;
+            for from in from.chunks_exact_mut(IN) {
+                let mut pixel = row;
+                for from in from {
+                    *from = pixel;
+                    pixel = pixel.wrapping_offset(p.pixel);
+                }
+                row = row.wrapping_offset(p.row);
             }
         }
         _ => {
@@ -656,9 +649,9 @@ unsafe fn backward<V: Simd>(
     };
     let c = patch(args.c, args.c_stride);
     let residual = (!args.residual.is_null()).then(|| patch(args.residual.cast_mut(), args.residual_stride));
-    // Where a core issues few instructions at a time, those that ask what is whole are not hidden, nor those that find a
-    // place and a pixel.
-    let lanes = if V::BY_LANE && size == [OUT; 2] { V::LANES } else { usize::MAX };
+    // What asks for each pixel whether it is there takes longer than what is done with it; where a core issues few
+    // instructions at a time, so does what finds it, which two vectors share.
+    let lanes = if size == [OUT; 2] { V::LANES } else { usize::MAX };
     let mut v = 0;
     while v < columns {
         let left = columns - v;
@@ -668,7 +661,7 @@ unsafe fn backward<V: Simd>(
             let (c, residual) = (c.at(v), residual.as_ref().map(|residual| residual.at(v)));
             let ends = [unscale, args.bias]
                 .map(|values| if values.is_null() { values } else { values.wrapping_add(column + v) });
-            if left / 2 >= lanes {
+            if V::BY_LANE && left / 2 >= lanes {
                 backward_vectors::<V, 2, true>(from, step, ends, residual, &c, size, left);
                 v += V::LANES;
             } else if left >= lanes {

@@ -538,7 +538,7 @@ macro_rules! fixed {
         }
     }};
     (@tiles $module:ident, [$($nv:literal),*], $rows:tt) => {
-        fixed::Tiles { tiles: [$(half!(@tiles $module::tile, $nv, $rows)),*], round: $module::round }
+        fixed::Tiles { tiles: [$(half!(@tiles $module::tile, $nv, $rows)),*], round: $module::round, forward: $module::forward }
     };
 }
 
@@ -548,7 +548,11 @@ macro_rules! fixed_attention {
     ($v:ty, $module:ident, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt, $single:expr) => {{
         const MR: usize = $rows.len();
         const NV: usize = [$($nv),*].len();
-        const TILES: fixed::Tiles<MR, NV> = fixed!(@tiles $module, [$($nv),*], $rows);
+        const TILES: attention_fixed::Tiles<MR, NV> = attention_fixed::Tiles {
+            products: fixed!(@tiles $module, [$($nv),*], $rows),
+            largest: $module::largest_score,
+            weights: $module::weights,
+        };
 
         #[$enable]
         unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {

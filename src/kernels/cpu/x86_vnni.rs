@@ -1,11 +1,14 @@
 //! The innermost kernels of products in fixed point, with AVX512-VNNI.
 
 use super::x86::broadcast;
-use crate::kernels::fixed::{LIMIT, Rounding};
+use crate::kernels::attention_fixed::{STEPS, Scores, WEIGHT};
+use crate::kernels::fixed::{Forward, LIMIT, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
+use crate::kernels::winograd::{IN, NUMBERS, PLACES};
 use core::arch::asm;
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 /// Lanes of a vector of sums; of a vector of weights, pairs.
 const LANES: usize = 16;
@@ -96,37 +99,142 @@ unsafe fn rounded<const VECTORS: usize>(args: &Rounding) {
     // Bits of magnitudes are in the order of these, and those of what is not a number above all.
     let magnitudes = |x: __m512| _mm512_castps_si512(_mm512_abs_ps(x));
     let mut most = [_mm512_setzero_si512(); MAX_MR];
-    let (mut scales, mut units) = ([0.0; MAX_MR], [0.0; MAX_MR]);
+    let (mut scales, mut units) = ([0.0f32; MAX_MR], [0.0f32; MAX_MR]);
     // SAFETY: the caller's contract; masked lanes are not touched.
     unsafe {
-        for (most, &from) in most.iter_mut().zip(args.from) {
-            let mut own = _mm512_setzero_si512();
-            for v in 0..whole {
-                own = _mm512_max_epu32(own, magnitudes(_mm512_loadu_ps(from.add(v * LANES))));
+        unroll!(ROW, MAX_MR, {
+            if let Some(&from) = args.from.get(ROW) {
+                for v in 0..whole {
+                    let own = magnitudes(_mm512_loadu_ps(from.add(v * LANES)));
+                    most[ROW] = if v == 0 { own } else { _mm512_max_epu32(most[ROW], own) };
+                }
+                if rest != 0 {
+                    let x = _mm512_maskz_loadu_ps(rest, from.add(whole * LANES));
+                    most[ROW] = _mm512_max_epu32(most[ROW], magnitudes(x));
+                }
             }
-            if rest != 0 {
-                let x = _mm512_maskz_loadu_ps(rest, from.add(whole * LANES));
-                own = _mm512_max_epu32(own, magnitudes(x));
-            }
-            *most = own;
-        }
-        let (most, limit) = (_mm512_castsi512_ps(largest(most)), _mm512_set1_ps(LIMIT));
-        _mm512_storeu_ps(scales.as_mut_ptr(), _mm512_div_ps(limit, most));
+        });
+        let most = _mm512_castsi512_ps(largest(most));
+        _mm512_storeu_ps(scales.as_mut_ptr(), _mm512_div_ps(_mm512_set1_ps(LIMIT), most));
         _mm512_storeu_ps(units.as_mut_ptr(), _mm512_mul_ps(most, _mm512_set1_ps(1.0 / LIMIT)));
         for (row, &from) in args.from.iter().enumerate() {
-            let (to, scale) = (args.to.add(row * args.step).cast::<i16>(), _mm512_set1_ps(scales[row]));
-            for i in (0..whole * LANES).step_by(LANES) {
-                let x = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from.add(i)), scale));
-                _mm256_storeu_si256(to.add(i).cast(), _mm512_cvtsepi32_epi16(x));
+            let (to, scale) = (args.to.add(row * args.step), _mm512_set1_ps(scales[row]));
+            let whole_numbers = |x: __m512| _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
+            for v in (0..whole & !1).step_by(2) {
+                let [a, b] = [v, v + 1].map(|v| whole_numbers(_mm512_loadu_ps(from.add(v * LANES))));
+                let pair = in_order(_mm512_packs_epi32(a, b));
+                _mm512_storeu_si512(to.add(v * LANES).cast(), pair);
+            }
+            if whole % 2 == 1 {
+                let last = (whole - 1) * LANES;
+                let x = _mm512_cvtsepi32_epi16(whole_numbers(_mm512_loadu_ps(from.add(last))));
+                _mm256_storeu_si256(to.add(last).cast(), x);
             }
             if rest != 0 {
-                let x = _mm512_maskz_loadu_ps(rest, from.add(whole * LANES));
-                let x = _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
+                let x = whole_numbers(_mm512_maskz_loadu_ps(rest, from.add(whole * LANES)));
                 _mm512_mask_cvtsepi32_storeu_epi16(to.add(whole * LANES).cast(), rest, x);
             }
             args.unit.add(row * args.step).cast::<f32>().write_unaligned(units[row]);
         }
     }
+}
+
+/// Transforms a block of channels of a patch as [`winograd`] does, and rounds it as [`round`] does: each place has a unit of
+/// its own.
+///
+/// # Safety
+/// As [`round`], for what [`Forward`] says.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+pub(super) unsafe fn forward(args: &Forward) {
+    let mut wide = MaybeUninit::<[Wide; PLACES]>::uninit();
+    let wide = wide.as_mut_ptr().cast::<Wide>();
+    let &Forward { count, to, unit, step, .. } = args;
+    // SAFETY: the caller's contract; `wide` has room for a block of all places, which are filled before they are read.
+    unsafe {
+        for v in 0..count / LANES {
+            transform::<false>(args, v, LANES, wide);
+        }
+        if !count.is_multiple_of(LANES) {
+            transform::<true>(args, count / LANES, count % LANES, wide);
+        }
+        for first in (0..PLACES).step_by(ROUNDED) {
+            let from: [*const f32; ROUNDED] =
+                core::array::from_fn(|i| wide.add(first + i).cast_const().cast());
+            let (to, unit) = (to.add(first * step), unit.add(first * step));
+            round(&Rounding { from: &from, count, to, unit, step });
+        }
+    }
+}
+
+/// Places that are rounded at once.
+const ROUNDED: usize = 12;
+
+/// A place's block of channels. So many bytes that are no power of two keep places from competing for few sets of the cache.
+type Wide = [__m512; STRETCH / LANES + 1];
+
+/// One vector of channels, or `left` of them if it is PARTIAL.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+unsafe fn transform<const PARTIAL: bool>(args: &Forward, v: usize, left: usize, wide: *mut Wide) {
+    let channel = args.first + v * LANES;
+    let mask: __mmask16 = if PARTIAL { (1 << left) - 1 } else { !0 };
+    // SAFETY: the caller's contract; masked lanes are not touched.
+    let load = |from: *const f32| unsafe {
+        let from = from.wrapping_add(channel);
+        if PARTIAL { _mm512_maskz_loadu_ps(mask, from) } else { _mm512_loadu_ps(from) }
+    };
+    let scale = if args.scale.is_null() { _mm512_set1_ps(1.0) } else { load(args.scale) };
+    // SAFETY: there are so many vectors and places.
+    let keep = |place: usize, value: __m512| unsafe { (*wide.add(place))[v] = value };
+    // Three rows of places at a time, as many as there are registers for.
+    unroll!(HALF, TWO, {
+        let mut rows = [[_mm512_setzero_ps(); IN]; 3];
+        unroll!(J, IN, {
+            let at = HALF * IN + J;
+            let d = [0, 1, 2, 3, 4].map(|i| load(args.from[at + i * IN]));
+            let [a, b, c] = if HALF == 0 { low(d) } else { high(d) };
+            rows[0][J] = _mm512_mul_ps(a, scale);
+            rows[1][J] = _mm512_mul_ps(b, scale);
+            rows[2][J] = _mm512_mul_ps(c, scale);
+        });
+        unroll!(I, THREE, {
+            let [a, b, c, d, e, f] = rows[I];
+            let ([zero, plus_a, minus_a], [plus_b, minus_b, infinity]) =
+                (low([a, b, c, d, e]), high([b, c, d, e, f]));
+            let place = (3 * HALF + I) * IN;
+            keep(place, zero);
+            keep(place + 1, plus_a);
+            keep(place + 2, minus_a);
+            keep(place + 3, plus_b);
+            keep(place + 4, minus_b);
+            keep(place + 5, infinity);
+        });
+    });
+}
+
+const TWO: usize = 2;
+const THREE: usize = 3;
+
+/// Five of six values, as seen from the first three points: 0, A and -A.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn low([d0, d1, d2, d3, d4]: [__m512; 5]) -> [__m512; 3] {
+    let [square, sum, bb] = [0, 1, 2].map(|i| _mm512_set1_ps(NUMBERS[0][i]));
+    let a = _mm512_set1_ps(NUMBERS[1][0]);
+    let zero = _mm512_fmadd_ps(square, d0, _mm512_fmadd_ps(sum, d2, d4));
+    let (even, odd) = (_mm512_fmadd_ps(bb, d2, d4), _mm512_mul_ps(a, _mm512_fmadd_ps(bb, d1, d3)));
+    [zero, _mm512_add_ps(even, odd), _mm512_sub_ps(even, odd)]
+}
+
+/// The last five, from the other three: B, -B and infinity.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn high([d1, d2, d3, d4, d5]: [__m512; 5]) -> [__m512; 3] {
+    let [square, sum, aa] = [0, 1, 3].map(|i| _mm512_set1_ps(NUMBERS[0][i]));
+    let b = _mm512_set1_ps(NUMBERS[1][2]);
+    let infinity = _mm512_fmadd_ps(square, d1, _mm512_fmadd_ps(sum, d3, d5));
+    let (even, odd) = (_mm512_fmadd_ps(aa, d2, d4), _mm512_mul_ps(b, _mm512_fmadd_ps(aa, d1, d3)));
+    [_mm512_add_ps(even, odd), _mm512_sub_ps(even, odd), infinity]
 }
 
 /// The largest lane of each vector, unsigned.
@@ -147,4 +255,133 @@ fn largest(x: [__m512i; MAX_MR]) -> __m512i {
     let eights: [__m512i; 2] = halved!(fours, _mm512_shuffle_i32x4::<0x88>, _mm512_shuffle_i32x4::<0xdd>);
     let [all]: [__m512i; 1] = halved!(eights, _mm512_shuffle_i32x4::<0x88>, _mm512_shuffle_i32x4::<0xdd>);
     all
+}
+
+/// Keys of a panel, and lanes of a vector of weights.
+const PANEL: usize = 2 * LANES;
+
+/// See [`Tiles::largest`](crate::kernels::attention_fixed::Tiles::largest).
+///
+/// # Safety
+/// The CPU has AVX-512; the pointers are good for what [`Scores`] says.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+pub(super) unsafe fn largest_score(row: &Scores) -> f32 {
+    let mut most = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
+    let mut none = 0;
+    let (whole, rest) = (row.keys / PANEL, row.keys % PANEL);
+    // SAFETY: the caller's contract.
+    unsafe {
+        for panel in 0..whole {
+            let [a, b] = [steps(row, panel, 0), steps(row, panel, LANES)];
+            most = [_mm512_max_ps(most[0], a), _mm512_max_ps(most[1], b)];
+            none |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
+        }
+        if rest > 0 {
+            let [low, high] = halves(rest);
+            let [a, b] = [some_steps(row, whole, 0, low), some_steps(row, whole, LANES, high)];
+            let [x, y] = most;
+            most = [_mm512_mask_max_ps(x, low, x, a), _mm512_mask_max_ps(y, high, y, b)];
+            none |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
+        }
+    }
+    if none != 0 { f32::NAN } else { _mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1])) }
+}
+
+/// See [`Tiles::weights`](crate::kernels::attention_fixed::Tiles::weights).
+///
+/// # Safety
+/// As [`largest_score`], and there is room for so many whole panels.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+pub(super) unsafe fn weights(row: &Scores, top: f32, to: *mut i16) -> f32 {
+    let (top, one) = (_mm512_set1_ps(top), _mm512_set1_epi16(1));
+    let mut sum = _mm512_setzero_si512();
+    let (whole, rest) = (row.keys / PANEL, row.keys % PANEL);
+    // SAFETY: the caller's contract.
+    unsafe {
+        for panel in 0..whole {
+            let weights = powers(below(top, steps(row, panel, 0), steps(row, panel, LANES)));
+            sum = _mm512_dpwssd_epi32(sum, weights, one);
+            _mm512_storeu_si512(to.add(panel * PANEL).cast(), weights);
+        }
+        if rest > 0 {
+            let [low, high] = halves(rest);
+            let [a, b] = [some_steps(row, whole, 0, low), some_steps(row, whole, LANES, high)];
+            let weights = _mm512_maskz_mov_epi16((1 << rest) - 1, powers(below(top, a, b)));
+            sum = _mm512_dpwssd_epi32(sum, weights, one);
+            _mm512_storeu_si512(to.add(whole * PANEL).cast(), weights);
+        }
+    }
+    _mm512_reduce_add_epi32(sum) as f32
+}
+
+/// The lanes of a panel's two vectors that so many of its keys take.
+fn halves(keys: usize) -> [__mmask16; 2] {
+    let all = (1u32 << keys) - 1;
+    [all as u16, (all >> LANES) as u16]
+}
+
+/// A vector of scores in steps.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn steps(row: &Scores, panel: usize, at: usize) -> __m512 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let scores = _mm512_loadu_ps(row.first.add(panel * row.stride + at));
+        _mm512_mul_ps(scores, _mm512_loadu_ps(row.units.add(panel * PANEL + at)))
+    }
+}
+
+/// Some of its lanes, and zeros.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn some_steps(row: &Scores, panel: usize, at: usize, there: __mmask16) -> __m512 {
+    // SAFETY: the caller's contract; masked lanes are not touched.
+    unsafe {
+        let scores = _mm512_maskz_loadu_ps(there, row.first.add(panel * row.stride + at));
+        _mm512_mul_ps(scores, _mm512_maskz_loadu_ps(there, row.units.add(panel * PANEL + at)))
+    }
+}
+
+/// Whole steps by which scores are below the top; what is too low for 16 bits comes out as the lowest that they hold.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn below(top: __m512, a: __m512, b: __m512) -> __m512i {
+    let a = _mm512_cvtps_epi32(_mm512_sub_ps(a, top));
+    let b = _mm512_cvtps_epi32(_mm512_sub_ps(b, top));
+    in_order(_mm512_packs_epi32(a, b))
+}
+
+/// 2 to the power of [`WEIGHT`], and as many [`STEPS`] below it, as whole numbers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn powers(steps: __m512i) -> __m512i {
+    // Fifteen bits of the part of a power, of which a polynomial is within 1.1e-4, about a third of a step.
+    let part = _mm512_srli_epi16::<1>(_mm512_slli_epi16::<{ 16 - STEPS }>(steps));
+    let p = _mm512_mulhrs_epi16(_mm512_set1_epi16(1282), part);
+    let p = _mm512_mulhrs_epi16(_mm512_add_epi16(p, _mm512_set1_epi16(3708)), part);
+    let p = _mm512_mulhrs_epi16(_mm512_add_epi16(p, _mm512_set1_epi16(11394)), part);
+    let p = _mm512_add_epi16(p, _mm512_set1_epi16(1 << (WEIGHT + 1)));
+    // SAFETY: there are as many as a vector has.
+    let wholes = unsafe { _mm512_loadu_si512(WHOLES.as_ptr().cast()) };
+    _mm512_mulhrs_epi16(p, _mm512_permutexvar_epi16(_mm512_srli_epi16::<STEPS>(steps), wholes))
+}
+
+/// Whole powers of two by the lowest five bits of the exponent, which is 0, or -16 to -1. A product with one of these is
+/// halved fifteen times, and one is in fourteen bits.
+static WHOLES: [i16; PANEL] = {
+    let mut wholes = [0; PANEL];
+    wholes[0] = 1 << (WEIGHT + 1);
+    let mut i = 1;
+    while i <= WEIGHT + 1 {
+        wholes[PANEL - i as usize] = 1 << (WEIGHT + 1 - i);
+        i += 1;
+    }
+    wholes
+};
+
+/// Quarters of two vectors that were packed side by side, one vector after the other.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn in_order(packed: __m512i) -> __m512i {
+    _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed)
 }

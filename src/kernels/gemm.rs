@@ -10,6 +10,7 @@
 
 use super::args::{Activation, GemmArgs, PackArgs, Patches, Rows};
 use super::math;
+use super::narrow::{self, Narrow};
 use super::simd::{Element, Simd};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -101,6 +102,13 @@ pub(super) trait Strips {
     /// The CPU has the instruction set; rows and depth lie within A.
     unsafe fn prepare(&mut self, a: &Rows, strip: usize, rows: [usize; 2], depth: &Depth);
 
+    /// Takes columns of B at this depth, before strips are multiplied with them.
+    ///
+    /// # Safety
+    /// As [`Strips::prepare`]; a panel's columns from `b` on.
+    #[inline(always)]
+    unsafe fn take(&mut self, _depth: &Depth, _b: *const Self::B, _columns: usize) {}
+
     /// The product of a strip, whose depth this is, with a panel.
     ///
     /// # Safety
@@ -186,7 +194,13 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
 ) {
     let right = Right { b: args.b, unscale: core::ptr::null() };
     // SAFETY: the caller's contract.
-    unsafe { block::<V, _>(args, &right, task, &mut Pointers::<V, MR, NV, f32>::new(tiles)) }
+    unsafe {
+        if narrow::is_narrow::<V>(args) {
+            block::<V, _>(args, &right, task, &mut Narrow::<V, MR, NV>::new())
+        } else {
+            block::<V, _>(args, &right, task, &mut Pointers::<V, MR, NV, f32>::new(tiles))
+        }
+    }
 }
 
 /// Computes the block of C that a task owns.
@@ -275,6 +289,7 @@ unsafe fn depth_block<V: Simd, S: Strips>(
                 let first = b.wrapping_sub((number - block.panels[0]) * panel_len);
                 first.wrapping_add(depth.taps() * depth.k() * nr)
             };
+            strips.take(depth, b, columns);
             for strip in 0..count {
                 let ahead = if count == 1 {
                     Ahead::of(b, row)
@@ -295,7 +310,7 @@ unsafe fn depth_block<V: Simd, S: Strips>(
 struct Accumulators([f32; MAX_MR * MAX_NR]);
 
 /// Strips of [`Pointers`] that share a panel.
-const STRIPS: usize = 8;
+pub(super) const STRIPS: usize = 8;
 
 /// The grain of [`Pointers`].
 pub(super) const fn grain(mr: usize, nr: usize) -> Grain {
@@ -567,12 +582,22 @@ pub(super) unsafe fn point(a: &Rows, [row, rows]: [usize; 2], mr: usize, depth: 
             Rows::Patches(p) if r < rows => {
                 let Some(pixel) = pixels.as_mut().map(Pixels::next) else { return };
                 let (mut i, mut j) = (depth.taps[0] / p.kernel[1], depth.taps[0] % p.kernel[1]);
+                // Where the first tap and the last one are inside of the image, so are all.
+                let corner = pixel.tap(p, 0, 0);
+                let corner = corner.filter(|_| pixel.tap(p, p.kernel[0] - 1, p.kernel[1] - 1).is_some());
+                let [down, right] = [p.dilation[0] as isize * p.row, p.dilation[1] as isize * p.pixel];
+                let mut inside =
+                    corner.map(|corner| corner.wrapping_offset(i as isize * down + j as isize * right));
                 for tap in 0..depth.taps() {
+                    let from = inside.unwrap_or_else(|| pixel.tap(p, i, j).unwrap_or(p.zeros));
                     // SAFETY: as above; the zeros are as many as the depth of a tap.
-                    unsafe { (*table)[tap][r] = pixel.tap(p, i, j).unwrap_or(p.zeros).add(depth.ks[0]) };
+                    unsafe { (*table)[tap][r] = from.add(depth.ks[0]) };
                     j += 1;
+                    inside = inside.map(|from| from.wrapping_offset(right));
                     if j == p.kernel[1] {
                         (i, j) = (i + 1, 0);
+                        let back = p.kernel[1] as isize * right;
+                        inside = inside.map(|from| from.wrapping_offset(down - back));
                     }
                 }
             }

@@ -29,6 +29,7 @@ mod half;
 pub mod int;
 mod map;
 pub mod math;
+mod narrow;
 mod norm;
 mod pool;
 mod reduce;

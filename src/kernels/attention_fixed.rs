@@ -216,7 +216,8 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
                 }
             }
             let (to, unit) = (queries.add(start), queries.add(k + number * fixed::UNIT));
-            (tiles.products.round)(&Rounding { from: &from[..rows], count, to, unit, step: QUERY });
+            let (from, scale) = (&from[..rows], core::ptr::null());
+            (tiles.products.round)(&Rounding { from, count, scale, to, unit, step: QUERY });
         }
         for key in (0..keys.count).step_by(nr) {
             let vectors = nr.min(keys.count - key).div_ceil(V::LANES);

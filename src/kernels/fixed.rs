@@ -48,6 +48,8 @@ pub(super) struct Rounding<'a> {
     /// `count` values of each row, of up to [`MAX_MR`].
     pub(super) from: &'a [*const f32],
     pub(super) count: usize,
+    /// What all of a row are multiplied by, or null.
+    pub(super) scale: *const f32,
     /// Where the block of the first row goes, and its unit. The next row's are `step` elements on.
     pub(super) to: *mut F16,
     pub(super) unit: *mut F16,
@@ -132,7 +134,8 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Blocks<'_, V, MR, NV>
         let table = table.as_mut_ptr();
         let mut wide = MaybeUninit::<[[f32; WIDE]; MAX_MR]>::uninit();
         let wide = wide.as_mut_ptr().cast::<f32>();
-        let from: [*const f32; MAX_MR] = core::array::from_fn(|r| wide.cast_const().wrapping_add(r * WIDE));
+        let gathered: [*const f32; MAX_MR] =
+            core::array::from_fn(|r| wide.cast_const().wrapping_add(r * WIDE));
         let (channels, k) = (depth.k(), depth.taps() * depth.k());
         let scale =
             |c| if self.scale.is_null() { self.scale } else { self.scale.wrapping_add(depth.ks[0] + c) };
@@ -143,27 +146,28 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Blocks<'_, V, MR, NV>
             for block in 0..blocks(k) {
                 let first = block * stretch(k);
                 let count = stretch(k).min(k - first);
+                let (to, unit) = (to.add(first), to.add(k + block * UNIT));
+                let (tap, c) = (first / channels.max(1), first % channels.max(1));
+                if c + count <= channels {
+                    // Of one tap: rounded from where it lies.
+                    let from: [*const f32; MAX_MR] =
+                        core::array::from_fn(|r| if r < rows[1] { (*table)[tap][r].wrapping_add(c) } else { wide });
+                    let (from, scale) = (&from[..rows[1]], scale(c));
+                    (self.tiles.round)(&Rounding { from, count, scale, to, unit, step: ROW });
+                    continue;
+                }
                 let mut at = 0;
                 while at < count {
                     let (tap, c) = ((first + at) / channels, (first + at) % channels);
                     let part = (channels - c).min(count - at);
                     for r in 0..rows[1] {
-                        half::copy::<V, f32>(
-                            (*table)[tap][r].add(c),
-                            scale(c),
-                            part,
-                            wide.add(r * WIDE + at),
-                        );
+                        let from = (*table)[tap][r].add(c);
+                        half::copy::<V, f32>(from, scale(c), part, wide.add(r * WIDE + at));
                     }
                     at += part;
                 }
-                (self.tiles.round)(&Rounding {
-                    from: &from[..rows[1]],
-                    count,
-                    to: to.add(first),
-                    unit: to.add(k + block * UNIT),
-                    step: ROW,
-                });
+                let (from, scale) = (&gathered[..rows[1]], core::ptr::null());
+                (self.tiles.round)(&Rounding { from, count, scale, to, unit, step: ROW });
             }
         }
     }

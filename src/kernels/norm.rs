@@ -387,7 +387,7 @@ unsafe fn apply_chunk<V: Simd, const A: u8>(args: &NormArgs, scratch: &Scratch, 
 }
 
 /// What channels of rows are, `v = (x - mean) * scale + shift`, times their gate, `y = v / (1 + exp(-v))`.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 pub(super) struct Gated {
     pub(super) rows: usize,
     pub(super) x: *const f32,
@@ -400,7 +400,7 @@ pub(super) struct Gated {
 }
 
 /// Whether [`gated`] is to do a task of a phase.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 pub(super) fn is_gated(args: &NormArgs, phase: usize) -> bool {
     let silu = args.half && args.activation == Activation::Silu;
     silu && phase == 2 && !direct(args.s, args.c, args.groups)
@@ -410,7 +410,7 @@ pub(super) fn is_gated(args: &NormArgs, phase: usize) -> bool {
 ///
 /// # Safety
 /// As [`run`], and the CPU has the instruction set of `gate`.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 #[inline(always)]
 pub(super) unsafe fn gated<V: Simd>(args: &NormArgs, task: usize, gate: unsafe fn(&Gated)) {
     let step = chunk_step(args);

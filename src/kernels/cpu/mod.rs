@@ -599,6 +599,26 @@ macro_rules! half_attention {
     }};
 }
 
+/// Normalisations with gates of 16 bits where the arguments allow it, else by `$single`, the kernel of a row.
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+macro_rules! gated_norm {
+    ($v:ty, $module:ident, #[$enable:meta], $single:expr) => {{
+        #[$enable]
+        unsafe fn norm(args: &NormArgs, phase: usize, task: usize) {
+            // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
+            unsafe {
+                if norm::is_gated(args, phase) {
+                    norm::gated::<$v>(args, task, $module::gated)
+                } else {
+                    ($single.norm)(args, phase, task)
+                }
+            }
+        }
+
+        norm
+    }};
+}
+
 #[cfg(target_arch = "aarch64")]
 const NEON: Kernels = row!(
     Isa::ArmNeon, arm::Neon, #[target_feature(enable = "neon")],
@@ -628,6 +648,10 @@ pub static ROWS: &[Kernels] = &[
             x86::Avx512, x86_vnni,
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma")],
             nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], AVX512
+        ),
+        #[cfg(feature = "f16")]
+        norm: gated_norm!(
+            x86::Avx512, x86_vnni, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")], AVX512
         ),
         ..AVX512
     },
@@ -665,21 +689,7 @@ pub static ROWS: &[Kernels] = &[
             nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8], NEON
         ),
         #[cfg(feature = "f16")]
-        norm: {
-            #[target_feature(enable = "neon,fp16")]
-            unsafe fn norm(args: &NormArgs, phase: usize, task: usize) {
-                // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
-                unsafe {
-                    if norm::is_gated(args, phase) {
-                        norm::gated::<arm::Neon>(args, task, arm_half::gated)
-                    } else {
-                        (NEON.norm)(args, phase, task)
-                    }
-                }
-            }
-
-            norm
-        },
+        norm: gated_norm!(arm::Neon, arm_half, #[target_feature(enable = "neon,fp16")], NEON),
         ..NEON
     },
     #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "neon")))]

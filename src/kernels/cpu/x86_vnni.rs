@@ -5,9 +5,11 @@ use crate::kernels::attention_fixed::{STEPS, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
+use crate::kernels::norm::Gated;
 use crate::kernels::winograd::{IN, NUMBERS, PLACES};
 use core::arch::asm;
 use core::arch::x86_64::*;
+use core::f32::consts::LOG2_E;
 use core::mem::MaybeUninit;
 
 /// Lanes of a vector of sums; of a vector of weights, pairs.
@@ -78,22 +80,22 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
 pub(super) unsafe fn round(args: &Rounding) {
     // Vectors of a block, where these are whole: those of the most channels that there are.
-    let round = match (args.count / LANES, args.count % LANES) {
-        (1, 0) => rounded::<1>,
-        (2, 0) => rounded::<2>,
-        (4, 0) => rounded::<4>,
-        (6, 0) => rounded::<6>,
-        (8, 0) => rounded::<8>,
-        _ => rounded::<0>,
+    let [whole, scaled] = match (args.count / LANES, args.count % LANES) {
+        (1, 0) => [rounded::<1, false>, rounded::<1, true>],
+        (2, 0) => [rounded::<2, false>, rounded::<2, true>],
+        (4, 0) => [rounded::<4, false>, rounded::<4, true>],
+        (6, 0) => [rounded::<6, false>, rounded::<6, true>],
+        (8, 0) => [rounded::<8, false>, rounded::<8, true>],
+        _ => [rounded::<0, false>, rounded::<0, true>],
     };
     // SAFETY: the caller's contract.
-    unsafe { round(args) }
+    unsafe { if args.scale.is_null() { whole(args) } else { scaled(args) } }
 }
 
 /// Blocks of so many whole vectors, or of any count if it is 0.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
-unsafe fn rounded<const VECTORS: usize>(args: &Rounding) {
+unsafe fn rounded<const VECTORS: usize, const SCALED: bool>(args: &Rounding) {
     let whole = if VECTORS > 0 { VECTORS } else { args.count / LANES };
     let rest: __mmask16 = if VECTORS > 0 { 0 } else { (1 << (args.count % LANES)) - 1 };
     // Bits of magnitudes are in the order of these, and those of what is not a number above all.
@@ -102,15 +104,26 @@ unsafe fn rounded<const VECTORS: usize>(args: &Rounding) {
     let (mut scales, mut units) = ([0.0f32; MAX_MR], [0.0f32; MAX_MR]);
     // SAFETY: the caller's contract; masked lanes are not touched.
     unsafe {
+        let load = |from: *const f32, v: usize| {
+            let x = _mm512_loadu_ps(from.add(v * LANES));
+            if SCALED { _mm512_mul_ps(x, _mm512_loadu_ps(args.scale.add(v * LANES))) } else { x }
+        };
+        let load_rest = |from: *const f32| {
+            let x = _mm512_maskz_loadu_ps(rest, from.add(whole * LANES));
+            if SCALED {
+                _mm512_mul_ps(x, _mm512_maskz_loadu_ps(rest, args.scale.add(whole * LANES)))
+            } else {
+                x
+            }
+        };
         unroll!(ROW, MAX_MR, {
             if let Some(&from) = args.from.get(ROW) {
                 for v in 0..whole {
-                    let own = magnitudes(_mm512_loadu_ps(from.add(v * LANES)));
+                    let own = magnitudes(load(from, v));
                     most[ROW] = if v == 0 { own } else { _mm512_max_epu32(most[ROW], own) };
                 }
                 if rest != 0 {
-                    let x = _mm512_maskz_loadu_ps(rest, from.add(whole * LANES));
-                    most[ROW] = _mm512_max_epu32(most[ROW], magnitudes(x));
+                    most[ROW] = _mm512_max_epu32(most[ROW], magnitudes(load_rest(from)));
                 }
             }
         });
@@ -121,17 +134,16 @@ unsafe fn rounded<const VECTORS: usize>(args: &Rounding) {
             let (to, scale) = (args.to.add(row * args.step), _mm512_set1_ps(scales[row]));
             let whole_numbers = |x: __m512| _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
             for v in (0..whole & !1).step_by(2) {
-                let [a, b] = [v, v + 1].map(|v| whole_numbers(_mm512_loadu_ps(from.add(v * LANES))));
+                let [a, b] = [whole_numbers(load(from, v)), whole_numbers(load(from, v + 1))];
                 let pair = in_order(_mm512_packs_epi32(a, b));
                 _mm512_storeu_si512(to.add(v * LANES).cast(), pair);
             }
             if whole % 2 == 1 {
-                let last = (whole - 1) * LANES;
-                let x = _mm512_cvtsepi32_epi16(whole_numbers(_mm512_loadu_ps(from.add(last))));
-                _mm256_storeu_si256(to.add(last).cast(), x);
+                let x = _mm512_cvtsepi32_epi16(whole_numbers(load(from, whole - 1)));
+                _mm256_storeu_si256(to.add((whole - 1) * LANES).cast(), x);
             }
             if rest != 0 {
-                let x = whole_numbers(_mm512_maskz_loadu_ps(rest, from.add(whole * LANES)));
+                let x = whole_numbers(load_rest(from));
                 _mm512_mask_cvtsepi32_storeu_epi16(to.add(whole * LANES).cast(), rest, x);
             }
             args.unit.add(row * args.step).cast::<f32>().write_unaligned(units[row]);
@@ -161,7 +173,7 @@ pub(super) unsafe fn forward(args: &Forward) {
             let from: [*const f32; ROUNDED] =
                 core::array::from_fn(|i| wide.add(first + i).cast_const().cast());
             let (to, unit) = (to.add(first * step), unit.add(first * step));
-            round(&Rounding { from: &from, count, to, unit, step });
+            round(&Rounding { from: &from, count, scale: core::ptr::null(), to, unit, step });
         }
     }
 }
@@ -384,4 +396,42 @@ static WHOLES: [i16; PANEL] = {
 #[target_feature(enable = "avx512f")]
 fn in_order(packed: __m512i) -> __m512i {
     _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed)
+}
+
+/// Rows of a normalisation, two vectors of channels, times their gates.
+///
+/// # Safety
+/// The CPU has AVX-512; rows of x and y, means, scales and shifts have so many channels.
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) unsafe fn gated(t: &Gated) {
+    let minus = _mm512_set1_ps(-LOG2_E);
+    // SAFETY: the caller's contract.
+    unsafe {
+        for at in [0, LANES] {
+            let [mean, scale, shift] = [t.mean, t.scale, t.shift].map(|from| _mm512_loadu_ps(from.add(at)));
+            let [scale_2, shift_2] = [_mm512_mul_ps(scale, minus), _mm512_mul_ps(shift, minus)];
+            let (mut x, mut y) = (t.x.add(at), t.y.add(at));
+            for _ in 0..t.rows {
+                let d = _mm512_sub_ps(_mm512_loadu_ps(x), mean);
+                let gate = gate(_mm512_fmadd_ps(d, scale_2, shift_2));
+                _mm512_storeu_ps(y, _mm512_mul_ps(_mm512_fmadd_ps(d, scale, shift), gate));
+                x = x.wrapping_offset(t.x_row);
+                y = y.wrapping_offset(t.y_row);
+            }
+        }
+    }
+}
+
+/// 1 / (1 + 2^x), NaN of NaN, to fourteen bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn gate(x: __m512) -> __m512 {
+    let number = |x: f32| _mm512_set1_ps(x);
+    // What is above the next lower integer, of whose power a polynomial is within 4e-6.
+    let part = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF }>(x);
+    let p = _mm512_fmadd_ps(number(1.355_574_7e-2), part, number(5.203_237e-2));
+    let p = _mm512_fmadd_ps(p, part, number(2.413_797_6e-1));
+    let p = _mm512_fmadd_ps(p, part, number(6.930_321e-1));
+    let p = _mm512_fmadd_ps(p, part, number(1.0));
+    _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(p, x), number(1.0)))
 }

@@ -6,6 +6,7 @@ use crate::kernels::fixed::{Forward, LIMIT, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
 use crate::kernels::norm::Gated;
+use crate::kernels::simd::F16;
 use crate::kernels::winograd::{IN, NUMBERS, PLACES};
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -96,58 +97,104 @@ pub(super) unsafe fn round(args: &Rounding) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
 unsafe fn rounded<const VECTORS: usize, const SCALED: bool>(args: &Rounding) {
-    let whole = if VECTORS > 0 { VECTORS } else { args.count / LANES };
-    let rest: __mmask16 = if VECTORS > 0 { 0 } else { (1 << (args.count % LANES)) - 1 };
+    let (mut factors, mut units) = ([0.0f32; MAX_MR], [0.0f32; MAX_MR]);
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (factor, unit) = measured::<VECTORS, SCALED>(args.from, args.count, args.scale);
+        _mm512_storeu_ps(factors.as_mut_ptr(), factor);
+        _mm512_storeu_ps(units.as_mut_ptr(), unit);
+        for (row, &from) in args.from.iter().enumerate() {
+            let at = row * args.step;
+            convert::<VECTORS, SCALED>(from, args.count, args.scale, factors[row], args.to.add(at));
+            args.unit.add(at).cast::<f32>().write_unaligned(units[row]);
+        }
+    }
+}
+
+/// What brings up to [`MAX_MR`] blocks to whole numbers, and the units of these.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+unsafe fn measured<const VECTORS: usize, const SCALED: bool>(
+    blocks: &[*const f32],
+    count: usize,
+    scale: *const f32,
+) -> (__m512, __m512) {
+    let whole = if VECTORS > 0 { VECTORS } else { count / LANES };
+    let rest = if VECTORS > 0 { 0 } else { count % LANES };
     // Bits of magnitudes are in the order of these, and those of what is not a number above all.
     let magnitudes = |x: __m512| _mm512_castps_si512(_mm512_abs_ps(x));
     let mut most = [_mm512_setzero_si512(); MAX_MR];
-    let (mut scales, mut units) = ([0.0f32; MAX_MR], [0.0f32; MAX_MR]);
-    // SAFETY: the caller's contract; masked lanes are not touched.
+    // SAFETY: the caller's contract.
     unsafe {
-        let load = |from: *const f32, v: usize| {
-            let x = _mm512_loadu_ps(from.add(v * LANES));
-            if SCALED { _mm512_mul_ps(x, _mm512_loadu_ps(args.scale.add(v * LANES))) } else { x }
-        };
-        let load_rest = |from: *const f32| {
-            let x = _mm512_maskz_loadu_ps(rest, from.add(whole * LANES));
-            if SCALED {
-                _mm512_mul_ps(x, _mm512_maskz_loadu_ps(rest, args.scale.add(whole * LANES)))
-            } else {
-                x
-            }
-        };
         unroll!(ROW, MAX_MR, {
-            if let Some(&from) = args.from.get(ROW) {
+            if let Some(&from) = blocks.get(ROW) {
                 for v in 0..whole {
-                    let own = magnitudes(load(from, v));
+                    let own = magnitudes(vector::<SCALED>(from, scale, v));
                     most[ROW] = if v == 0 { own } else { _mm512_max_epu32(most[ROW], own) };
                 }
-                if rest != 0 {
-                    most[ROW] = _mm512_max_epu32(most[ROW], magnitudes(load_rest(from)));
+                if rest > 0 {
+                    let own = magnitudes(partial::<SCALED>(from, scale, whole, rest));
+                    most[ROW] = _mm512_max_epu32(most[ROW], own);
                 }
             }
         });
-        let most = _mm512_castsi512_ps(largest(most));
-        _mm512_storeu_ps(scales.as_mut_ptr(), _mm512_div_ps(_mm512_set1_ps(LIMIT), most));
-        _mm512_storeu_ps(units.as_mut_ptr(), _mm512_mul_ps(most, _mm512_set1_ps(1.0 / LIMIT)));
-        for (row, &from) in args.from.iter().enumerate() {
-            let (to, scale) = (args.to.add(row * args.step), _mm512_set1_ps(scales[row]));
-            let whole_numbers = |x: __m512| _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
-            for v in (0..whole & !1).step_by(2) {
-                let [a, b] = [whole_numbers(load(from, v)), whole_numbers(load(from, v + 1))];
-                let pair = in_order(_mm512_packs_epi32(a, b));
-                _mm512_storeu_si512(to.add(v * LANES).cast(), pair);
-            }
-            if whole % 2 == 1 {
-                let x = _mm512_cvtsepi32_epi16(whole_numbers(load(from, whole - 1)));
-                _mm256_storeu_si256(to.add((whole - 1) * LANES).cast(), x);
-            }
-            if rest != 0 {
-                let x = whole_numbers(load_rest(from));
-                _mm512_mask_cvtsepi32_storeu_epi16(to.add(whole * LANES).cast(), rest, x);
-            }
-            args.unit.add(row * args.step).cast::<f32>().write_unaligned(units[row]);
+    }
+    let most = _mm512_castsi512_ps(largest(most));
+    (_mm512_div_ps(_mm512_set1_ps(LIMIT), most), _mm512_mul_ps(most, _mm512_set1_ps(1.0 / LIMIT)))
+}
+
+/// Rounds a block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+unsafe fn convert<const VECTORS: usize, const SCALED: bool>(
+    from: *const f32,
+    count: usize,
+    scale: *const f32,
+    factor: f32,
+    to: *mut F16,
+) {
+    let whole = if VECTORS > 0 { VECTORS } else { count / LANES };
+    let rest = if VECTORS > 0 { 0 } else { count % LANES };
+    let factor = _mm512_set1_ps(factor);
+    let whole_numbers = |x: __m512| _mm512_cvtps_epi32(_mm512_mul_ps(x, factor));
+    // SAFETY: the caller's contract; masked lanes are not touched.
+    unsafe {
+        for v in (0..whole & !1).step_by(2) {
+            let a = whole_numbers(vector::<SCALED>(from, scale, v));
+            let b = whole_numbers(vector::<SCALED>(from, scale, v + 1));
+            _mm512_storeu_si512(to.add(v * LANES).cast(), in_order(_mm512_packs_epi32(a, b)));
         }
+        if whole % 2 == 1 {
+            let x = _mm512_cvtsepi32_epi16(whole_numbers(vector::<SCALED>(from, scale, whole - 1)));
+            _mm256_storeu_si256(to.add((whole - 1) * LANES).cast(), x);
+        }
+        if rest > 0 {
+            let x = whole_numbers(partial::<SCALED>(from, scale, whole, rest));
+            _mm512_mask_cvtsepi32_storeu_epi16(to.add(whole * LANES).cast(), (1 << rest) - 1, x);
+        }
+    }
+}
+
+/// A block's vector, times its scales.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn vector<const SCALED: bool>(from: *const f32, scale: *const f32, v: usize) -> __m512 {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let x = _mm512_loadu_ps(from.add(v * LANES));
+        if SCALED { _mm512_mul_ps(x, _mm512_loadu_ps(scale.add(v * LANES))) } else { x }
+    }
+}
+
+/// The first lanes of one, and zeros.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn partial<const SCALED: bool>(from: *const f32, scale: *const f32, v: usize, lanes: usize) -> __m512 {
+    let there: __mmask16 = (1 << lanes) - 1;
+    // SAFETY: the caller's contract; masked lanes are not touched.
+    unsafe {
+        let x = _mm512_maskz_loadu_ps(there, from.add(v * LANES));
+        if SCALED { _mm512_mul_ps(x, _mm512_maskz_loadu_ps(there, scale.add(v * LANES))) } else { x }
     }
 }
 
@@ -160,7 +207,7 @@ unsafe fn rounded<const VECTORS: usize, const SCALED: bool>(args: &Rounding) {
 pub(super) unsafe fn forward(args: &Forward) {
     let mut wide = MaybeUninit::<[Wide; PLACES]>::uninit();
     let wide = wide.as_mut_ptr().cast::<Wide>();
-    let &Forward { count, to, unit, step, .. } = args;
+    let count = args.count;
     // SAFETY: the caller's contract; `wide` has room for a block of all places, which are filled before they are read.
     unsafe {
         for v in 0..count / LANES {
@@ -169,17 +216,40 @@ pub(super) unsafe fn forward(args: &Forward) {
         if !count.is_multiple_of(LANES) {
             transform::<true>(args, count / LANES, count % LANES, wide);
         }
-        for first in (0..PLACES).step_by(ROUNDED) {
-            let from: [*const f32; ROUNDED] =
-                core::array::from_fn(|i| wide.add(first + i).cast_const().cast());
-            let (to, unit) = (to.add(first * step), unit.add(first * step));
-            round(&Rounding { from: &from, count, scale: core::ptr::null(), to, unit, step });
+        match (count / LANES, count % LANES) {
+            (1, 0) => round_places::<1>(args, wide),
+            (2, 0) => round_places::<2>(args, wide),
+            (4, 0) => round_places::<4>(args, wide),
+            (6, 0) => round_places::<6>(args, wide),
+            (8, 0) => round_places::<8>(args, wide),
+            _ => round_places::<0>(args, wide),
         }
     }
 }
 
-/// Places that are rounded at once.
-const ROUNDED: usize = 12;
+/// Rounds all places, of so many whole vectors, or of any count if it is 0. They are measured first, all of them: what finds
+/// the largest of a few takes long, but not long for each if many are on the way.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+unsafe fn round_places<const VECTORS: usize>(args: &Forward, wide: *const Wide) {
+    let (mut factors, mut units) = ([0.0f32; 3 * MAX_MR], [0.0f32; 3 * MAX_MR]);
+    let places: [*const f32; PLACES] = core::array::from_fn(|i| wide.wrapping_add(i).cast());
+    let (count, none) = (args.count, core::ptr::null());
+    // SAFETY: all places of `wide`, and the caller's contract.
+    unsafe {
+        for first in (0..PLACES).step_by(MAX_MR) {
+            let some = &places[first..PLACES.min(first + MAX_MR)];
+            let (factor, unit) = measured::<VECTORS, false>(some, count, none);
+            _mm512_storeu_ps(factors.as_mut_ptr().add(first), factor);
+            _mm512_storeu_ps(units.as_mut_ptr().add(first), unit);
+        }
+        for (place, &from) in places.iter().enumerate() {
+            let at = place * args.step;
+            convert::<VECTORS, false>(from, count, none, factors[place], args.to.add(at));
+            args.unit.add(at).cast::<f32>().write_unaligned(units[place]);
+        }
+    }
+}
 
 /// A place's block of channels. So many bytes that are no power of two keep places from competing for few sets of the cache.
 type Wide = [__m512; STRETCH / LANES + 1];

@@ -150,8 +150,9 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Blocks<'_, V, MR, NV>
                 let (tap, c) = (first / channels.max(1), first % channels.max(1));
                 if c + count <= channels {
                     // Of one tap: rounded from where it lies.
-                    let from: [*const f32; MAX_MR] =
-                        core::array::from_fn(|r| if r < rows[1] { (*table)[tap][r].wrapping_add(c) } else { wide });
+                    let from: [*const f32; MAX_MR] = core::array::from_fn(|r| {
+                        if r < rows[1] { (*table)[tap][r].wrapping_add(c) } else { wide }
+                    });
                     let (from, scale) = (&from[..rows[1]], scale(c));
                     (self.tiles.round)(&Rounding { from, count, scale, to, unit, step: ROW });
                     continue;

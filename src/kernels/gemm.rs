@@ -658,7 +658,7 @@ impl Pixel {
         Pixel::at(p, [n, y, x])
     }
 
-    fn at(p: &Patches, [n, y, x]: [usize; 3]) -> Pixel {
+    pub(super) fn at(p: &Patches, [n, y, x]: [usize; 3]) -> Pixel {
         Pixel {
             image: p.ptr.wrapping_offset(n as isize * p.image),
             y: (y * p.stride[0]) as isize - p.pad[0] as isize,

@@ -38,6 +38,10 @@ const BB: f64 = B * B;
 
 /// Bytes that a strip and its products may take, of a cache of the second level.
 const CACHE: usize = 384 << 10;
+/// Floats of an image that the cache of the second level keeps beside the strip and its products.
+const NEAR: usize = 96 << 10;
+/// Floats that are fetched at once: two lines.
+const LINES: usize = 32;
 /// The most scratch areas, and so tasks.
 const SLOTS: usize = 16;
 /// Floats between two places beyond what they need: places a power of two apart would share a few sets of the cache.
@@ -490,12 +494,12 @@ unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, t
 unsafe fn forward<V: Simd, P: Places>(
     places: &P,
     p: &Patches,
-    [image, y, x]: [usize; 3],
+    corner: [usize; 3],
     [k, step]: [usize; 2],
     scale: *const f32,
     to: *mut P::Element,
 ) {
-    let pixel = Pixel::new(p, (image * p.output[0] + y) * p.output[1] + x);
+    let pixel = Pixel::at(p, corner);
     let mut from = [p.zeros; PLACES];
     match (pixel.tap(p, 0, 0), pixel.tap(p, IN - 1, IN - 1)) {
         // With two corners all of the patch is inside.
@@ -508,6 +512,9 @@ unsafe fn forward<V: Simd, P: Places>(
                     pixel = pixel.wrapping_offset(p.pixel);
                 }
                 row = row.wrapping_offset(p.row);
+            }
+            if p.input[0] * p.input[1] * k > NEAR {
+                fetch_next::<V>(p, &from, k);
             }
         }
         _ => {
@@ -535,6 +542,19 @@ unsafe fn forward<V: Simd, P: Places>(
         }
         let rest = [pairs, k - pairs];
         forward_singles::<V, P::Element>(&numbers, &from, rest, scale, to.add(pairs), step);
+    }
+}
+
+/// Asks for the pixels of the next patch that this one has not: it takes short pieces of six rows, too short for hardware to see
+/// what comes next.
+#[inline(always)]
+fn fetch_next<V: Simd>(p: &Patches, from: &[*const f32; PLACES], k: usize) {
+    for row in from.chunks_exact(IN) {
+        for pixel in &row[IN - OUT..] {
+            for line in (0..k).step_by(LINES) {
+                V::prefetch(pixel.wrapping_offset(OUT as isize * p.pixel).wrapping_add(line).cast());
+            }
+        }
     }
 }
 

@@ -162,7 +162,7 @@ impl Split {
             panels = panels.div_ceil(2);
         }
         // Fewer rows would leave a panel of B too few uses while it is in the cache.
-        while m.div_ceil(rows) * all.div_ceil(panels) < wanted && rows > 4 * mr {
+        while m.div_ceil(rows) * all.div_ceil(panels) < wanted && rows > 2 * mr {
             rows = (rows / 2).next_multiple_of(mr);
         }
         Split { rows, panels, down: m.div_ceil(rows), across: all.div_ceil(panels) }

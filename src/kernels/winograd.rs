@@ -37,7 +37,7 @@ const AA: f64 = A * A;
 const BB: f64 = B * B;
 
 /// Bytes that a strip and its products may take, of a cache of the second level.
-const CACHE: usize = 384 << 10;
+const CACHE: usize = 128 << 10;
 /// Floats of an image that the cache of the second level keeps beside the strip and its products.
 const NEAR: usize = 96 << 10;
 /// Floats that are fetched at once: two lines.

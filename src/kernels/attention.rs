@@ -28,7 +28,7 @@ const SLOTS: usize = 32;
 const PACKED: usize = 1 << 18;
 /// Values of a head whose product with the weights is taken key by key in the lanes of a vector, if it has at least
 /// twice as many lanes: value by value it would use few of them.
-const NARROW: usize = 8;
+pub(super) const NARROW: usize = 8;
 /// Keys from which on that pays for the sums over the lanes.
 const NARROW_KEYS: usize = 64;
 /// Weights below 2^(DROP - 125) are 0, so that products with values are not denormal.
@@ -55,7 +55,7 @@ pub struct AttentionShape {
 
 impl AttentionShape {
     /// Whether the values of a head are packed transposed.
-    fn narrow(&self, nr: usize) -> bool {
+    pub(super) fn narrow(&self, nr: usize) -> bool {
         self.values == NARROW && nr >= 4 * NARROW && self.n >= NARROW_KEYS
     }
 }
@@ -123,10 +123,10 @@ pub(super) fn is_half(args: &AttentionArgs) -> bool {
     args.half && shape.n >= HALF_FEW && (1..=HALF_DEEPEST).contains(&shape.depth)
 }
 
-/// The same in fixed point, where the CPU has fast products of whole numbers, with panels of `nr` columns.
-pub(super) fn is_fixed(args: &AttentionArgs, nr: usize) -> bool {
+/// The same in fixed point, where the CPU has fast products of whole numbers.
+pub(super) fn is_fixed(args: &AttentionArgs) -> bool {
     let shape = shape(args);
-    args.half && shape.n >= HALF_FEW && FIXED_DEPTHS.contains(&shape.depth) && !shape.narrow(nr)
+    args.half && shape.n >= HALF_FEW && FIXED_DEPTHS.contains(&shape.depth)
 }
 
 /// The work of a phase: to pack keys and values, or to attend with them.

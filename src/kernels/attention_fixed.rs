@@ -8,13 +8,13 @@
 use super::args::AttentionArgs;
 use super::attention::{
     AttentionShape, Block, DROP, FIXED_DEPTHS, Factors, HALF_PACKS as PACKS, KEYS as SINGLE_KEYS, Keys,
-    Matrix, Phase, ROWS, Row,
+    Matrix, NARROW, Phase, ROWS, Row,
 };
 use super::fixed::{self, LIMIT, Rounding, STRETCH};
 use super::gemm::{Ahead, MAX_MR, MAX_NR};
 use super::half::HalfTile;
 use super::math::Decay;
-use super::simd::{F16, Simd};
+use super::simd::{F16, MAX_LANES, Simd};
 use core::f32::consts::{LN_2, LOG2_E};
 use core::mem::MaybeUninit;
 
@@ -36,6 +36,8 @@ pub(super) struct Tiles<const MR: usize, const NV: usize> {
     /// Weights by the distance to this score, which is finite and as large as any, and their sum. They fill whole panels, with
     /// zeros beyond the last.
     pub(super) weights: unsafe fn(&Scores, f32, *mut i16) -> f32,
+    /// Sums of so many panels of values, [panels][NARROW][panel], by a row of weights.
+    pub(super) narrow: unsafe fn(*const i16, *const i16, usize) -> [f32; NARROW],
 }
 
 /// A row of scores, in units of its keys.
@@ -51,7 +53,7 @@ pub(super) struct Scores {
 struct Packed {
     /// [panels][depth / 2][NR][2].
     keys: *mut F16,
-    /// [panels][n / 2][NR][2].
+    /// [panels][n / 2][NR][2], or [panels][NARROW][NR], by panels of keys.
     values: *mut F16,
     key_units: *mut f32,
     value_units: *mut f32,
@@ -61,10 +63,13 @@ impl Packed {
     /// In the place of those in f32.
     fn new(shape: &AttentionShape, [keys, values]: [*mut f32; 2], nr: usize) -> Packed {
         let &AttentionShape { n, depth, values: columns, .. } = shape;
-        let units = |from: *mut f32, rows: usize, columns: usize| {
-            from.cast::<F16>().wrapping_add(columns.next_multiple_of(nr) * even(rows)).cast()
+        let units = |from: *mut f32, elements: usize| from.cast::<F16>().wrapping_add(elements).cast();
+        let key_units = units(keys, n.next_multiple_of(nr) * even(depth));
+        let value_units = if shape.narrow(nr) {
+            units(values, n.next_multiple_of(nr) * NARROW)
+        } else {
+            units(values, columns.next_multiple_of(nr) * even(n))
         };
-        let (key_units, value_units) = (units(keys, depth, n), units(values, n, columns));
         Packed { keys: keys.cast(), values: values.cast(), key_units, value_units }
     }
 }
@@ -93,12 +98,14 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         unsafe {
             if task.is_multiple_of(PACKS) {
                 let size = [shape.depth, shape.n];
-                let steps = args.scale * LOG2_E * (1 << STEPS) as f32;
-                pack::<V>(&Matrix::of(&args.k, head), size, LIMIT, packed.keys, packed.key_units, steps, nr);
+                let factor = args.scale * LOG2_E * (1 << STEPS) as f32;
+                let to = Panels { first: packed.keys, units: packed.key_units, factor, nr, narrow: false };
+                pack::<V>(&Matrix::of(&args.k, head), size, LIMIT, &to);
             } else {
                 let size = [shape.n, shape.values];
-                let most = (1 << WEIGHT) as f32;
-                pack::<V>(&Matrix::of(&args.v, head), size, most, packed.values, packed.value_units, 1.0, nr);
+                let (first, units, narrow) = (packed.values, packed.value_units, shape.narrow(nr));
+                let to = Panels { first, units, factor: 1.0, nr, narrow };
+                pack::<V>(&Matrix::of(&args.v, head), size, (1 << WEIGHT) as f32, &to);
             }
         }
         return;
@@ -117,18 +124,22 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// Packs a matrix by columns of their own units, the smallest with which no sum of [`STRETCH`] products with whole numbers up to
-/// `other` leaves 32 bits. Units are stored times a factor.
-#[inline(always)]
-unsafe fn pack<V: Simd>(
-    matrix: &Matrix,
-    [rows, columns]: [usize; 2],
-    other: f32,
-    packed: *mut F16,
+/// Where a matrix is packed.
+struct Panels {
+    first: *mut F16,
+    /// Of columns, times a factor.
     units: *mut f32,
     factor: f32,
     nr: usize,
-) {
+    /// Whether panels are of rows, and not of columns in pairs of rows.
+    narrow: bool,
+}
+
+/// Packs a matrix by columns of their own units, the smallest with which no sum of [`STRETCH`] products with whole numbers up to
+/// `other` leaves 32 bits.
+#[inline(always)]
+unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32, to: &Panels) {
+    let &Panels { first: packed, units, factor, nr, narrow } = to;
     let [row, column] = matrix.strides;
     let lanes = V::LANES;
     let bound = fixed::room(other) as f32;
@@ -174,6 +185,15 @@ unsafe fn pack<V: Simd>(
                     let finite = x.abs().le(zero.like(f32::MAX));
                     let end = zero.like(f32::from(i16::MAX)).copysign(x);
                     V::select(finite, x.mul(scale), end).store_whole(whole.as_mut_ptr());
+                }
+                if narrow {
+                    for (i, whole) in (i..rows).zip(&pair) {
+                        let to = packed.cast::<i16>().add(i / nr * nr * NARROW + i % nr);
+                        for (j, &value) in whole[..count].iter().enumerate() {
+                            *to.add(j * nr) = value;
+                        }
+                    }
+                    continue;
                 }
                 let to = panel.add(i * nr).cast::<[i16; 2]>();
                 for (j, (&even, &odd)) in pair[0].iter().zip(&pair[1]).enumerate().take(lanes) {
@@ -253,8 +273,8 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
         let decay = Decay::<V, DROP>::new(V::splat(0.0), LN_2 / (1 << STEPS) as f32);
         for (r, (row, factors)) in state.iter_mut().zip(&mut factors).take(rows).enumerate() {
             let units = packed.key_units.add(keys.first).cast_const();
-            let first = block.scores.add(r * nr).cast_const();
-            let scores = Scores { first, stride: nr * MR, units, keys: keys.count };
+            let from = block.scores.add(r * nr).cast_const();
+            let scores = Scores { first: from, stride: nr * MR, units, keys: keys.count };
             let largest = (tiles.largest)(&scores);
             factors.old = row.rise(largest, keys, &decay);
             let to = weights.add(r * WEIGHTS);
@@ -264,9 +284,21 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
             if keys.last {
                 factors.new = 1.0 / row.sum;
             }
+            if block.shape.narrow(nr) {
+                let values = packed.values.add(keys.first * NARROW).cast::<i16>();
+                let sums = (tiles.narrow)(to.cast(), values, keys.count.div_ceil(nr));
+                // Whole vectors of them, and of units, are read.
+                let mut part = [0.0; MAX_LANES];
+                part[..NARROW].copy_from_slice(&sums);
+                join::<V>(block.y_row(first + r), part.as_ptr(), packed.value_units, NARROW, *factors);
+                continue;
+            }
             for number in 0..fixed::blocks(k) {
                 to.add(k + number * fixed::UNIT).cast::<f32>().write_unaligned(1.0);
             }
+        }
+        if block.shape.narrow(nr) {
+            return;
         }
         for column in (0..values).step_by(nr) {
             let columns = nr.min(values - column);

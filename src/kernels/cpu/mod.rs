@@ -279,7 +279,7 @@ impl Kernels {
         let half = self.half.attention
             && match self.half.arithmetic {
                 Arithmetic::Single | Arithmetic::Half => attention::is_half(args),
-                Arithmetic::Fixed => attention::is_fixed(args, self.nr),
+                Arithmetic::Fixed => attention::is_fixed(args),
             };
         attention::tasks(args, phase, self.nr, half)
     }
@@ -552,13 +552,14 @@ macro_rules! fixed_attention {
             products: fixed!(@tiles $module, [$($nv),*], $rows),
             largest: $module::largest_score,
             weights: $module::weights,
+            narrow: $module::narrow,
         };
 
         #[$enable]
         unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {
             // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
             unsafe {
-                if attention::is_fixed(args, $single.nr) {
+                if attention::is_fixed(args) {
                     attention_fixed::run::<$v, MR, NV>(args, phase, task, &TILES)
                 } else {
                     ($single.attention)(args, phase, task)

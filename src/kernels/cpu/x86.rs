@@ -37,7 +37,7 @@ pub(super) use broadcast;
 pub struct Avx2(__m256);
 
 #[derive(Clone, Copy)]
-pub struct Avx512(__m512);
+pub struct Avx512(pub(super) __m512);
 
 /// Operations on values, each one expression of intrinsics.
 macro_rules! operations {

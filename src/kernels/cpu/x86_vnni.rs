@@ -1,12 +1,13 @@
 //! The innermost kernels of products in fixed point, with AVX512-VNNI.
 
-use super::x86::broadcast;
+use super::x86::{Avx512, broadcast};
+use crate::kernels::attention::NARROW;
 use crate::kernels::attention_fixed::{STEPS, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
 use crate::kernels::norm::Gated;
-use crate::kernels::simd::F16;
+use crate::kernels::simd::{F16, Simd};
 use crate::kernels::winograd::{IN, NUMBERS, PLACES};
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -38,7 +39,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
             let stretch = left.min(t.stretch);
             let mut acc = [[_mm512_setzero_si512(); NV]; R];
             for _ in 0..stretch / 2 {
-                ahead.fetch::<super::x86::Avx512>(2);
+                ahead.fetch::<Avx512>(2);
                 let mut bs = [_mm512_setzero_si512(); NV];
                 for (v, bs) in bs.iter_mut().enumerate() {
                     *bs = _mm512_loadu_si512(b.add(2 * v * LANES).cast());
@@ -394,6 +395,27 @@ pub(super) unsafe fn weights(row: &Scores, top: f32, to: *mut i16) -> f32 {
         }
     }
     _mm512_reduce_add_epi32(sum) as f32
+}
+
+/// See [`Tiles::narrow`](crate::kernels::attention_fixed::Tiles::narrow).
+///
+/// # Safety
+/// The CPU has AVX512-VNNI; there are so many panels of weights and values.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+pub(super) unsafe fn narrow(weights: *const i16, values: *const i16, panels: usize) -> [f32; NARROW] {
+    let mut sums = [_mm512_setzero_si512(); NARROW];
+    // SAFETY: the caller's contract.
+    unsafe {
+        for panel in 0..panels {
+            let weights = _mm512_loadu_si512(weights.add(panel * PANEL).cast());
+            let values = values.add(panel * PANEL * NARROW);
+            unroll!(I, NARROW, {
+                let values = _mm512_loadu_si512(values.add(I * PANEL).cast());
+                sums[I] = _mm512_dpwssd_epi32(sums[I], weights, values);
+            });
+        }
+    }
+    Avx512::totals(sums.map(|sum| Avx512(_mm512_cvtepi32_ps(sum))))
 }
 
 /// The lanes of a panel's two vectors that so many of its keys take.

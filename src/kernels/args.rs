@@ -308,7 +308,7 @@ pub struct NormArgs {
     pub gamma: *const f32,
     pub beta: *const f32,
     pub activation: Activation,
-    /// Whether the gate of [`Activation::Silu`] may be computed in half precision, where the CPU does.
+    /// Whether the gate of [`Activation::Silu`] may have fewer bits than f32, where that is faster.
     pub half: bool,
     /// As x; may be x itself.
     pub y: *mut f32,

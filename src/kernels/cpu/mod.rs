@@ -213,7 +213,7 @@ pub struct Kernels {
 pub struct HalfKernels {
     /// What they compute in.
     pub arithmetic: Arithmetic,
-    /// Whether they do so in attention, and in the gates of normalisations if it is half precision.
+    /// Whether they do so in attention, and in the gates of normalisations.
     pub attention: bool,
     /// Columns of a tile and of a packed panel.
     pub nr: usize,

@@ -82,7 +82,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
 pub(super) unsafe fn round(args: &Rounding) {
     // Vectors of a block, where these are whole: those of the most channels that there are.
-    let [whole, scaled] = match (args.count / LANES, args.count % LANES) {
+    let [plain, scaled] = match (args.count / LANES, args.count % LANES) {
         (1, 0) => [rounded::<1, false>, rounded::<1, true>],
         (2, 0) => [rounded::<2, false>, rounded::<2, true>],
         (4, 0) => [rounded::<4, false>, rounded::<4, true>],
@@ -91,7 +91,7 @@ pub(super) unsafe fn round(args: &Rounding) {
         _ => [rounded::<0, false>, rounded::<0, true>],
     };
     // SAFETY: the caller's contract.
-    unsafe { if args.scale.is_null() { whole(args) } else { scaled(args) } }
+    unsafe { if args.scale.is_null() { plain(args) } else { scaled(args) } }
 }
 
 /// Blocks of so many whole vectors, or of any count if it is 0.

@@ -31,8 +31,11 @@ const WEIGHTS: usize = KEYS + 16;
 /// The innermost kernels.
 pub(super) struct Tiles<const MR: usize, const NV: usize> {
     pub(super) products: fixed::Tiles<MR, NV>,
-    /// The largest score, or NaN if one is.
-    pub(super) largest: unsafe fn(&Scores) -> f32,
+    /// By rows: scores of a tile, in steps, and the largest of each row. Whether all of them are numbers; if not, those are not
+    /// to be relied on.
+    pub(super) scores: [unsafe fn(&ScoreTile, &mut [f32; MAX_MR]) -> bool; MR],
+    /// The largest score, or NaN if one is, of a row that is made one of steps if it has units.
+    pub(super) largest: unsafe fn(&Scores, *const f32) -> f32,
     /// Weights by the distance to this score, which is finite and as large as any, and their sum. They fill whole panels, with
     /// zeros beyond the last.
     pub(super) weights: unsafe fn(&Scores, f32, *mut i16) -> f32,
@@ -40,12 +43,27 @@ pub(super) struct Tiles<const MR: usize, const NV: usize> {
     pub(super) narrow: unsafe fn(*const i16, *const i16, usize) -> [f32; NARROW],
 }
 
-/// A row of scores, in units of its keys.
-pub(super) struct Scores {
-    /// A panel of scores, and those of the next `stride` floats on.
-    pub(super) first: *const f32,
+/// Rows of queries, of a single block each, and keys.
+pub(super) struct ScoreTile {
+    /// The first row, [k] and a unit; the next one is `stride` elements on.
+    pub(super) a: *const F16,
     pub(super) stride: usize,
+    pub(super) k: usize,
+    /// [panels][k / 2][NR][2].
+    pub(super) b: *const F16,
+    /// A unit a key.
     pub(super) units: *const f32,
+    pub(super) keys: usize,
+    /// Those of the first panel, [rows][NR]; the next ones are `apart` floats on.
+    pub(super) scores: *mut f32,
+    pub(super) apart: usize,
+}
+
+/// A row of scores.
+pub(super) struct Scores {
+    /// Those of a panel, which those of the next are `apart` floats from.
+    pub(super) first: *mut f32,
+    pub(super) apart: usize,
     pub(super) keys: usize,
 }
 
@@ -117,8 +135,8 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         for (keys, rows) in block.tiles(KEYS, MR) {
             // SAFETY: rows of the head, at most a tile, its packed keys and values, and the task's own scores.
             unsafe {
-                score::<V, MR, NV>(&block, &packed, keys, rows, tiles);
-                weigh::<V, MR, NV>(&block, &packed, keys, rows, &mut state[rows[0]..], tiles);
+                let tops = score::<V, MR, NV>(&block, &packed, keys, rows, tiles);
+                weigh::<V, MR, NV>(&block, &packed, keys, rows, (&tops, &mut state[rows[0]..]), tiles);
             }
         }
     }
@@ -204,7 +222,7 @@ unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32
     }
 }
 
-/// Scores of a tile's rows, panel by panel.
+/// Scores of a tile's rows in steps, panel by panel, and the largest of each row, or NaN if one is.
 #[inline(always)]
 unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
     block: &Block,
@@ -212,7 +230,7 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
     keys: Keys,
     [first, rows]: [usize; 2],
     tiles: &Tiles<MR, NV>,
-) {
+) -> [f32; MAX_MR] {
     let nr = NV * V::LANES;
     let depth = block.shape.depth;
     let k = even(depth);
@@ -239,15 +257,36 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
             let (from, scale) = (&from[..rows], core::ptr::null());
             (tiles.products.round)(&Rounding { from, count, scale, to, unit, step: QUERY });
         }
-        for key in (0..keys.count).step_by(nr) {
-            let vectors = nr.min(keys.count - key).div_ceil(V::LANES);
-            let (b, acc) = (packed.keys.add((keys.first + key) * k), block.scores.add(key * MR));
-            let ahead = Ahead::of(b, nr * size_of::<F16>());
-            let (a, stretch) = (queries, fixed::stretch(k));
-            let tile = HalfTile { a, stride: QUERY, tiles: 1, k, stretch, b, acc, ahead };
-            tiles.products.tiles[vectors - 1][rows - 1](&tile);
+        let (a, stride, b) = (queries, QUERY, packed.keys.add(keys.first * k));
+        let mut units = packed.key_units.add(keys.first).cast_const();
+        let mut tops = [f32::NEG_INFINITY; MAX_MR];
+        if fixed::blocks(k) == 1 {
+            let (scores, apart) = (block.scores, nr * MR);
+            let tile = ScoreTile { a, stride, k, b, units, keys: keys.count, scores, apart };
+            if (tiles.scores[rows - 1])(&tile, &mut tops) {
+                return tops;
+            }
+            units = core::ptr::null();
+        } else {
+            for key in (0..keys.count).step_by(nr) {
+                let vectors = nr.min(keys.count - key).div_ceil(V::LANES);
+                let (b, acc) = (b.add(key * k), block.scores.add(key * MR));
+                let (stretch, ahead) = (fixed::stretch(k), Ahead::of(b, nr * size_of::<F16>()));
+                let tile = HalfTile { a, stride, tiles: 1, k, stretch, b, acc, ahead };
+                tiles.products.tiles[vectors - 1][rows - 1](&tile);
+            }
         }
+        for (r, top) in tops.iter_mut().enumerate().take(rows) {
+            *top = (tiles.largest)(&row::<V, MR, NV>(block, keys, r), units);
+        }
+        tops
     }
+}
+
+/// A row of a tile's scores.
+fn row<V: Simd, const MR: usize, const NV: usize>(block: &Block, keys: Keys, row: usize) -> Scores {
+    let nr = NV * V::LANES;
+    Scores { first: block.scores.wrapping_add(row * nr), apart: nr * MR, keys: keys.count }
 }
 
 /// Turns the scores of a tile's rows into weights, and adds the values by these to the result.
@@ -257,7 +296,7 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
     packed: &Packed,
     keys: Keys,
     [first, rows]: [usize; 2],
-    state: &mut [Row],
+    (tops, state): (&[f32; MAX_MR], &mut [Row]),
     tiles: &Tiles<MR, NV>,
 ) {
     let nr = NV * V::LANES;
@@ -272,14 +311,10 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
     unsafe {
         let decay = Decay::<V, DROP>::new(V::splat(0.0), LN_2 / (1 << STEPS) as f32);
         for (r, (row, factors)) in state.iter_mut().zip(&mut factors).take(rows).enumerate() {
-            let units = packed.key_units.add(keys.first).cast_const();
-            let from = block.scores.add(r * nr).cast_const();
-            let scores = Scores { first: from, stride: nr * MR, units, keys: keys.count };
-            let largest = (tiles.largest)(&scores);
-            factors.old = row.rise(largest, keys, &decay);
+            factors.old = row.rise(tops[r], keys, &decay);
             let to = weights.add(r * WEIGHTS);
-            let sum = (tiles.weights)(&scores, row.top, to.cast());
-            let sum = if largest.is_nan() { largest } else { sum };
+            let sum = (tiles.weights)(&self::row::<V, MR, NV>(block, keys, r), row.top, to.cast());
+            let sum = if tops[r].is_nan() { f32::NAN } else { sum };
             row.sum = row.sum * factors.old + sum;
             if keys.last {
                 factors.new = 1.0 / row.sum;

@@ -537,6 +537,7 @@ macro_rules! fixed {
             winograd,
         }
     }};
+    (@scores $module:ident, [$($rows:literal),*]) => { [$($module::scores::<$rows>),*] };
     (@tiles $module:ident, [$($nv:literal),*], $rows:tt) => {
         fixed::Tiles { tiles: [$(half!(@tiles $module::tile, $nv, $rows)),*], round: $module::round, forward: $module::forward }
     };
@@ -550,6 +551,7 @@ macro_rules! fixed_attention {
         const NV: usize = [$($nv),*].len();
         const TILES: attention_fixed::Tiles<MR, NV> = attention_fixed::Tiles {
             products: fixed!(@tiles $module, [$($nv),*], $rows),
+            scores: fixed!(@scores $module, $rows),
             largest: $module::largest_score,
             weights: $module::weights,
             narrow: $module::narrow,

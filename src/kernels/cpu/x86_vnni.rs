@@ -2,7 +2,7 @@
 
 use super::x86::{Avx512, broadcast};
 use crate::kernels::attention::NARROW;
-use crate::kernels::attention_fixed::{STEPS, Scores, WEIGHT};
+use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
@@ -343,37 +343,87 @@ fn largest(x: [__m512i; MAX_MR]) -> __m512i {
 /// Keys of a panel, and lanes of a vector of weights.
 const PANEL: usize = 2 * LANES;
 
+/// See [`Tiles::scores`](crate::kernels::attention_fixed::Tiles::scores).
+///
+/// # Safety
+/// The CPU has AVX512-VNNI; the pointers are good for what [`ScoreTile`] says, whose depth is even, and whole panels of keys and
+/// scores.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+pub(super) unsafe fn scores<const R: usize>(t: &ScoreTile, tops: &mut [f32; MAX_MR]) -> bool {
+    let stride = t.stride * size_of::<u16>();
+    let mut most = [_mm512_set1_ps(f32::NEG_INFINITY); R];
+    let mut none = 0;
+    let mut b = t.b;
+    for panel in 0..t.keys.div_ceil(PANEL) {
+        // SAFETY: the caller's contract; masked lanes are not touched.
+        unsafe {
+            // Of every third row; an address reaches the two below it.
+            let mut rows: [*const u8; MAX_MR.div_ceil(3)] =
+                core::array::from_fn(|i| t.a.cast::<u8>().wrapping_add(3 * i * stride));
+            let mut acc = [[_mm512_setzero_si512(); 2]; R];
+            for _ in 0..t.k / 2 {
+                let bs = [_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(PANEL).cast())];
+                b = b.add(2 * PANEL);
+                unroll!(ROW, R, {
+                    for (acc, b) in acc[ROW].iter_mut().zip(bs) {
+                        broadcast!("vpdpwssd", "dword", "{{1to16}}", *acc, b, rows[ROW / 3], stride, ROW % 3);
+                    }
+                });
+                for row in &mut rows[..R.div_ceil(3)] {
+                    *row = row.wrapping_add(2 * size_of::<u16>());
+                }
+            }
+            let [low, high] = halves(PANEL.min(t.keys - panel * PANEL));
+            let units = t.units.add(panel * PANEL);
+            let units = [_mm512_maskz_loadu_ps(low, units), _mm512_maskz_loadu_ps(high, units.add(LANES))];
+            let scores = t.scores.add(panel * t.apart);
+            unroll!(ROW, R, {
+                let own = t.a.add(ROW * t.stride + t.k).cast::<f32>().read_unaligned();
+                let [x, y] = acc[ROW].map(|sum| _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(own)));
+                let [x, y] = [_mm512_mul_ps(x, units[0]), _mm512_mul_ps(y, units[1])];
+                _mm512_storeu_ps(scores.add(ROW * PANEL), x);
+                _mm512_storeu_ps(scores.add(ROW * PANEL + LANES), y);
+                let top = _mm512_mask_max_ps(most[ROW], low, most[ROW], x);
+                most[ROW] = _mm512_mask_max_ps(top, high, top, y);
+                none |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, y);
+            });
+        }
+    }
+    for (top, most) in tops.iter_mut().zip(most) {
+        *top = _mm512_reduce_max_ps(most);
+    }
+    none == 0
+}
+
 /// See [`Tiles::largest`](crate::kernels::attention_fixed::Tiles::largest).
 ///
 /// # Safety
-/// The CPU has AVX-512; the pointers are good for what [`Scores`] says.
+/// The CPU has AVX-512; the pointers are good for what [`Scores`] says, and as many units if there are any.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
-pub(super) unsafe fn largest_score(row: &Scores) -> f32 {
-    let mut most = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
+pub(super) unsafe fn largest_score(row: &Scores, units: *const f32) -> f32 {
+    let mut most = _mm512_set1_ps(f32::NEG_INFINITY);
     let mut none = 0;
-    let (whole, rest) = (row.keys / PANEL, row.keys % PANEL);
-    // SAFETY: the caller's contract.
-    unsafe {
-        for panel in 0..whole {
-            let [a, b] = [steps(row, panel, 0), steps(row, panel, LANES)];
-            most = [_mm512_max_ps(most[0], a), _mm512_max_ps(most[1], b)];
-            none |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
-        }
-        if rest > 0 {
-            let [low, high] = halves(rest);
-            let [a, b] = [some_steps(row, whole, 0, low), some_steps(row, whole, LANES, high)];
-            let [x, y] = most;
-            most = [_mm512_mask_max_ps(x, low, x, a), _mm512_mask_max_ps(y, high, y, b)];
-            none |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b);
+    for key in (0..row.keys).step_by(LANES) {
+        let there: __mmask16 = if row.keys - key < LANES { (1 << (row.keys - key)) - 1 } else { !0 };
+        // SAFETY: the caller's contract; masked lanes are not touched.
+        unsafe {
+            let at = row.first.add(key / PANEL * row.apart + key % PANEL);
+            let mut x = _mm512_maskz_loadu_ps(there, at);
+            if !units.is_null() {
+                x = _mm512_mul_ps(x, _mm512_maskz_loadu_ps(there, units.add(key)));
+                _mm512_mask_storeu_ps(at, there, x);
+            }
+            most = _mm512_mask_max_ps(most, there, most, x);
+            none |= _mm512_mask_cmp_ps_mask::<_CMP_UNORD_Q>(there, x, x);
         }
     }
-    if none != 0 { f32::NAN } else { _mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1])) }
+    if none != 0 { f32::NAN } else { _mm512_reduce_max_ps(most) }
 }
 
 /// See [`Tiles::weights`](crate::kernels::attention_fixed::Tiles::weights).
 ///
 /// # Safety
-/// As [`largest_score`], and there is room for so many whole panels.
+/// The CPU has AVX512-VNNI; the pointers are good for what [`Scores`] says, and there is room for so many whole panels of weights.
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
 pub(super) unsafe fn weights(row: &Scores, top: f32, to: *mut i16) -> f32 {
     let (top, one) = (_mm512_set1_ps(top), _mm512_set1_epi16(1));
@@ -382,13 +432,16 @@ pub(super) unsafe fn weights(row: &Scores, top: f32, to: *mut i16) -> f32 {
     // SAFETY: the caller's contract.
     unsafe {
         for panel in 0..whole {
-            let weights = powers(below(top, steps(row, panel, 0), steps(row, panel, LANES)));
+            let steps = row.first.add(panel * row.apart);
+            let weights = powers(below(top, _mm512_loadu_ps(steps), _mm512_loadu_ps(steps.add(LANES))));
             sum = _mm512_dpwssd_epi32(sum, weights, one);
             _mm512_storeu_si512(to.add(panel * PANEL).cast(), weights);
         }
         if rest > 0 {
             let [low, high] = halves(rest);
-            let [a, b] = [some_steps(row, whole, 0, low), some_steps(row, whole, LANES, high)];
+            let steps = row.first.add(whole * row.apart);
+            let a = _mm512_maskz_loadu_ps(low, steps);
+            let b = _mm512_maskz_loadu_ps(high, steps.add(LANES));
             let weights = _mm512_maskz_mov_epi16((1 << rest) - 1, powers(below(top, a, b)));
             sum = _mm512_dpwssd_epi32(sum, weights, one);
             _mm512_storeu_si512(to.add(whole * PANEL).cast(), weights);
@@ -420,30 +473,8 @@ pub(super) unsafe fn narrow(weights: *const i16, values: *const i16, panels: usi
 
 /// The lanes of a panel's two vectors that so many of its keys take.
 fn halves(keys: usize) -> [__mmask16; 2] {
-    let all = (1u32 << keys) - 1;
+    let all = u32::MAX.checked_shr((PANEL - keys) as u32).unwrap_or(0);
     [all as u16, (all >> LANES) as u16]
-}
-
-/// A vector of scores in steps.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn steps(row: &Scores, panel: usize, at: usize) -> __m512 {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let scores = _mm512_loadu_ps(row.first.add(panel * row.stride + at));
-        _mm512_mul_ps(scores, _mm512_loadu_ps(row.units.add(panel * PANEL + at)))
-    }
-}
-
-/// Some of its lanes, and zeros.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn some_steps(row: &Scores, panel: usize, at: usize, there: __mmask16) -> __m512 {
-    // SAFETY: the caller's contract; masked lanes are not touched.
-    unsafe {
-        let scores = _mm512_maskz_loadu_ps(there, row.first.add(panel * row.stride + at));
-        _mm512_mul_ps(scores, _mm512_maskz_loadu_ps(there, row.units.add(panel * PANEL + at)))
-    }
 }
 
 /// Whole steps by which scores are below the top; what is too low for 16 bits comes out as the lowest that they hold.

@@ -234,28 +234,24 @@ unsafe fn score<V: Simd, const MR: usize, const NV: usize>(
     let nr = NV * V::LANES;
     let depth = block.shape.depth;
     let k = even(depth);
-    let mut wide = MaybeUninit::<[[f32; STRETCH]; MAX_MR]>::uninit();
-    let wide = wide.as_mut_ptr().cast::<f32>();
-    let from: [*const f32; MAX_MR] = core::array::from_fn(|r| wide.cast_const().wrapping_add(r * STRETCH));
     let mut queries = MaybeUninit::<[[F16; QUERY]; MAX_MR]>::uninit();
     let queries = queries.as_mut_ptr().cast::<F16>();
-    // SAFETY: rows of queries, and panels of keys and scores; there is room for a block of each row.
+    // SAFETY: rows of queries, and panels of keys and scores; there is room for those of a tile.
     unsafe {
         for number in 0..fixed::blocks(k) {
             let start = number * fixed::stretch(k);
-            let count = fixed::stretch(k).min(k - start);
-            for r in 0..rows {
-                let q = block.q.wrapping_offset((first + r) as isize * block.q_stride).add(start);
-                let to = wide.add(r * STRETCH);
-                let own = count.min(depth - start);
-                core::ptr::copy_nonoverlapping(q, to, own);
-                if own < count {
-                    *to.add(own) = 0.0;
-                }
-            }
+            let count = fixed::stretch(k).min(depth - start);
+            let q =
+                |r: usize| block.q.wrapping_offset((first + r) as isize * block.q_stride).wrapping_add(start);
+            let from: [*const f32; MAX_MR] = core::array::from_fn(|r| if r < rows { q(r) } else { block.q });
             let (to, unit) = (queries.add(start), queries.add(k + number * fixed::UNIT));
             let (from, scale) = (&from[..rows], core::ptr::null());
             (tiles.products.round)(&Rounding { from, count, scale, to, unit, step: QUERY });
+        }
+        if depth < k {
+            for r in 0..rows {
+                *queries.add(r * QUERY + depth) = 0;
+            }
         }
         let (a, stride, b) = (queries, QUERY, packed.keys.add(keys.first * k));
         let mut units = packed.key_units.add(keys.first).cast_const();

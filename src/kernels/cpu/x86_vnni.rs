@@ -259,6 +259,22 @@ type Wide = [__m512; STRETCH / LANES + 1];
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
 unsafe fn transform<const PARTIAL: bool>(args: &Forward, v: usize, left: usize, wide: *mut Wide) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        three_rows::<PARTIAL, 0>(args, v, left, wide);
+        three_rows::<PARTIAL, 1>(args, v, left, wide);
+    }
+}
+
+/// The first three rows of places, or the other HALF: as many as there are registers for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+unsafe fn three_rows<const PARTIAL: bool, const HALF: usize>(
+    args: &Forward,
+    v: usize,
+    left: usize,
+    wide: *mut Wide,
+) {
     let channel = args.first + v * LANES;
     let mask: __mmask16 = if PARTIAL { (1 << left) - 1 } else { !0 };
     // SAFETY: the caller's contract; masked lanes are not touched.
@@ -267,36 +283,26 @@ unsafe fn transform<const PARTIAL: bool>(args: &Forward, v: usize, left: usize, 
         if PARTIAL { _mm512_maskz_loadu_ps(mask, from) } else { _mm512_loadu_ps(from) }
     };
     let scale = if args.scale.is_null() { _mm512_set1_ps(1.0) } else { load(args.scale) };
-    // SAFETY: there are so many vectors and places.
-    let keep = |place: usize, value: __m512| unsafe { (*wide.add(place))[v] = value };
-    // Three rows of places at a time, as many as there are registers for.
-    unroll!(HALF, TWO, {
-        let mut rows = [[_mm512_setzero_ps(); IN]; 3];
-        unroll!(J, IN, {
-            let at = HALF * IN + J;
-            let d = [0, 1, 2, 3, 4].map(|i| load(args.from[at + i * IN]));
-            let [a, b, c] = if HALF == 0 { low(d) } else { high(d) };
-            rows[0][J] = _mm512_mul_ps(a, scale);
-            rows[1][J] = _mm512_mul_ps(b, scale);
-            rows[2][J] = _mm512_mul_ps(c, scale);
-        });
-        unroll!(I, THREE, {
-            let [a, b, c, d, e, f] = rows[I];
-            let ([zero, plus_a, minus_a], [plus_b, minus_b, infinity]) =
-                (low([a, b, c, d, e]), high([b, c, d, e, f]));
-            let place = (3 * HALF + I) * IN;
-            keep(place, zero);
-            keep(place + 1, plus_a);
-            keep(place + 2, minus_a);
-            keep(place + 3, plus_b);
-            keep(place + 4, minus_b);
-            keep(place + 5, infinity);
-        });
-    });
+    let mut rows = [[_mm512_setzero_ps(); IN]; 3];
+    for j in 0..IN {
+        let d = [0, 1, 2, 3, 4].map(|i| load(args.from[(HALF + i) * IN + j]));
+        let column = if HALF == 0 { low(d) } else { high(d) };
+        for (row, value) in rows.iter_mut().zip(column) {
+            row[j] = _mm512_mul_ps(value, scale);
+        }
+    }
+    for (i, [a, b, c, d, e, f]) in rows.into_iter().enumerate() {
+        let (first, last) = (low([a, b, c, d, e]), high([b, c, d, e, f]));
+        for j in 0..3 {
+            let place = (3 * HALF + i) * IN + j;
+            // SAFETY: there are so many vectors and places.
+            unsafe {
+                (*wide.add(place))[v] = first[j];
+                (*wide.add(place + 3))[v] = last[j];
+            }
+        }
+    }
 }
-
-const TWO: usize = 2;
-const THREE: usize = 3;
 
 /// Five of six values, as seen from the first three points: 0, A and -A.
 #[inline]
@@ -462,10 +468,10 @@ pub(super) unsafe fn narrow(weights: *const i16, values: *const i16, panels: usi
         for panel in 0..panels {
             let weights = _mm512_loadu_si512(weights.add(panel * PANEL).cast());
             let values = values.add(panel * PANEL * NARROW);
-            unroll!(I, NARROW, {
-                let values = _mm512_loadu_si512(values.add(I * PANEL).cast());
-                sums[I] = _mm512_dpwssd_epi32(sums[I], weights, values);
-            });
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let values = _mm512_loadu_si512(values.add(i * PANEL).cast());
+                *sum = _mm512_dpwssd_epi32(*sum, weights, values);
+            }
         }
     }
     Avx512::totals(sums.map(|sum| Avx512(_mm512_cvtepi32_ps(sum))))

@@ -48,7 +48,7 @@ pub(super) struct Rounding<'a> {
     /// `count` values of each row, of up to [`MAX_MR`].
     pub(super) from: &'a [*const f32],
     pub(super) count: usize,
-    /// What all of a row are multiplied by, or null.
+    /// What the values of each row are multiplied by, one by one, or null.
     pub(super) scale: *const f32,
     /// Where the block of the first row goes, and its unit. The next row's are `step` elements on.
     pub(super) to: *mut F16,
@@ -64,7 +64,7 @@ pub(super) struct Forward<'a> {
     pub(super) from: &'a [*const f32; PLACES],
     pub(super) first: usize,
     pub(super) count: usize,
-    /// What all channels are multiplied by, or null.
+    /// What channels are multiplied by, one by one, or null; indexed as those of a pixel are.
     pub(super) scale: *const f32,
     /// Where the block of the first place goes, and its unit. The next place's are `step` elements on.
     pub(super) to: *mut F16,

@@ -36,8 +36,12 @@ const B: f64 = 1.5;
 const AA: f64 = A * A;
 const BB: f64 = B * B;
 
-/// Bytes that a strip and its products may take, of a cache of the second level.
-const CACHE: usize = 128 << 10;
+/// Bytes that a strip and its products may take of a cache of the second level, with panels of so many columns. Cores with the
+/// widest often share it between two threads, and their tiles take as many rows as a short strip has.
+const fn cache(nr: usize) -> usize {
+    if nr >= 32 { 128 << 10 } else { 384 << 10 }
+}
+
 /// Floats of an image that the cache of the second level keeps beside the strip and its products.
 const NEAR: usize = 96 << 10;
 /// Floats that are fetched at once: two lines.
@@ -108,7 +112,7 @@ impl Split {
         let [down, across] = output.map(|size| size.div_ceil(OUT));
         let patches = images * down * across;
         let patch = PLACES * (format.row(k) * format.element() + format.nr * size_of::<f32>());
-        let most = (CACHE / patch / UNIT * UNIT).clamp(UNIT, 4 * UNIT);
+        let most = (cache(format.nr) / patch / UNIT * UNIT).clamp(UNIT, 4 * UNIT);
         // A small image is worth several tasks all the same.
         let strip = if patches >= 4 * most { most } else { patches.div_ceil(4).next_multiple_of(4) };
         let strip = strip.clamp(4, most);

@@ -43,9 +43,12 @@ pub(super) struct Tiles<const MR: usize, const NV: usize> {
     pub(super) forward: ForwardFn,
 }
 
+/// The most rows that are rounded at once: all places of a patch, in whole tiles.
+pub(super) const ROUNDED: usize = PLACES.next_multiple_of(MAX_MR);
+
 /// A block of each of some rows, to be rounded.
 pub(super) struct Rounding<'a> {
-    /// `count` values of each row, of up to [`MAX_MR`].
+    /// `count` values of each row, of up to [`ROUNDED`].
     pub(super) from: &'a [*const f32],
     pub(super) count: usize,
     /// What the values of each row are multiplied by, one by one, or null.

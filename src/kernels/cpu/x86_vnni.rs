@@ -3,7 +3,7 @@
 use super::x86::{Avx512, broadcast};
 use crate::kernels::attention::NARROW;
 use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
-use crate::kernels::fixed::{Forward, LIMIT, Rounding, STRETCH};
+use crate::kernels::fixed::{Forward, LIMIT, ROUNDED, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
 use crate::kernels::norm::Gated;
@@ -98,16 +98,19 @@ pub(super) unsafe fn round(args: &Rounding) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
 unsafe fn rounded<const VECTORS: usize, const SCALED: bool>(args: &Rounding) {
-    let (mut factors, mut units) = ([0.0f32; MAX_MR], [0.0f32; MAX_MR]);
+    let (mut factors, mut units) = ([0.0f32; ROUNDED], [0.0f32; ROUNDED]);
     // SAFETY: the caller's contract.
     unsafe {
-        let (factor, unit) = measured::<VECTORS, SCALED>(args.from, args.count, args.scale);
-        _mm512_storeu_ps(factors.as_mut_ptr(), factor);
-        _mm512_storeu_ps(units.as_mut_ptr(), unit);
-        for (row, &from) in args.from.iter().enumerate() {
+        // All are measured first: what finds the largest of a few takes long, but not long for each if many are on the way.
+        for (i, rows) in args.from.chunks(MAX_MR).enumerate() {
+            let (factor, unit) = measured::<VECTORS, SCALED>(rows, args.count, args.scale);
+            _mm512_storeu_ps(factors[i * MAX_MR..].as_mut_ptr(), factor);
+            _mm512_storeu_ps(units[i * MAX_MR..].as_mut_ptr(), unit);
+        }
+        for ((row, &from), (&factor, &unit)) in args.from.iter().enumerate().zip(factors.iter().zip(&units)) {
             let at = row * args.step;
-            convert::<VECTORS, SCALED>(from, args.count, args.scale, factors[row], args.to.add(at));
-            args.unit.add(at).cast::<f32>().write_unaligned(units[row]);
+            convert::<VECTORS, SCALED>(from, args.count, args.scale, factor, args.to.add(at));
+            args.unit.add(at).cast::<f32>().write_unaligned(unit);
         }
     }
 }
@@ -208,7 +211,8 @@ unsafe fn partial<const SCALED: bool>(from: *const f32, scale: *const f32, v: us
 pub(super) unsafe fn forward(args: &Forward) {
     let mut wide = MaybeUninit::<[Wide; PLACES]>::uninit();
     let wide = wide.as_mut_ptr().cast::<Wide>();
-    let count = args.count;
+    let &Forward { count, to, unit, step, .. } = args;
+    let places: [*const f32; PLACES] = core::array::from_fn(|i| wide.cast_const().wrapping_add(i).cast());
     // SAFETY: the caller's contract; `wide` has room for a block of all places, which are filled before they are read.
     unsafe {
         for v in 0..count / LANES {
@@ -217,38 +221,7 @@ pub(super) unsafe fn forward(args: &Forward) {
         if !count.is_multiple_of(LANES) {
             transform::<true>(args, count / LANES, count % LANES, wide);
         }
-        match (count / LANES, count % LANES) {
-            (1, 0) => round_places::<1>(args, wide),
-            (2, 0) => round_places::<2>(args, wide),
-            (4, 0) => round_places::<4>(args, wide),
-            (6, 0) => round_places::<6>(args, wide),
-            (8, 0) => round_places::<8>(args, wide),
-            _ => round_places::<0>(args, wide),
-        }
-    }
-}
-
-/// Rounds all places, of so many whole vectors, or of any count if it is 0. They are measured first, all of them: what finds
-/// the largest of a few takes long, but not long for each if many are on the way.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
-unsafe fn round_places<const VECTORS: usize>(args: &Forward, wide: *const Wide) {
-    let (mut factors, mut units) = ([0.0f32; 3 * MAX_MR], [0.0f32; 3 * MAX_MR]);
-    let places: [*const f32; PLACES] = core::array::from_fn(|i| wide.wrapping_add(i).cast());
-    let (count, none) = (args.count, core::ptr::null());
-    // SAFETY: all places of `wide`, and the caller's contract.
-    unsafe {
-        for first in (0..PLACES).step_by(MAX_MR) {
-            let some = &places[first..PLACES.min(first + MAX_MR)];
-            let (factor, unit) = measured::<VECTORS, false>(some, count, none);
-            _mm512_storeu_ps(factors.as_mut_ptr().add(first), factor);
-            _mm512_storeu_ps(units.as_mut_ptr().add(first), unit);
-        }
-        for (place, &from) in places.iter().enumerate() {
-            let at = place * args.step;
-            convert::<VECTORS, false>(from, count, none, factors[place], args.to.add(at));
-            args.unit.add(at).cast::<f32>().write_unaligned(units[place]);
-        }
+        round(&Rounding { from: &places, count, scale: core::ptr::null(), to, unit, step });
     }
 }
 

@@ -328,7 +328,11 @@ impl Conv {
                 let rows = Rows::Patches(self.patches(x.next(), zeros.as_ptr()));
                 let product = plain([m, k, n], PLACES, rows, b.next(), y.next());
                 let args = WinogradArgs { product, scratch: scratch.next() };
-                run(threads, kernels.winograd_tasks(&args), kernels.winograd, &args);
+                let (args, areas) = (Shared(&args), Areas::default());
+                threads.run(kernels.winograd_tasks(args.get()), &|task| {
+                    // SAFETY: as for `run`.
+                    areas.enter(task, |at| unsafe { (kernels.winograd)(args.get(), at) });
+                });
             }),
         }
     }
@@ -429,9 +433,10 @@ fn attention(kernels: &'static Kernels) -> Cases {
                 };
                 let args = Shared(&args);
                 for phase in 0..kernels.attention_phases(args.get()) {
+                    let areas = Areas::default();
                     threads.run(kernels.attention_tasks(args.get(), phase), &|task| {
                         // SAFETY: as for `run`; phases begin when the one before has ended.
-                        unsafe { (kernels.attention)(args.get(), phase, task) }
+                        areas.enter(task, |at| unsafe { (kernels.attention)(args.get(), phase, at) });
                     });
                 }
             }),

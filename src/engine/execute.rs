@@ -95,6 +95,12 @@ impl Engine<'_> {
         Some(())
     }
 
+    /// Runs those of a kernel whose tasks have scratch areas.
+    fn tasks_in_areas(&self, count: usize, task: impl Fn(At) + Sync) -> Option<()> {
+        let areas = Areas::default();
+        self.tasks(count, |number| areas.enter(number, &task))
+    }
+
     fn map(&mut self, steps: Span, inputs: Span, output: ViewId) -> Option<()> {
         let steps: Steps = self.plan.steps(steps).collect();
         let mut operands = Operands::<MAX_REGISTERS>::new();
@@ -207,7 +213,7 @@ impl Engine<'_> {
                 let args = Shared(WinogradArgs { product: GemmArgs { b, ..gemm }, scratch });
                 let count = self.kernels.winograd_tasks(&args.0);
                 // SAFETY: see `tasks`.
-                self.tasks(count, |task| unsafe { (self.kernels.winograd)(args.get(), task) })
+                self.tasks_in_areas(count, |at| unsafe { (self.kernels.winograd)(args.get(), at) })
             }
             #[cfg(feature = "f16")]
             Right::F16 { b, scale, unscale, stretch } => {
@@ -215,7 +221,7 @@ impl Engine<'_> {
                     Shared(WinogradArgs { product: HalfArgs { gemm, b, scale, unscale, stretch }, scratch });
                 let count = self.kernels.half.winograd_tasks(&args.0);
                 // SAFETY: see `tasks`.
-                self.tasks(count, |task| unsafe { (self.kernels.half.winograd)(args.get(), task) })
+                self.tasks_in_areas(count, |at| unsafe { (self.kernels.half.winograd)(args.get(), at) })
             }
         }
     }
@@ -241,8 +247,8 @@ impl Engine<'_> {
         let args = Shared(AttentionArgs { scale, half, q: q?, k: k?, v: v?, y: y?, scratch });
         for phase in 0..self.kernels.attention_phases(&args.0) {
             // SAFETY: see `tasks`.
-            self.tasks(self.kernels.attention_tasks(&args.0, phase), |task| unsafe {
-                (self.kernels.attention)(args.get(), phase, task)
+            self.tasks_in_areas(self.kernels.attention_tasks(&args.0, phase), |at| unsafe {
+                (self.kernels.attention)(args.get(), phase, at)
             })?;
         }
         Some(())

@@ -6,6 +6,7 @@
 //! block of keys has a larger one, what is there already shrinks (Milakov and Gimelshein 2018, Online normalizer
 //! calculation for softmax). A row's sum divides the product, and not each of its weights.
 
+use super::areas::At;
 use super::args::{AttentionArgs, Operand, PackArgs};
 use super::gemm::{self, Ahead, MAX_MR, MAX_NR, Tile, TileFns};
 use super::math::Decay;
@@ -21,9 +22,9 @@ const PANELS: usize = 16;
 const UNIT: usize = 12;
 /// The most rows of a block.
 pub(super) const ROWS: usize = 4 * UNIT;
-/// Tasks that are enough, and the most that there are: each has scores of its own.
+/// Tasks that are enough, and the most that there are, each of which may have scores of its own at the same time.
 const ENOUGH_TASKS: usize = 16;
-const SLOTS: usize = 32;
+const MOST_TASKS: usize = 32;
 /// Floats of keys and values that are packed at once, unless a single head has more.
 const PACKED: usize = 1 << 18;
 /// Values of a head whose product with the weights is taken key by key in the lanes of a vector, if it has at least
@@ -88,7 +89,7 @@ impl Split {
 
     /// Tasks that a group of so many heads has.
     fn tasks(&self, heads: usize) -> usize {
-        heads.saturating_mul(self.blocks).min(SLOTS)
+        heads.saturating_mul(self.blocks).min(MOST_TASKS)
     }
 }
 
@@ -154,9 +155,9 @@ impl Phase {
     }
 
     /// A task's own scores.
-    fn scores(&self, args: &AttentionArgs, task: usize, nr: usize) -> *mut f32 {
+    fn scores(&self, args: &AttentionArgs, area: usize, nr: usize) -> *mut f32 {
         let packed = self.split.group * (self.split.keys + self.split.values);
-        args.scratch.wrapping_add(packed + task * score_floats(self.shape.n, nr))
+        args.scratch.wrapping_add(packed + area * score_floats(self.shape.n, nr))
     }
 
     /// What packs a head's keys and values.
@@ -191,7 +192,7 @@ impl Phase {
         &self,
         args: &AttentionArgs,
         [head, first]: [usize; 2],
-        task: usize,
+        area: usize,
         nr: usize,
     ) -> Block {
         let [k, v] = self.packed(args, head);
@@ -204,7 +205,7 @@ impl Phase {
             q_stride: q.strides[0],
             k,
             v,
-            scores: self.scores(args, task, nr),
+            scores: self.scores(args, area, nr),
             y: y.ptr.wrapping_offset(first as isize * y.strides[0]),
             y_stride: y.strides[0],
         }
@@ -258,7 +259,7 @@ pub(super) fn tasks(args: &AttentionArgs, phase: usize, nr: usize, half: bool) -
 pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     args: &AttentionArgs,
     phase: usize,
-    task: usize,
+    At { task, area }: At,
     tiles: &TileFns<MR, NV>,
 ) {
     let nr = NV * V::LANES;
@@ -272,7 +273,7 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         return unsafe { gemm::pack(pack, task, nr) };
     }
     for (head, first) in phase.blocks(task) {
-        let block = phase.block(args, [head, first], task, nr);
+        let block = phase.block(args, [head, first], area, nr);
         // SAFETY: rows of the head, its packed keys and values, and the task's own scores.
         unsafe { attend::<V, MR, NV>(&block, tiles) };
     }

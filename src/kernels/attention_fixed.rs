@@ -5,6 +5,7 @@
 //! that there can be. Scores are in f32, in steps of the logarithm to base 2; what makes them weights rounds their distances
 //! from the largest to whole steps, and takes powers of these in 16 bits.
 
+use super::areas::At;
 use super::args::AttentionArgs;
 use super::attention::{
     AttentionShape, Block, DROP, FIXED_DEPTHS, Factors, HALF_PACKS as PACKS, KEYS as SINGLE_KEYS, Keys,
@@ -103,7 +104,7 @@ fn even(k: usize) -> usize {
 pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     args: &AttentionArgs,
     phase: usize,
-    task: usize,
+    At { task, area }: At,
     tiles: &Tiles<MR, NV>,
 ) {
     let nr = NV * V::LANES;
@@ -129,7 +130,7 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         return;
     }
     for (head, first) in phase.blocks(task) {
-        let block = phase.block(args, [head, first], task, nr);
+        let block = phase.block(args, [head, first], area, nr);
         let packed = Packed::new(&shape, phase.packed(args, head), nr);
         let mut state = [Row { top: f32::NEG_INFINITY, sum: 0.0 }; ROWS];
         for (keys, rows) in block.tiles(KEYS, MR) {

@@ -6,6 +6,7 @@
 //! the logarithm to base 2, so that to subtract the largest and to take the power of the rest needs no further rounding
 //! factor. Sums of weights, and of weighted values of different keys beyond a few dozen, are in f32.
 
+use super::areas::At;
 use super::args::AttentionArgs;
 use super::attention::{
     AttentionShape, Block, Factors, HALF_DEEPEST as DEEPEST, HALF_PACKS as PACKS, KEYS as SINGLE_KEYS, Keys,
@@ -107,7 +108,7 @@ impl Packed {
 pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     args: &AttentionArgs,
     phase: usize,
-    task: usize,
+    At { task, area }: At,
     tiles: &Tiles<MR, NV>,
     single_nr: usize,
 ) {

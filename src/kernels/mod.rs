@@ -14,6 +14,7 @@
     )
 )]
 
+mod areas;
 mod args;
 mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -40,6 +41,7 @@ mod tests;
 mod view;
 mod winograd;
 
+pub use areas::{Areas, At};
 pub use args::*;
 pub use attention::{AttentionShape, attention_scratch};
 pub use cpu::{Arithmetic, HalfKernels, Isa, Kernels};

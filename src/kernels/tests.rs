@@ -82,6 +82,11 @@ fn run(tasks: usize, backwards: bool, mut task: impl FnMut(usize)) {
     }
 }
 
+/// A task in an area that no other is in at the same time.
+fn at(task: usize) -> At {
+    At { task, area: 0 }
+}
+
 /// The buffer after `kernel` ran in order, checked to be the same after it ran backwards.
 fn both_orders<T: Copy>(buffer: &[T], bits: impl Fn(T) -> u64, kernel: impl Fn(*mut T, bool)) -> Vec<T> {
     let (mut forward, mut backward) = (buffer.to_vec(), buffer.to_vec());
@@ -436,7 +441,7 @@ mod gemm {
             let product = GemmArgs { taps: PLACES, ..*args };
             let args = WinogradArgs { product, scratch: scratch.ptr() };
             // SAFETY: all memory is as large as the arguments say.
-            run(row.winograd_tasks(&args), backwards, |task| unsafe { (row.winograd)(&args, task) });
+            run(row.winograd_tasks(&args), backwards, |task| unsafe { (row.winograd)(&args, at(task)) });
         };
         let case = case(random);
         // The transforms multiply rounding: a patch's largest values count for all of its pixels. Magnitudes of random
@@ -592,7 +597,7 @@ mod half {
             let args = WinogradArgs { product, scratch: scratch.ptr() };
             // SAFETY: all memory is as large as the arguments say.
             run(row.half.winograd_tasks(&args), backwards, |task| unsafe {
-                (row.half.winograd)(&args, task)
+                (row.half.winograd)(&args, at(task))
             });
         };
         // Weights are rounded once they are transformed, and so is A where kernels compute in half precision; errors of
@@ -912,7 +917,7 @@ mod fixed {
             let args = WinogradArgs { product, scratch: scratch.ptr() };
             // SAFETY: all memory is as large as the arguments say.
             run(row.half.winograd_tasks(&args), backwards, |task| unsafe {
-                (row.half.winograd)(&args, task)
+                (row.half.winograd)(&args, at(task))
             });
         };
         // As for half precision, whose numbers have as many bits and are added up exactly here.
@@ -974,7 +979,7 @@ mod attention {
             for phase in 0..row.attention_phases(&args) {
                 // SAFETY: all memory is as large as the arguments say, and phases follow one another.
                 run(row.attention_tasks(&args, phase), backwards, |task| unsafe {
-                    (row.attention)(&args, phase, task);
+                    (row.attention)(&args, phase, at(task));
                 });
             }
         }

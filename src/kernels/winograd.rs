@@ -11,6 +11,7 @@
 //! within a scratch area that stays in the cache. With weights in half precision and a CPU that computes in it, strips are
 //! rounded to it once they are transformed.
 
+use super::areas::At;
 use super::args::{Activation, GemmArgs, HalfArgs, Patches, Rows, WinogradArgs};
 use super::cpu::Arithmetic;
 use super::fixed;
@@ -39,15 +40,15 @@ const BB: f64 = B * B;
 /// Bytes that a strip and its products may take of a cache of the second level, with panels of so many columns. Cores with the
 /// widest often share it between two threads, and their tiles take as many rows as a short strip has.
 const fn cache(nr: usize) -> usize {
-    if nr >= 32 { 128 << 10 } else { 384 << 10 }
+    if nr >= 16 { 128 << 10 } else { 384 << 10 }
 }
 
 /// Floats of an image that the cache of the second level keeps beside the strip and its products.
 const NEAR: usize = 96 << 10;
 /// Floats that are fetched at once: two lines.
 const LINES: usize = 32;
-/// The most scratch areas, and so tasks.
-const SLOTS: usize = 16;
+/// The most tasks, each of which may need an area of the scratch at the same time.
+const MOST_TASKS: usize = 16;
 /// Floats between two places beyond what they need: places a power of two apart would share a few sets of the cache.
 const GAP: usize = 16;
 /// Patches of a strip come in multiples of this, which tiles of 4, 6 and 8 rows divide, or share as evenly as they can.
@@ -117,7 +118,7 @@ impl Split {
         let strip = if patches >= 4 * most { most } else { patches.div_ceil(4).next_multiple_of(4) };
         let strip = strip.clamp(4, most);
         let strips = patches.div_ceil(strip);
-        Split { down, across, patches, strip, strips, tasks: strips.min(SLOTS) }
+        Split { down, across, patches, strip, strips, tasks: strips.min(MOST_TASKS) }
     }
 
     fn of(args: &GemmArgs, p: &Patches, format: Format) -> Split {
@@ -158,13 +159,13 @@ pub(super) fn tasks(args: &GemmArgs, format: Format) -> usize {
 #[inline(always)]
 pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
     args: &WinogradArgs<GemmArgs>,
-    task: usize,
+    at: At,
     tiles: &TileFns<MR, NV>,
 ) {
     let places = Single::<V, f32, MR, NV> { b: args.product.b, tiles, lanes: PhantomData };
     let ends = Ends { scale: core::ptr::null(), unscale: core::ptr::null(), scratch: args.scratch };
     // SAFETY: the caller's contract.
-    unsafe { strips::<V, _>(&args.product, &places, &ends, task) }
+    unsafe { strips::<V, _>(&args.product, &places, &ends, at) }
 }
 
 /// With weights in half precision, widened.
@@ -174,14 +175,14 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
 #[inline(always)]
 pub(super) unsafe fn wide<V: Simd, const MR: usize, const NV: usize>(
     args: &WinogradArgs<HalfArgs>,
-    task: usize,
+    at: At,
     tiles: &TileFns<MR, NV, F16>,
 ) {
     let HalfArgs { gemm, b, unscale, .. } = args.product;
     let places = Single::<V, F16, MR, NV> { b, tiles, lanes: PhantomData };
     let ends = Ends { scale: core::ptr::null(), unscale, scratch: args.scratch };
     // SAFETY: the caller's contract.
-    unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
+    unsafe { strips::<V, _>(&gemm, &places, &ends, at) }
 }
 
 /// What is transformed in half precision.
@@ -208,7 +209,7 @@ pub(super) type HalfForwardFn = unsafe fn(&HalfForward);
 #[inline(always)]
 pub(super) unsafe fn native<V: Simd, const MR: usize, const NV: usize>(
     args: &WinogradArgs<HalfArgs>,
-    task: usize,
+    at: At,
     tiles: &HalfTileFns<MR, NV>,
     forward: Option<HalfForwardFn>,
 ) {
@@ -216,7 +217,7 @@ pub(super) unsafe fn native<V: Simd, const MR: usize, const NV: usize>(
     let places = Double::<V, MR, NV> { b, stretch: stretch.max(1), tiles, forward, lanes: PhantomData };
     let ends = Ends { scale, unscale, scratch: args.scratch };
     // SAFETY: the caller's contract.
-    unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
+    unsafe { strips::<V, _>(&gemm, &places, &ends, at) }
 }
 
 /// In fixed point.
@@ -227,14 +228,14 @@ pub(super) unsafe fn native<V: Simd, const MR: usize, const NV: usize>(
 #[inline(always)]
 pub(super) unsafe fn fixed<V: Simd, const MR: usize, const NV: usize>(
     args: &WinogradArgs<HalfArgs>,
-    task: usize,
+    at: At,
     tiles: &fixed::Tiles<MR, NV>,
 ) {
     let HalfArgs { gemm, b, scale, unscale, .. } = args.product;
     let places = Fixed::<V, MR, NV> { b, tiles, lanes: PhantomData };
     let ends = Ends { scale, unscale, scratch: args.scratch };
     // SAFETY: the caller's contract.
-    unsafe { strips::<V, _>(&gemm, &places, &ends, task) }
+    unsafe { strips::<V, _>(&gemm, &places, &ends, at) }
 }
 
 /// What else a convolution is given: see [`HalfArgs`], and its scratch.
@@ -449,14 +450,14 @@ impl<V: Simd, const MR: usize, const NV: usize> Places for Fixed<'_, V, MR, NV> 
 
 /// The strips of a task: transformed, multiplied, transformed back.
 #[inline(always)]
-unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, task: usize) {
+unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, At { task, area }: At) {
     let Rows::Patches(p) = &gemm.a else { return };
     let (nr, split) = (P::FORMAT.nr, Split::of(gemm, p, P::FORMAT));
     let (row, [step, product_step]) = (P::FORMAT.row(gemm.k), split.steps(gemm.k, P::FORMAT));
     let [strip_bytes, product_bytes] = split.bytes(gemm.k, P::FORMAT);
-    // SAFETY: the task's own part of the scratch, see `winograd_scratch`.
+    // SAFETY: the task's own area of the scratch, see `winograd_scratch`.
     let (strip, products) = unsafe {
-        let own = ends.scratch.byte_add(task * (strip_bytes + product_bytes));
+        let own = ends.scratch.byte_add(area * (strip_bytes + product_bytes));
         (own.cast::<P::Element>(), own.byte_add(strip_bytes))
     };
     for number in (task * split.strips / split.tasks)..((task + 1) * split.strips / split.tasks) {
@@ -475,13 +476,19 @@ unsafe fn strips<V: Simd, P: Places>(gemm: &GemmArgs, places: &P, ends: &Ends, t
         }
         // As many rows to a tile as there are to another.
         let most = gemm::even(count, P::MR, 1);
+        let far = !V::BY_LANE && p.output[0] * p.output[1] * gemm.n > NEAR;
         for panel in 0..gemm.n.div_ceil(nr) {
             let columns = nr.min(gemm.n - panel * nr);
             // SAFETY: strip, panel and products hold `count` patches of all places.
             unsafe {
+                let mut next = 0;
                 for place in 0..PLACES {
                     let (a, acc) = (strip.add(place * step), products.add(place * product_step));
                     places.multiply(a, [count, most], gemm.k, panel * PLACES + place, columns, acc);
+                    while far && panel * nr % LINES == 0 && next * PLACES < (place + 1) * count {
+                        fetch_pixels::<V>(gemm, p, corner(first + next), panel * nr);
+                        next += 1;
+                    }
                 }
                 for i in 0..count {
                     let from = products.add(i * nr);
@@ -562,6 +569,41 @@ fn fetch_next<V: Simd>(p: &Patches, from: &[*const f32; PLACES], k: usize) {
     }
 }
 
+/// Asks for the pixels of a patch of the output, and of the residual, while products keep the CPU busy: they are as short pieces,
+/// and a line that is written has to be read first.
+#[inline(always)]
+fn fetch_pixels<V: Simd>(args: &GemmArgs, p: &Patches, [image, y, x]: [usize; 3], column: usize) {
+    let first = (image * p.output[0] + y) * p.output[1] + x;
+    for (ptr, stride) in [(args.c.cast_const(), args.c_stride), (args.residual, args.residual_stride)] {
+        if ptr.is_null() {
+            continue;
+        }
+        for i in 0..OUT {
+            for j in 0..OUT {
+                let pixel = (first + i * p.output[1] + j) as isize;
+                V::prefetch(ptr.wrapping_offset(pixel * stride).wrapping_add(column).cast());
+            }
+        }
+    }
+}
+
+/// The places of a patch, `step` apart, in so many channels of its pixels from the first on.
+///
+/// # Safety
+/// The CPU has V's instruction set; `from` has these channels of each pixel, `scale` too unless it is null, and `to` has room.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) unsafe fn transform<V: Simd, E: Element>(
+    from: &[*const f32; PLACES],
+    channels: [usize; 2],
+    scale: *const f32,
+    to: *mut E,
+    step: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe { forward_singles(&Numbers::<V>::load(), from, channels, scale, to, step) }
+}
+
 /// So many channels from the first on, a vector at a time.
 #[inline(always)]
 unsafe fn forward_singles<V: Simd, E: Element>(
@@ -576,12 +618,33 @@ unsafe fn forward_singles<V: Simd, E: Element>(
     // SAFETY: the caller's contract, as for `forward_channels`.
     unsafe {
         for c in (0..whole).step_by(V::LANES) {
-            let at = [first + c, V::LANES];
-            forward_channels::<V, E, 1, false>(numbers, from, at, scale, to.add(c), step);
+            forward_single::<V, E, false>(numbers, from, [first + c, V::LANES], scale, to.add(c), step);
         }
         if whole < count {
             let at = [first + whole, count - whole];
-            forward_channels::<V, E, 1, true>(numbers, from, at, scale, to.add(whole), step);
+            forward_single::<V, E, true>(numbers, from, at, scale, to.add(whole), step);
+        }
+    }
+}
+
+/// One vector.
+#[inline(always)]
+unsafe fn forward_single<V: Simd, E: Element, const PARTIAL: bool>(
+    numbers: &Numbers<V>,
+    from: &[*const f32; PLACES],
+    at: [usize; 2],
+    scale: *const f32,
+    to: *mut E,
+    step: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if V::BY_LANE {
+            forward_channels::<V, E, 1, PARTIAL>(numbers, from, at, scale, to, step);
+        } else {
+            forward_rows::<V, E, 0, PARTIAL>(from, at, scale, to, step);
+            forward_rows::<V, E, 1, PARTIAL>(from, at, scale, to, step);
+            forward_rows::<V, E, 2, PARTIAL>(from, at, scale, to, step);
         }
     }
 }
@@ -590,6 +653,12 @@ unsafe fn forward_singles<V: Simd, E: Element>(
 unsafe fn load<V: Simd, const PARTIAL: bool>(from: *const f32, left: usize) -> V {
     // SAFETY: the caller vouches for a vector, or `left` values if it is PARTIAL.
     unsafe { if PARTIAL { V::load_first(from, left) } else { V::load(from) } }
+}
+
+#[inline(always)]
+unsafe fn store<V: Simd, E: Element, const PARTIAL: bool>(vector: V, to: *mut E, left: usize) {
+    // SAFETY: the caller vouches for a vector, or `left` values if it is PARTIAL.
+    unsafe { if PARTIAL { E::store_first(vector, to, left) } else { E::store(vector, to) } }
 }
 
 /// N vectors of channels from c on, whole or PARTIAL.
@@ -603,7 +672,7 @@ unsafe fn forward_channels<V: Simd, E: Element, const N: usize, const PARTIAL: b
     step: usize,
 ) {
     let mut half = MaybeUninit::<[[[V; N]; IN]; IN]>::uninit();
-    let half = in_memory::<V, _>(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
+    let half = in_memory(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
     // SAFETY: the caller's contract: `left` channels from c on; columns fill all of `half`.
     unsafe {
         let mut scales = [V::splat(1.0); N];
@@ -640,14 +709,45 @@ unsafe fn forward_channels<V: Simd, E: Element, const N: usize, const PARTIAL: b
             }
             for j in 0..IN {
                 for (n, places) in places.iter().enumerate() {
-                    let to = to.add(n * V::LANES);
-                    if PARTIAL {
-                        E::store_first(places[j], to, left)
-                    } else {
-                        E::store(places[j], to)
-                    };
+                    store::<V, E, PARTIAL>(places[j], to.add(n * V::LANES), left);
                 }
                 to = to.wrapping_add(step);
+            }
+        }
+    }
+}
+
+/// A vector of channels from c on, two rows of places at a time: as many as there are registers for.
+#[inline(always)]
+unsafe fn forward_rows<V: Simd, E: Element, const PAIR: usize, const PARTIAL: bool>(
+    from: &[*const f32; PLACES],
+    [c, left]: [usize; 2],
+    scale: *const f32,
+    to: *mut E,
+    step: usize,
+) {
+    // SAFETY: the caller's contract: `left` channels from c on, and room for as many of each place.
+    unsafe {
+        let mut rows = [[V::splat(0.0); IN]; 2];
+        for j in 0..IN {
+            let mut column = [V::splat(0.0); IN];
+            for (i, value) in column.iter_mut().enumerate() {
+                *value = load::<V, PARTIAL>(from[i * IN + j].add(c), left);
+            }
+            [rows[0][j], rows[1][j]] = into_pair::<V, PAIR>(column);
+        }
+        if !scale.is_null() {
+            let scale = load::<V, PARTIAL>(scale.add(c), left);
+            for value in rows.as_flattened_mut() {
+                *value = value.mul(scale);
+            }
+        }
+        for (row, i) in rows.into_iter().zip(PAIRS[PAIR]) {
+            let places = [into_pair::<V, 0>(row), into_pair::<V, 1>(row), into_pair::<V, 2>(row)];
+            for (pair, places) in PAIRS.iter().zip(places) {
+                for (j, place) in pair.iter().zip(places) {
+                    store::<V, E, PARTIAL>(place, to.wrapping_add((i * IN + j) * step), left);
+                }
             }
         }
     }
@@ -732,13 +832,24 @@ unsafe fn backward_vectors<V: Simd, const N: usize, const WHOLE: bool>(
     [unscale, bias]: [*const f32; 2],
     residual: Option<Patch>,
     c: &Patch,
-    [rows, pixels]: [usize; 2],
+    size: [usize; 2],
     left: usize,
 ) {
-    let mut half = MaybeUninit::<[[[V; N]; IN]; OUT]>::uninit();
-    let half = in_memory::<V, _>(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
     // SAFETY: the caller vouches for the places, and so many pixels; columns fill all of `half`.
     unsafe {
+        let (mut scales, mut shifts) = ([V::splat(1.0); N], [V::splat(0.0); N]);
+        for n in 0..N {
+            scales[n] = value_or(unscale, n * V::LANES, left, 1.0);
+            shifts[n] = value_or(bias, n * V::LANES, left, 0.0);
+        }
+        let ends = [scales, shifts];
+        if !V::BY_LANE {
+            backward_rows::<V, N, 0, WHOLE>(from, step, &ends, &residual, c, size, left);
+            backward_rows::<V, N, 1, WHOLE>(from, step, &ends, &residual, c, size, left);
+            return;
+        }
+        let mut half = MaybeUninit::<[[[V; N]; IN]; OUT]>::uninit();
+        let half = in_memory(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
         // Column by column, then row by row.
         for j in 0..IN {
             let mut columns = [[V::splat(0.0); IN]; N];
@@ -749,62 +860,106 @@ unsafe fn backward_vectors<V: Simd, const N: usize, const WHOLE: bool>(
                 }
             }
             for (n, column) in columns.into_iter().enumerate() {
-                for (i, v) in out_of_places(column).into_iter().enumerate() {
+                let [even, odd] = [out_pair::<V, 0>(column), out_pair::<V, 1>(column)];
+                for (i, v) in [even[0], odd[0], even[1], odd[1]].into_iter().enumerate() {
                     (*half.add(i))[j][n] = v;
                 }
             }
         }
-        let (mut scales, mut shifts) = ([V::splat(1.0); N], [V::splat(0.0); N]);
-        for n in 0..N {
-            scales[n] = value_or(unscale, n * V::LANES, left, 1.0);
-            shifts[n] = value_or(bias, n * V::LANES, left, 0.0);
-        }
         for i in 0..OUT {
-            if !WHOLE && i >= rows {
-                break;
-            }
-            let mut sums = [[V::splat(0.0); OUT]; N];
-            for (n, sums) in sums.iter_mut().enumerate() {
-                let mut row = [V::splat(0.0); IN];
+            let mut row = [[V::splat(0.0); IN]; N];
+            for (n, row) in row.iter_mut().enumerate() {
                 for (j, value) in row.iter_mut().enumerate() {
                     *value = (*half.add(i))[j][n];
                 }
-                *sums = out_of_places(row);
-                for sum in sums {
-                    *sum = sum.mul_add(scales[n], shifts[n]);
-                }
             }
-            if let Some(residual) = &residual {
-                for j in 0..OUT {
-                    for (n, sums) in sums.iter_mut().enumerate() {
-                        let pixel = residual.pixel(i, j).wrapping_add(n * V::LANES);
-                        if WHOLE {
-                            sums[j] = sums[j].add(V::load(pixel));
-                        } else if j < pixels {
-                            sums[j] = sums[j].add(V::load_upto(pixel, left));
-                        }
-                    }
+            pixels::<V, N, WHOLE>(&row, i, &ends, &residual, c, size, left);
+        }
+    }
+}
+
+/// The even rows of pixels, or the odd ones: as many as there are registers for.
+#[inline(always)]
+unsafe fn backward_rows<V: Simd, const N: usize, const ODD: usize, const WHOLE: bool>(
+    from: *const f32,
+    step: usize,
+    ends: &[[V; N]; 2],
+    residual: &Option<Patch>,
+    c: &Patch,
+    size: [usize; 2],
+    left: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut rows = [[[V::splat(0.0); IN]; N]; 2];
+        for j in 0..IN {
+            for n in 0..N {
+                let mut column = [V::splat(0.0); IN];
+                for (i, value) in column.iter_mut().enumerate() {
+                    *value = V::load(from.add((i * IN + j) * step + n * V::LANES));
                 }
+                [rows[0][n][j], rows[1][n][j]] = out_pair::<V, ODD>(column);
             }
+        }
+        pixels::<V, N, WHOLE>(&rows[0], ODD, ends, residual, c, size, left);
+        pixels::<V, N, WHOLE>(&rows[1], ODD + 2, ends, residual, c, size, left);
+    }
+}
+
+/// Row i of pixels, of the sums of its columns: scaled and shifted, and with the residual.
+#[inline(always)]
+unsafe fn pixels<V: Simd, const N: usize, const WHOLE: bool>(
+    row: &[[V; IN]; N],
+    i: usize,
+    [scales, shifts]: &[[V; N]; 2],
+    residual: &Option<Patch>,
+    c: &Patch,
+    [rows, pixels]: [usize; 2],
+    left: usize,
+) {
+    if !WHOLE && i >= rows {
+        return;
+    }
+    // SAFETY: the caller vouches for the pixels that there are.
+    unsafe {
+        let mut sums = [[V::splat(0.0); OUT]; N];
+        for (n, sums) in sums.iter_mut().enumerate() {
+            let [even, odd] = [out_pair::<V, 0>(row[n]), out_pair::<V, 1>(row[n])];
+            *sums = [even[0], odd[0], even[1], odd[1]];
+            for sum in sums {
+                *sum = sum.mul_add(scales[n], shifts[n]);
+            }
+        }
+        if let Some(residual) = residual {
             for j in 0..OUT {
-                for (n, sums) in sums.iter().enumerate() {
-                    let pixel = c.pixel(i, j).wrapping_add(n * V::LANES);
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    let pixel = residual.pixel(i, j).wrapping_add(n * V::LANES);
                     if WHOLE {
-                        sums[j].store(pixel);
+                        sums[j] = sums[j].add(V::load(pixel));
                     } else if j < pixels {
-                        sums[j].store_upto(pixel, left);
+                        sums[j] = sums[j].add(V::load_upto(pixel, left));
                     }
+                }
+            }
+        }
+        for j in 0..OUT {
+            for (n, sums) in sums.iter().enumerate() {
+                let pixel = c.pixel(i, j).wrapping_add(n * V::LANES);
+                if WHOLE {
+                    sums[j].store(pixel);
+                } else if j < pixels {
+                    sums[j].store_upto(pixel, left);
                 }
             }
         }
     }
 }
 
-/// The same pointer. Where registers are few, what it points to is more than they hold, and a compiler that could keep
-/// a part of it there would spill and reload it in the midst of the arithmetic.
+/// The same pointer. What it points to is more than registers hold, and a compiler that could keep a part of it there would spill
+/// and reload it in the midst of the arithmetic.
 #[inline(always)]
-fn in_memory<V: Simd, T>(ptr: *mut T) -> *mut T {
-    if V::BY_LANE { core::hint::black_box(ptr) } else { ptr }
+fn in_memory<T>(ptr: *mut T) -> *mut T {
+    core::hint::black_box(ptr)
 }
 
 /// A vector of optional values, one a column.
@@ -869,16 +1024,44 @@ fn into_places<V: Simd>(numbers: &Numbers<V>, d: [V; IN]) -> [V; IN] {
     ]
 }
 
-/// Four values of the output, from the products at the six points.
+/// The points by which share most of their terms: 0 and infinity, A and -A, B and -B.
+const PAIRS: [[usize; 2]; 3] = [[0, 5], [1, 2], [3, 4]];
+
+/// Six values of the input, as seen from two of the six points.
 #[inline(always)]
-fn out_of_places<V: Simd>(m: [V; IN]) -> [V; OUT] {
+fn into_pair<V: Simd, const PAIR: usize>(d: [V; IN]) -> [V; 2] {
+    let number = |value: f64| d[0].like(value as f32);
+    let (point, other) = match PAIR {
+        0 => {
+            let (square, sum) = (number(AA * BB), number(-AA - BB));
+            return [
+                square.mul_add(d[0], sum.mul_add(d[2], d[4])),
+                square.mul_add(d[1], sum.mul_add(d[3], d[5])),
+            ];
+        }
+        1 => (A, -BB),
+        _ => (B, -AA),
+    };
+    let even = number(other).mul_add(d[2], d[4]);
+    let odd = number(other).mul_add(d[1], d[3]).mul(number(point));
+    [even.add(odd), even.sub(odd)]
+}
+
+/// Two of four values of the output, the even or the odd ones, from the products at the six points.
+#[inline(always)]
+fn out_pair<V: Simd, const ODD: usize>(m: [V; IN]) -> [V; 2] {
     let number = |value: f64| m[0].like(value as f32);
-    let (even_a, odd_a) = (m[1].add(m[2]), m[1].sub(m[2]));
-    let (even_b, odd_b) = (m[3].add(m[4]), m[3].sub(m[4]));
-    [
-        number(0.5).mul_add(even_b, m[0].add(even_a)),
-        number(A).mul_add(odd_a, number(0.5 * B).mul(odd_b)),
-        number(AA).mul_add(even_a, number(0.5 * BB).mul(even_b)),
-        number(A * AA).mul_add(odd_a, number(0.5 * B * BB).mul_add(odd_b, m[5])),
-    ]
+    if ODD == 0 {
+        let (a, b) = (m[1].add(m[2]), m[3].add(m[4]));
+        [
+            number(0.5).mul_add(b, m[0].add(a)),
+            number(AA).mul_add(a, number(0.5 * BB).mul(b)),
+        ]
+    } else {
+        let (a, b) = (m[1].sub(m[2]), m[3].sub(m[4]));
+        [
+            number(A).mul_add(a, number(0.5 * B).mul(b)),
+            number(A * AA).mul_add(a, number(0.5 * B * BB).mul_add(b, m[5])),
+        ]
+    }
 }

@@ -32,6 +32,7 @@ pub(super) use portable::Portable;
 #[cfg(all(test, target_arch = "wasm32", target_feature = "simd128"))]
 pub(super) use wasm::Wasm128;
 
+use super::areas::At;
 use super::args::*;
 #[cfg(target_arch = "x86_64")]
 use super::attention_fixed;
@@ -194,9 +195,9 @@ pub struct Kernels {
     pub nr: usize,
     pub gemm: unsafe fn(&GemmArgs, usize),
     pub half: HalfKernels,
-    pub winograd: unsafe fn(&WinogradArgs<GemmArgs>, usize),
+    pub winograd: unsafe fn(&WinogradArgs<GemmArgs>, At),
     /// By phase and task, as `norm`.
-    pub attention: unsafe fn(&AttentionArgs, usize, usize),
+    pub attention: unsafe fn(&AttentionArgs, usize, At),
     pub pack: unsafe fn(&PackArgs, usize),
     pub depthwise: unsafe fn(&DepthwiseArgs, usize),
     pub map: unsafe fn(&MapArgs, usize),
@@ -224,7 +225,7 @@ pub struct HalfKernels {
     #[cfg(feature = "f16")]
     pub gemm: unsafe fn(&HalfArgs, usize),
     #[cfg(feature = "f16")]
-    pub winograd: unsafe fn(&WinogradArgs<HalfArgs>, usize),
+    pub winograd: unsafe fn(&WinogradArgs<HalfArgs>, At),
 }
 
 impl HalfKernels {
@@ -372,21 +373,21 @@ macro_rules! row {
         }
 
         $(#[$enable])?
-        unsafe fn wide_winograd(args: &WinogradArgs<HalfArgs>, task: usize) {
+        unsafe fn wide_winograd(args: &WinogradArgs<HalfArgs>, at: At) {
             // SAFETY: as for `tile`.
-            unsafe { winograd::wide::<$v, MR, NV>(args, task, &WIDE) }
+            unsafe { winograd::wide::<$v, MR, NV>(args, at, &WIDE) }
         }
 
         $(#[$enable])?
-        unsafe fn winograd(args: &WinogradArgs<GemmArgs>, task: usize) {
+        unsafe fn winograd(args: &WinogradArgs<GemmArgs>, at: At) {
             // SAFETY: as for `tile`.
-            unsafe { winograd::run::<$v, MR, NV>(args, task, &TILES) }
+            unsafe { winograd::run::<$v, MR, NV>(args, at, &TILES) }
         }
 
         $(#[$enable])?
-        unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {
+        unsafe fn attention(args: &AttentionArgs, phase: usize, at: At) {
             // SAFETY: as for `tile`.
-            unsafe { attention::run::<$v, MR, NV>(args, phase, task, &TILES) }
+            unsafe { attention::run::<$v, MR, NV>(args, phase, at, &TILES) }
         }
 
         $(#[$enable])?
@@ -485,9 +486,9 @@ macro_rules! half {
         }
 
         #[$enable]
-        unsafe fn winograd(args: &WinogradArgs<HalfArgs>, task: usize) {
+        unsafe fn winograd(args: &WinogradArgs<HalfArgs>, at: At) {
             // SAFETY: as for `native`.
-            unsafe { winograd::native::<$v, MR, NV>(args, task, &TILES, $forward) }
+            unsafe { winograd::native::<$v, MR, NV>(args, at, &TILES, $forward) }
         }
 
         HalfKernels {
@@ -520,9 +521,9 @@ macro_rules! fixed {
         }
 
         #[$enable]
-        unsafe fn winograd(args: &WinogradArgs<HalfArgs>, task: usize) {
+        unsafe fn winograd(args: &WinogradArgs<HalfArgs>, at: At) {
             // SAFETY: as for `gemm`.
-            unsafe { winograd::fixed::<$v, MR, NV>(args, task, &TILES) }
+            unsafe { winograd::fixed::<$v, MR, NV>(args, at, &TILES) }
         }
 
         HalfKernels {
@@ -558,13 +559,13 @@ macro_rules! fixed_attention {
         };
 
         #[$enable]
-        unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {
+        unsafe fn attention(args: &AttentionArgs, phase: usize, at: At) {
             // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
             unsafe {
                 if attention::is_fixed(args) {
-                    attention_fixed::run::<$v, MR, NV>(args, phase, task, &TILES)
+                    attention_fixed::run::<$v, MR, NV>(args, phase, at, &TILES)
                 } else {
-                    ($single.attention)(args, phase, task)
+                    ($single.attention)(args, phase, at)
                 }
             }
         }
@@ -587,13 +588,13 @@ macro_rules! half_attention {
         };
 
         #[$enable]
-        unsafe fn attention(args: &AttentionArgs, phase: usize, task: usize) {
+        unsafe fn attention(args: &AttentionArgs, phase: usize, at: At) {
             // SAFETY: the caller's contract; a row is only used on a CPU that has its instruction set.
             unsafe {
                 if attention::is_half(args) {
-                    attention_half::run::<$v, MR, NV>(args, phase, task, &TILES, $single.nr)
+                    attention_half::run::<$v, MR, NV>(args, phase, at, &TILES, $single.nr)
                 } else {
-                    ($single.attention)(args, phase, task)
+                    ($single.attention)(args, phase, at)
                 }
             }
         }
@@ -634,6 +635,12 @@ const AVX512: Kernels = row!(
     nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6, 7, 8, 10, 10, 12, 12, 14, 14]
 );
 
+#[cfg(target_arch = "x86_64")]
+const AVX2: Kernels = row!(
+    Isa::X86Avx2, x86::Avx2, #[target_feature(enable = "avx2,fma,f16c")],
+    nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6]
+);
+
 /// The instruction sets of this architecture, best first: all of them with std, which asks the CPU what it has. Without,
 /// the target says that, so AArch64's rows are only those that its features allow. Where NEON or WebAssembly's SIMD is in any
 /// case, portable kernels are only there beside the compiler, as an oracle: each row is 100 to 150 kB.
@@ -671,10 +678,7 @@ pub static ROWS: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     AVX512,
     #[cfg(target_arch = "x86_64")]
-    row!(
-        Isa::X86Avx2, x86::Avx2, #[target_feature(enable = "avx2,fma,f16c")],
-        nv = [1, 2], tiles = [1, 2, 3, 4, 5, 6]
-    ),
+    AVX2,
     #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "fp16")))]
     Kernels {
         isa: Isa::ArmFp16,

@@ -63,6 +63,9 @@ pub fn half_gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64>
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::X86Avx512Vnni => Some(|rounds| unsafe { avx512vnni(rounds) }),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::X86Avx2 => Some(|rounds| unsafe { avx2_pairs(rounds) }),
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
         Isa::ArmFp16 => Some(|rounds| unsafe { fp16(rounds) }),
@@ -114,6 +117,12 @@ multiply_adds!(
 );
 #[cfg(target_arch = "x86_64")]
 multiply_adds!(#[target_feature(enable = "avx,fma")] avx2, 12 chains of 8, arch::_mm256_set1_ps, arch::_mm256_fmadd_ps);
+#[cfg(target_arch = "x86_64")]
+multiply_adds!(
+    #[target_feature(enable = "avx2")] avx2_pairs, 12 chains of 16, short_pairs, |sum, scale, shift| {
+        arch::_mm256_add_epi32(shift, arch::_mm256_madd_epi16(sum, scale))
+    }
+);
 #[cfg(target_arch = "aarch64")]
 multiply_adds!(#[target_feature(enable = "neon")] neon, 20 chains of 4, arch::vdupq_n_f32, |sum, scale, shift| {
     arch::vfmaq_f32(shift, sum, scale)
@@ -137,6 +146,12 @@ fn halves(value: f32) -> arch::__m512h {
 #[target_feature(enable = "avx512f")]
 fn pairs(value: f32) -> arch::__m512i {
     arch::_mm512_set1_epi16((4.0 * value) as i16)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn short_pairs(value: f32) -> arch::__m256i {
+    arch::_mm256_set1_epi16((4.0 * value) as i16)
 }
 
 #[cfg(target_arch = "aarch64")]

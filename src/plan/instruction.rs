@@ -183,7 +183,7 @@ impl Packing {
         let (nr, half_nr, arithmetic) = match isa {
             Isa::Portable | Isa::ArmNeon | Isa::WasmSimd128 => (8, 8, Arithmetic::Single),
             Isa::ArmFp16 => (8, 16, Arithmetic::Half),
-            Isa::X86Avx2 => (16, 16, Arithmetic::Single),
+            Isa::X86Avx2 => (16, 16, Arithmetic::Fixed),
             Isa::X86Avx512 => (32, 32, Arithmetic::Single),
             Isa::X86Avx512Fp16 => (32, 64, Arithmetic::Half),
             Isa::X86Avx512Vnni => (32, 32, Arithmetic::Fixed),

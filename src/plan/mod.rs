@@ -73,7 +73,7 @@ use instruction::ArchivedPlanData;
 use rkyv::rancor::Infallible;
 
 /// Version of the plan format. Another one is another program.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Alignment of the arena, of the weights and of every buffer within, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: usize = 64;

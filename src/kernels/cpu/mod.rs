@@ -22,6 +22,8 @@ mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_half;
 #[cfg(target_arch = "x86_64")]
+mod x86_pairs;
+#[cfg(target_arch = "x86_64")]
 mod x86_vnni;
 
 #[cfg(any(feature = "std", test))]
@@ -678,7 +680,20 @@ pub static ROWS: &[Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     AVX512,
     #[cfg(target_arch = "x86_64")]
-    AVX2,
+    Kernels {
+        half: fixed!(
+            x86::Avx2, x86_pairs, #[target_feature(enable = "avx2,fma,f16c")],
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6]
+        ),
+        #[cfg(feature = "f16")]
+        attention: fixed_attention!(
+            x86::Avx2, x86_pairs, #[target_feature(enable = "avx2,fma,f16c")],
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6], AVX2
+        ),
+        #[cfg(feature = "f16")]
+        norm: gated_norm!(x86::Avx2, x86_pairs, #[target_feature(enable = "avx2,fma,f16c")], AVX2),
+        ..AVX2
+    },
     #[cfg(all(target_arch = "aarch64", any(feature = "std", test, target_feature = "fp16")))]
     Kernels {
         isa: Isa::ArmFp16,

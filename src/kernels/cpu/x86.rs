@@ -34,7 +34,7 @@ macro_rules! broadcast {
 pub(super) use broadcast;
 
 #[derive(Clone, Copy)]
-pub struct Avx2(__m256);
+pub struct Avx2(pub(super) __m256);
 
 #[derive(Clone, Copy)]
 pub struct Avx512(pub(super) __m512);

@@ -167,10 +167,10 @@ fn isa() -> Result<Option<Isa>, IsaError> {
 /// `--precision`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Precision {
-    /// As f16 if the CPU computes in 16 bits, and samples stay what they are to 54 dB
+    /// As f16 if the CPU computes faster in 16 bits, and samples stay what they are to 54 dB
     Auto,
     F32,
-    /// Half precision, or fixed point with AVX512-VNNI, wherever magnitudes allow it
+    /// Half precision, or fixed point with AVX512-VNNI or AVX2, wherever magnitudes allow it
     F16,
 }
 

@@ -891,18 +891,18 @@ unsafe fn backward_rows<V: Simd, const N: usize, const ODD: usize, const WHOLE: 
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        let mut rows = [[[V::splat(0.0); IN]; N]; 2];
-        for j in 0..IN {
-            for n in 0..N {
+        let [mut first, mut second] = [[[V::splat(0.0); IN]; N]; 2];
+        for (n, (first, second)) in first.iter_mut().zip(&mut second).enumerate() {
+            for (j, (first, second)) in first.iter_mut().zip(second).enumerate() {
                 let mut column = [V::splat(0.0); IN];
                 for (i, value) in column.iter_mut().enumerate() {
                     *value = V::load(from.add((i * IN + j) * step + n * V::LANES));
                 }
-                [rows[0][n][j], rows[1][n][j]] = out_pair::<V, ODD>(column);
+                [*first, *second] = out_pair::<V, ODD>(column);
             }
         }
-        pixels::<V, N, WHOLE>(&rows[0], ODD, ends, residual, c, size, left);
-        pixels::<V, N, WHOLE>(&rows[1], ODD + 2, ends, residual, c, size, left);
+        pixels::<V, N, WHOLE>(&first, ODD, ends, residual, c, size, left);
+        pixels::<V, N, WHOLE>(&second, ODD + 2, ends, residual, c, size, left);
     }
 }
 
@@ -1053,10 +1053,7 @@ fn out_pair<V: Simd, const ODD: usize>(m: [V; IN]) -> [V; 2] {
     let number = |value: f64| m[0].like(value as f32);
     if ODD == 0 {
         let (a, b) = (m[1].add(m[2]), m[3].add(m[4]));
-        [
-            number(0.5).mul_add(b, m[0].add(a)),
-            number(AA).mul_add(a, number(0.5 * BB).mul(b)),
-        ]
+        [number(0.5).mul_add(b, m[0].add(a)), number(AA).mul_add(a, number(0.5 * BB).mul(b))]
     } else {
         let (a, b) = (m[1].sub(m[2]), m[3].sub(m[4]));
         [

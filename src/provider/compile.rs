@@ -6,6 +6,7 @@ use crate::engine::{Engine, EngineError};
 use crate::graph::Graph;
 use crate::kernels::cpu;
 use crate::onnx::{Model, Shapes};
+use crate::peaks;
 use crate::plan::{CompiledPlan, Constants, Depth, Product, Ranges, Recipe, Slots, lower};
 use std::boxed::Box;
 use std::vec::Vec;
@@ -45,7 +46,7 @@ impl Cpu {
         let half = match settings.precision {
             Precision::F32 => false,
             Precision::F16 => true,
-            Precision::Auto => kernels.half.native(),
+            Precision::Auto => peaks::halves_pay(kernels.isa),
         };
         let Settings { precision, frugal, .. } = settings;
         let watching =

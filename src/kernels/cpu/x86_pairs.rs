@@ -62,8 +62,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
     // SAFETY: the caller's contract.
     unsafe {
         let stride = t.stride * size_of::<F16>();
-        let mut rows: [*const u8; R] =
-            core::array::from_fn(|r| t.a.cast::<u8>().wrapping_add(r * stride));
+        let mut rows: [*const u8; R] = core::array::from_fn(|r| t.a.cast::<u8>().wrapping_add(r * stride));
         let mut unit = t.a.add(t.k).cast::<u8>();
         let (mut b, mut ahead, mut left) = (t.b, t.ahead, t.k);
         let mut first = true;
@@ -465,8 +464,8 @@ fn whole_powers(exponents: __m256i) -> __m256i {
     // A power is one bit of either byte. Its place, counted from the top, is looked up for both: of the low byte less than
     // nothing, or of the high byte so much that its highest bit is set, is none.
     let bits = _mm256_setr_epi8(
-        -128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, -128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0,
-        0,
+        -128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, -128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0,
+        0, 0,
     );
     const TOP: i16 = 14 - WEIGHT as i16;
     let places = _mm256_set1_epi16(((0x70 + TOP) << 8) | ((TOP - 8) & 0xff));

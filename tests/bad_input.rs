@@ -51,6 +51,7 @@ const ROWS: &[Row] = &[
     row("inspect mlp.onnx --shape x=1x7", &["input x", "[1, 7]", "[batch,6]"]),
     row("inspect mlp.onnx --shape y=1x7", &["no input y", "x, s, t, condition"]),
     row("sample unreadable", &["unreadable/gone.onnx", "No such file", "check the path"]),
+    row("sample unfetched", &["unfetched/gone.onnx", "or fetch the file with", "unfetched/fetch.sh"]),
     // External data
     row("inspect external/up.onnx", &["\"../secret.bin\"", "not inside of the model's folder"]),
     row("inspect external/absolute.onnx", &["\"/etc/passwd\"", "not inside of the model's folder"]),
@@ -365,6 +366,7 @@ fn manifests(write: &dyn Fn(&str, &[u8])) {
         ("role", &digits, "role = \"time\"", "role = \"condition\"\ndefault = 0"),
         ("escape", &digits, "digits.onnx", "../digits.onnx"),
         ("unreadable", &digits, "digits.onnx", "gone.onnx"),
+        ("unfetched", &digits, "digits.onnx", "gone.onnx"),
         ("few", &digits, "steps = 1", "steps = 1\nmax_steps = 2"),
         ("tensor", MLP, "", ""),
         ("stranger", MLP, "[inputs.x]", "[inputs.y]"),
@@ -379,6 +381,7 @@ fn manifests(write: &dyn Fn(&str, &[u8])) {
             write(&format!("{folder}/mlp.onnx"), &mlp);
         }
     }
+    write("unfetched/fetch.sh", b"");
 }
 
 fn arrays(at: &dyn Fn(&str) -> PathBuf) {

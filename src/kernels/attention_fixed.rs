@@ -40,9 +40,12 @@ pub(super) struct Tiles<const MR: usize, const NV: usize> {
     /// Weights by the distance to this score, which is finite and as large as any, and their sum. They fill whole panels, with
     /// zeros beyond the last.
     pub(super) weights: unsafe fn(&Scores, f32, *mut i16) -> f32,
-    /// Sums of so many panels of values, [panels][NARROW][panel], by a row of weights.
-    pub(super) narrow: unsafe fn(*const i16, *const i16, usize) -> [f32; NARROW],
+    /// Where panels are wide enough for [narrow heads](AttentionShape::narrow).
+    pub(super) narrow: Option<NarrowFn>,
 }
+
+/// Sums of so many panels of values, [panels][NARROW][panel], by a row of weights.
+pub(super) type NarrowFn = unsafe fn(*const i16, *const i16, usize) -> [f32; NARROW];
 
 /// Rows of queries, of a single block each, and keys.
 pub(super) struct ScoreTile {
@@ -298,6 +301,7 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
 ) {
     let nr = NV * V::LANES;
     let AttentionShape { n, values, .. } = block.shape;
+    let narrow = tiles.narrow.filter(|_| block.shape.narrow(nr));
     let k = even(keys.count);
     let mut weights = MaybeUninit::<[[F16; WEIGHTS]; MAX_MR]>::uninit();
     let weights = weights.as_mut_ptr().cast::<F16>();
@@ -316,9 +320,9 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
             if keys.last {
                 factors.new = 1.0 / row.sum;
             }
-            if block.shape.narrow(nr) {
+            if let Some(narrow) = narrow {
                 let values = packed.values.add(keys.first * NARROW).cast::<i16>();
-                let sums = (tiles.narrow)(to.cast(), values, keys.count.div_ceil(nr));
+                let sums = narrow(to.cast(), values, keys.count.div_ceil(nr));
                 // Whole vectors of them, and of units, are read.
                 let mut part = [0.0; MAX_LANES];
                 part[..NARROW].copy_from_slice(&sums);
@@ -329,7 +333,7 @@ unsafe fn weigh<V: Simd, const MR: usize, const NV: usize>(
                 to.add(k + number * fixed::UNIT).cast::<f32>().write_unaligned(1.0);
             }
         }
-        if block.shape.narrow(nr) {
+        if narrow.is_some() {
             return;
         }
         for column in (0..values).step_by(nr) {

@@ -4,7 +4,7 @@
 //! own unit: its largest magnitude divided by [`LIMIT`]. Weights are whole numbers too, of a unit a column, the smallest with
 //! which no sum over so many products leaves 32 bits. So sums round nothing at all; those of a block are multiplied by its
 //! unit and added up in f32. An instruction that multiplies two pairs of 16 bits and adds both products
-//! makes this twice as fast as f32, and it is more exact than half precision, where each addition rounds.
+//! makes this up to twice as fast as f32, and it is more exact than half precision, where each addition rounds.
 //!
 //! Rows end with the units of their blocks, as f32. Weights lie in pairs of rows, which takes an even depth.
 

@@ -80,6 +80,8 @@ pub trait Simd: Copy {
     type Mask: Copy;
     /// Whether [`Simd::mul_add_lane`] is one instruction.
     const BY_LANE: bool = false;
+    /// Whether the CPU has sixteen registers for vectors, and not 32.
+    const FEW_REGISTERS: bool = false;
 
     /// # Safety
     /// The CPU has the instruction set of this type.

@@ -37,10 +37,14 @@ const B: f64 = 1.5;
 const AA: f64 = A * A;
 const BB: f64 = B * B;
 
-/// Bytes that a strip and its products may take of a cache of the second level, with panels of so many columns. Cores with the
-/// widest often share it between two threads, and their tiles take as many rows as a short strip has.
-const fn cache(nr: usize) -> usize {
-    if nr >= 16 { 128 << 10 } else { 384 << 10 }
+/// Bytes that a strip and its products may take of a cache of the second level. Cores with wide vectors often share it between
+/// two threads, and their tiles take as many rows as a short strip has.
+const fn cache(format: Format) -> usize {
+    let lanes = match format.arithmetic {
+        Arithmetic::Single | Arithmetic::Fixed => format.nr,
+        Arithmetic::Half => format.nr / 2,
+    };
+    if lanes >= 16 { 128 << 10 } else { 384 << 10 }
 }
 
 /// Floats of an image that the cache of the second level keeps beside the strip and its products.
@@ -113,7 +117,7 @@ impl Split {
         let [down, across] = output.map(|size| size.div_ceil(OUT));
         let patches = images * down * across;
         let patch = PLACES * (format.row(k) * format.element() + format.nr * size_of::<f32>());
-        let most = (cache(format.nr) / patch / UNIT * UNIT).clamp(UNIT, 4 * UNIT);
+        let most = (cache(format) / patch / UNIT * UNIT).clamp(UNIT, 4 * UNIT);
         // A small image is worth several tasks all the same.
         let strip = if patches >= 4 * most { most } else { patches.div_ceil(4).next_multiple_of(4) };
         let strip = strip.clamp(4, most);
@@ -639,12 +643,12 @@ unsafe fn forward_single<V: Simd, E: Element, const PARTIAL: bool>(
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        if V::BY_LANE {
-            forward_channels::<V, E, 1, PARTIAL>(numbers, from, at, scale, to, step);
-        } else {
+        if V::FEW_REGISTERS {
             forward_rows::<V, E, 0, PARTIAL>(from, at, scale, to, step);
             forward_rows::<V, E, 1, PARTIAL>(from, at, scale, to, step);
             forward_rows::<V, E, 2, PARTIAL>(from, at, scale, to, step);
+        } else {
+            forward_channels::<V, E, 1, PARTIAL>(numbers, from, at, scale, to, step);
         }
     }
 }
@@ -672,7 +676,7 @@ unsafe fn forward_channels<V: Simd, E: Element, const N: usize, const PARTIAL: b
     step: usize,
 ) {
     let mut half = MaybeUninit::<[[[V; N]; IN]; IN]>::uninit();
-    let half = in_memory(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
+    let half = in_memory::<V, _>(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
     // SAFETY: the caller's contract: `left` channels from c on; columns fill all of `half`.
     unsafe {
         let mut scales = [V::splat(1.0); N];
@@ -843,13 +847,13 @@ unsafe fn backward_vectors<V: Simd, const N: usize, const WHOLE: bool>(
             shifts[n] = value_or(bias, n * V::LANES, left, 0.0);
         }
         let ends = [scales, shifts];
-        if !V::BY_LANE {
+        if V::FEW_REGISTERS {
             backward_rows::<V, N, 0, WHOLE>(from, step, &ends, &residual, c, size, left);
             backward_rows::<V, N, 1, WHOLE>(from, step, &ends, &residual, c, size, left);
             return;
         }
         let mut half = MaybeUninit::<[[[V; N]; IN]; OUT]>::uninit();
-        let half = in_memory(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
+        let half = in_memory::<V, _>(half.as_mut_ptr()).cast::<[[V; N]; IN]>();
         // Column by column, then row by row.
         for j in 0..IN {
             let mut columns = [[V::splat(0.0); IN]; N];
@@ -955,11 +959,11 @@ unsafe fn pixels<V: Simd, const N: usize, const WHOLE: bool>(
     }
 }
 
-/// The same pointer. What it points to is more than registers hold, and a compiler that could keep a part of it there would spill
-/// and reload it in the midst of the arithmetic.
+/// The same pointer. Where two vectors go together, what it points to is more than registers hold, and a compiler that could keep
+/// a part of it there would spill and reload it in the midst of the arithmetic.
 #[inline(always)]
-fn in_memory<T>(ptr: *mut T) -> *mut T {
-    core::hint::black_box(ptr)
+fn in_memory<V: Simd, T>(ptr: *mut T) -> *mut T {
+    if V::BY_LANE { core::hint::black_box(ptr) } else { ptr }
 }
 
 /// A vector of optional values, one a column.

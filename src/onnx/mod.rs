@@ -18,7 +18,8 @@ pub use load::{Declared, Dimension, Header, Model, concrete_shapes, external_fil
 
 use crate::ops::OpError;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::format;
+use std::path::{Path, PathBuf};
 use std::string::String;
 use std::vec::Vec;
 
@@ -29,7 +30,7 @@ pub type Shapes = HashMap<String, Vec<usize>>;
 /// Why a file does not become a graph. Every message says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
-    #[error("{}: {source}; check the path", path.display())]
+    #[error("{}: {source}; check the path{}", path.display(), or_fetch(path))]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{}: not an ONNX file, or cut off ({problem}); export or download it again", path.display())]
     NotOnnx { path: PathBuf, problem: String },
@@ -59,4 +60,10 @@ pub enum OnnxError {
     Undefined { node: String, value: String },
     #[error("output {output} is never computed; the file is damaged")]
     NoOutput { output: String },
+}
+
+/// What else there is to do, where a file's folder has a script that fetches it.
+fn or_fetch(file: &Path) -> String {
+    let script = file.with_file_name("fetch.sh");
+    if script.is_file() { format!(", or fetch the file with {}", script.display()) } else { String::new() }
 }

@@ -186,8 +186,8 @@ impl core::str::FromStr for Isa {
 /// call may run at the same time and in any order.
 ///
 /// # Safety
-/// Every kernel: the CPU has the instruction set, the task is below the count, and the arguments keep what their
-/// type's documentation says.
+/// Every kernel: the CPU has the instruction set, the task is below the count, no other task is in its scratch area at the same
+/// time, and the arguments keep what their type's documentation says.
 #[derive(Debug)]
 pub struct Kernels {
     pub isa: Isa,
@@ -549,7 +549,9 @@ macro_rules! fixed {
 /// Attention in fixed point where the arguments allow it, else by `$single`, the kernel of a row.
 #[cfg(target_arch = "x86_64")]
 macro_rules! fixed_attention {
-    ($v:ty, $module:ident, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt, $single:expr) => {{
+    (
+        $v:ty, $module:ident, #[$enable:meta], nv = [$($nv:literal),*], rows = $rows:tt, narrow = $narrow:expr, $single:expr
+    ) => {{
         const MR: usize = $rows.len();
         const NV: usize = [$($nv),*].len();
         const TILES: attention_fixed::Tiles<MR, NV> = attention_fixed::Tiles {
@@ -557,7 +559,7 @@ macro_rules! fixed_attention {
             scores: fixed!(@scores $module, $rows),
             largest: $module::largest_score,
             weights: $module::weights,
-            narrow: $module::narrow,
+            narrow: $narrow,
         };
 
         #[$enable]
@@ -659,7 +661,8 @@ pub static ROWS: &[Kernels] = &[
         attention: fixed_attention!(
             x86::Avx512, x86_vnni,
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni,avx2,fma")],
-            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], AVX512
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
+            narrow = Some(x86_vnni::narrow), AVX512
         ),
         #[cfg(feature = "f16")]
         norm: gated_norm!(
@@ -688,7 +691,7 @@ pub static ROWS: &[Kernels] = &[
         #[cfg(feature = "f16")]
         attention: fixed_attention!(
             x86::Avx2, x86_pairs, #[target_feature(enable = "avx2,fma,f16c")],
-            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6], AVX2
+            nv = [1, 2], rows = [1, 2, 3, 4, 5, 6], narrow = None, AVX2
         ),
         #[cfg(feature = "f16")]
         norm: gated_norm!(x86::Avx2, x86_pairs, #[target_feature(enable = "avx2,fma,f16c")], AVX2),

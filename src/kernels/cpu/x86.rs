@@ -56,6 +56,7 @@ static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 impl Simd for Avx2 {
     const LANES: usize = 8;
     type Mask = __m256;
+    const FEW_REGISTERS: bool = true;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {

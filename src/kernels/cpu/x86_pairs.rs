@@ -2,7 +2,6 @@
 //! adds these to sums. Where both find units that are free, that takes as long as what does one multiply-add in f32.
 
 use super::x86::Avx2;
-use crate::kernels::attention::NARROW;
 use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, ROUNDED, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
@@ -409,31 +408,6 @@ pub(super) unsafe fn weights(row: &Scores, top: f32, to: *mut i16) -> f32 {
 #[target_feature(enable = "avx2")]
 fn wholes_of_masks([a, b]: [__m256i; 2]) -> __m256i {
     _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b))
-}
-
-/// See [`Tiles::narrow`](crate::kernels::attention_fixed::Tiles::narrow).
-///
-/// # Safety
-/// The CPU has AVX2; there are so many panels of weights and values.
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn narrow(weights: *const i16, values: *const i16, panels: usize) -> [f32; NARROW] {
-    let mut sums = [_mm256_setzero_si256(); NARROW];
-    // SAFETY: the caller's contract.
-    unsafe {
-        for panel in 0..panels {
-            let weights = _mm256_loadu_si256(weights.add(panel * PANEL).cast());
-            let values = values.add(panel * PANEL * NARROW);
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let values = _mm256_loadu_si256(values.add(i * PANEL).cast());
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(weights, values));
-            }
-        }
-    }
-    let mut totals = [Avx2(_mm256_setzero_ps()); NARROW];
-    for (total, sum) in totals.iter_mut().zip(sums) {
-        *total = Avx2(_mm256_cvtepi32_ps(sum));
-    }
-    Avx2::totals(totals)
 }
 
 /// Whole steps by which scores are below the top; what is too low for 16 bits comes out as the lowest that they hold.

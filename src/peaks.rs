@@ -7,7 +7,7 @@
 extern crate std;
 
 use crate::engine::{Serial, Threads};
-use crate::kernels::Isa;
+use crate::kernels::{Isa, Kernels};
 use core::array::from_fn;
 use core::hint::black_box;
 use std::time::Instant;
@@ -74,18 +74,15 @@ pub fn half_gflops(isa: Isa, threads: &dyn Threads, count: usize) -> Option<f64>
     multiply_adds.map(|multiply_adds| on_threads(multiply_adds, threads, count))
 }
 
-/// Whether an instruction set computes in 16 bits, and faster than in f32 by more than it takes to round: by definition, but for
-/// AVX2, where it depends on how many units of a CPU multiply pairs. Before Skylake and Zen 3 that is one, and two are for f32.
-pub fn halves_pay(isa: Isa) -> bool {
+/// Whether kernels compute in 16 bits, and faster than in f32 by more than it takes to round: by definition, but for AVX2, where
+/// it depends on how many units of a CPU multiply pairs. Before Skylake and Zen 3 that is one, and two are for f32.
+pub fn halves_pay(kernels: &Kernels) -> bool {
     const TRIES: usize = 5;
     const GAIN: f64 = 1.25;
     let peak = |measure: fn(Isa, &dyn Threads, usize) -> Option<f64>| {
-        (0..TRIES).filter_map(|_| measure(isa, &Serial, 1)).fold(0.0, f64::max)
+        (0..TRIES).filter_map(|_| measure(kernels.isa, &Serial, 1)).fold(0.0, f64::max)
     };
-    match half_gflops(isa, &Serial, 1) {
-        None => false,
-        Some(_) => isa != Isa::X86Avx2 || peak(half_gflops) >= GAIN * peak(gflops),
-    }
+    kernels.half.native() && (kernels.isa != Isa::X86Avx2 || peak(half_gflops) >= GAIN * peak(gflops))
 }
 
 fn on_threads(multiply_adds: fn(usize) -> f64, threads: &dyn Threads, count: usize) -> f64 {
@@ -227,9 +224,10 @@ mod tests {
             assert_eq!(found.is_some(), isa.supported(), "{isa}");
             // A microcontroller does more, and no core does so much.
             assert!(found.is_none_or(|found| (0.01..1e4).contains(&found)), "{isa}: {found:?}");
-            let native = crate::kernels::cpu::find(isa).is_some_and(|kernels| kernels.half.native());
+            let kernels = crate::kernels::cpu::find(isa);
+            let native = kernels.is_some_and(|kernels| kernels.half.native());
             assert_eq!(half_gflops(isa, &Serial, 1).is_some(), native, "{isa}");
-            assert!(halves_pay(isa) == native || isa == Isa::X86Avx2, "{isa}");
+            assert!(kernels.is_some_and(halves_pay) == native || isa == Isa::X86Avx2, "{isa}");
         }
         let found = Reading::beyond_caches().gb_per_s(&Serial);
         assert!((0.01..1e4).contains(&found), "{found}");

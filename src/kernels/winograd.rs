@@ -576,16 +576,12 @@ fn fetch_next<V: Simd>(p: &Patches, from: &[*const f32; PLACES], k: usize) {
 /// Asks for the pixels of a patch of the output, and of the residual, while products keep the CPU busy: they are as short pieces,
 /// and a line that is written has to be read first.
 #[inline(always)]
-fn fetch_pixels<V: Simd>(args: &GemmArgs, p: &Patches, [image, y, x]: [usize; 3], column: usize) {
-    let first = (image * p.output[0] + y) * p.output[1] + x;
-    for (ptr, stride) in [(args.c.cast_const(), args.c_stride), (args.residual, args.residual_stride)] {
-        if ptr.is_null() {
-            continue;
-        }
+fn fetch_pixels<V: Simd>(args: &GemmArgs, p: &Patches, corner: [usize; 3], column: usize) {
+    let (c, residual) = Patch::of(args, p, corner, column);
+    for patch in [Some(c), residual].into_iter().flatten() {
         for i in 0..OUT {
             for j in 0..OUT {
-                let pixel = (first + i * p.output[1] + j) as isize;
-                V::prefetch(ptr.wrapping_offset(pixel * stride).wrapping_add(column).cast());
+                V::prefetch(patch.pixel(i, j).cast_const().cast());
             }
         }
     }
@@ -597,11 +593,11 @@ fn fetch_pixels<V: Simd>(args: &GemmArgs, p: &Patches, [image, y, x]: [usize; 3]
 /// The CPU has V's instruction set; `from` has these channels of each pixel, `scale` too unless it is null, and `to` has room.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) unsafe fn transform<V: Simd, E: Element>(
+pub(super) unsafe fn transform<V: Simd>(
     from: &[*const f32; PLACES],
     channels: [usize; 2],
     scale: *const f32,
-    to: *mut E,
+    to: *mut f32,
     step: usize,
 ) {
     // SAFETY: the caller's contract.
@@ -763,20 +759,14 @@ unsafe fn backward<V: Simd>(
     args: &GemmArgs,
     unscale: *const f32,
     p: &Patches,
-    [image, y, x]: [usize; 3],
+    corner: [usize; 3],
     from: *const f32,
     step: usize,
     [column, columns]: [usize; 2],
 ) {
+    let [_, y, x] = corner;
     let size = [OUT.min(p.output[0] - y), OUT.min(p.output[1] - x)];
-    let first = (image * p.output[0] + y) * p.output[1] + x;
-    // Of C, and of what is laid out like it: the first element of the patch, and strides of rows and pixels.
-    let patch = |ptr: *mut f32, stride: isize| {
-        let at = (first as isize * stride) + column as isize;
-        Patch { ptr: ptr.wrapping_offset(at), row: p.output[1] as isize * stride, pixel: stride }
-    };
-    let c = patch(args.c, args.c_stride);
-    let residual = (!args.residual.is_null()).then(|| patch(args.residual.cast_mut(), args.residual_stride));
+    let (c, residual) = Patch::of(args, p, corner, column);
     // What asks for each pixel whether it is there takes longer than what is done with it; where a core issues few
     // instructions at a time, so does what finds it, which two vectors share.
     let lanes = if size == [OUT; 2] { V::LANES } else { usize::MAX };
@@ -818,6 +808,19 @@ struct Patch {
 }
 
 impl Patch {
+    /// Of C, and of the residual if there is one, from a column on.
+    #[inline(always)]
+    fn of(args: &GemmArgs, p: &Patches, [image, y, x]: [usize; 3], column: usize) -> (Patch, Option<Patch>) {
+        let first = (image * p.output[0] + y) * p.output[1] + x;
+        let patch = |ptr: *mut f32, stride: isize| {
+            let at = (first as isize * stride) + column as isize;
+            Patch { ptr: ptr.wrapping_offset(at), row: p.output[1] as isize * stride, pixel: stride }
+        };
+        let residual =
+            (!args.residual.is_null()).then(|| patch(args.residual.cast_mut(), args.residual_stride));
+        (patch(args.c, args.c_stride), residual)
+    }
+
     /// From another channel on.
     fn at(&self, channel: usize) -> Patch {
         Patch { ptr: self.ptr.wrapping_add(channel), ..*self }

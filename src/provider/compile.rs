@@ -46,7 +46,7 @@ impl Cpu {
         let half = match settings.precision {
             Precision::F32 => false,
             Precision::F16 => true,
-            Precision::Auto => peaks::halves_pay(kernels.isa),
+            Precision::Auto => peaks::halves_pay(kernels),
         };
         let Settings { precision, frugal, .. } = settings;
         let watching =

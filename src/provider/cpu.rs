@@ -21,8 +21,8 @@ use std::vec::Vec;
 pub enum Precision {
     #[default]
     F32,
-    /// Half precision, where magnitudes allow it: weights, and arithmetic too if the CPU has it. With AVX512-VNNI or AVX2, fixed point
-    /// of 16 bits.
+    /// Half precision, where magnitudes allow it: weights, and arithmetic too if the CPU has it. With AVX512-VNNI or AVX2,
+    /// fixed point of 16 bits.
     F16,
     /// The same if the CPU computes faster in 16 bits, and if what comes out is close enough to what f32 gives.
     Auto,

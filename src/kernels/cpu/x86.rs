@@ -50,8 +50,16 @@ macro_rules! operations {
     )*};
 }
 
-/// From element 8 - n on, a mask of the first n of eight lanes.
-static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+/// A mask of the first lanes, up to all eight.
+///
+/// # Safety
+/// The CPU has AVX2; `count` is at most 8.
+#[inline(always)]
+pub(super) unsafe fn first(count: usize) -> __m256i {
+    static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: eight elements from 8 - count on.
+    unsafe { _mm256_loadu_si256(FIRST.as_ptr().add(8 - count).cast()) }
+}
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
@@ -101,10 +109,7 @@ impl Simd for Avx2 {
     unsafe fn load_first(ptr: *const f32, count: usize) -> Self {
         // SAFETY: the caller vouches for the instruction set and `count` values, fewer than eight; masked lanes are
         // not touched.
-        Avx2(unsafe {
-            let mask = _mm256_loadu_si256(FIRST.as_ptr().add(8 - count).cast());
-            _mm256_maskload_ps(ptr, mask)
-        })
+        Avx2(unsafe { _mm256_maskload_ps(ptr, first(count)) })
     }
 
     operations! {

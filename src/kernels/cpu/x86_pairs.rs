@@ -1,7 +1,7 @@
 //! The innermost kernels of products in fixed point, with AVX2: an instruction multiplies pairs and adds both products, another
 //! adds these to sums. Where both find units that are free, that takes as long as what does one multiply-add in f32.
 
-use super::x86::Avx2;
+use super::x86::{Avx2, first};
 use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, ROUNDED, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
@@ -278,7 +278,7 @@ pub(super) unsafe fn forward(args: &Forward) {
     let places: [*const f32; PLACES] = core::array::from_fn(|i| wide.cast_const().wrapping_add(i * WIDE));
     // SAFETY: the caller's contract; `wide` has room for a block of all places, which are filled before they are read.
     unsafe {
-        winograd::transform::<Avx2, f32>(from, [first, count], scale, wide, WIDE);
+        winograd::transform::<Avx2>(from, [first, count], scale, wide, WIDE);
         round(&Rounding { from: &places, count, scale: core::ptr::null(), to, unit, step });
     }
 }
@@ -338,13 +338,6 @@ pub(super) unsafe fn scores<const R: usize>(t: &ScoreTile, tops: &mut [f32; MAX_
     _mm256_movemask_ps(none) == 0
 }
 
-/// A mask of the first lanes, up to all eight.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn first(lanes: usize) -> __m256i {
-    _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
-}
-
 /// See [`Tiles::largest`](crate::kernels::attention_fixed::Tiles::largest).
 ///
 /// # Safety
@@ -354,9 +347,9 @@ pub(super) unsafe fn largest_score(row: &Scores, units: *const f32) -> f32 {
     let lowest = _mm256_set1_ps(f32::NEG_INFINITY);
     let (mut most, mut none) = (lowest, _mm256_setzero_ps());
     for key in (0..row.keys).step_by(LANES) {
-        let there = first(LANES.min(row.keys - key));
         // SAFETY: the caller's contract; masked lanes are not touched.
         unsafe {
+            let there = first(LANES.min(row.keys - key));
             let at = row.first.add(key / PANEL * row.apart + key % PANEL);
             let mut x = _mm256_maskload_ps(at, there);
             if !units.is_null() {

@@ -38,7 +38,7 @@ if [ ! -e "$library" ] && ! python3 -m pip install --quiet --no-deps --target "$
     exit 77
 fi
 
-cargo build --release --locked --bin fewstep --test bench
+cargo build --release --locked --bin fewstep
 mkdir -p "$work"
 cc -O2 -shared -fPIC -o "$work/counter.so" benches/instructions/counter.c
 # These symbols tell the rows and vectors of a tile.

@@ -12,8 +12,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { e
 mkdir -p "$work"
 [ -x "$work/venv/bin/pip" ] || python3 -m venv "$work/venv" || { echo "python: skipped, venv is not installed" && exit 77; }
 
-# With a test, whose features are those of most builds here: it is compiled once for all.
-cargo build --release --locked --bin fewstep --test bench
+cargo build --release --locked --bin fewstep
 CARGO_TARGET_DIR=$work "$work/venv/bin/pip" install --quiet .
 [ "${1:-}" != --torch ] || "$work/venv/bin/pip" install --quiet torch onnxscript
 FEWSTEP=$target_dir/release/fewstep FEWSTEP_WORK=$work "$work/venv/bin/python" -m unittest discover -v -s python/tests

@@ -30,15 +30,13 @@ board() {
 }
 
 check() {
-    local name=$1 options=() tested=() built
+    local name=$1 options=() built
     load "$name"
     if [ "$product" = program ] && ! is_host; then
         export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/emulated
-        options=(--config tests/emulated.toml)
+        options=(--config tests/quick.toml)
     fi
-    # With a test, whose features are those of most builds here: dependencies are compiled once for all.
-    [ "$product" != program ] || tested=(--test bench)
-    built=$(targets/build.sh "$name" ${options[@]+"${options[@]}"} ${tested[@]+"${tested[@]}"}) || return
+    built=$(targets/build.sh "$name" ${options[@]+"${options[@]}"}) || return
     [ -e "$built" ] || return
     case $product in
         program)

@@ -1,8 +1,7 @@
 # For scripts that try the C interface in a language. Sourced, not run, with their own `name`, and a folder `work`: installs the
 # library to $work/prefix, where pkg-config finds it, and draws a digit to compare with.
 
-# With a test, whose features are those of most builds here: it is compiled once for all.
-cargo build --release --locked --bin fewstep --test bench
+cargo build --release --locked --bin fewstep
 targets/c/install.sh "$work/prefix"
 export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig LD_LIBRARY_PATH=$work:$work/prefix/lib
 fewstep=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release/fewstep

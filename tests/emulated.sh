@@ -15,7 +15,7 @@ tests=("$@")
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export FEWSTEP_ELSEWHERE=$target_dir/elsewhere
-build=(--release --locked --quiet --target "$target" --target-dir "$target_dir/emulated" --config tests/emulated.toml)
+build=(--release --locked --quiet --target "$target" --target-dir "$target_dir/emulated" --config tests/quick.toml)
 
 # Tests that are skipped in QEMU, and why.
 skips=()

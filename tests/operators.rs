@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::{compile, distance, graph, npy, rows, run};
+use common::{compile, distance, graph, npz, rows, run};
 use fewstep::graph::{Data, Tensor};
 use fewstep::onnx::Model;
-use npyz::npz::NpzArchive;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -21,12 +20,8 @@ struct Case {
 }
 
 fn cases() -> BTreeMap<String, Case> {
-    let path = common::path("tests/ops/cases.npz");
-    let mut archive = NpzArchive::open(&path).expect("tests/ops/cases.npz");
-    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
     let mut cases: BTreeMap<String, Case> = BTreeMap::new();
-    for name in names {
-        let tensor = npy(archive.zip_archive().by_name(&format!("{name}.npy")).expect("an entry"));
+    for (name, tensor) in npz(&common::path("tests/ops/cases.npz")) {
         let mut parts = name.splitn(3, '/');
         let (case, kind) = (parts.next().expect("a case"), parts.next().expect("a kind"));
         let case = cases.entry(case.to_string()).or_default();

@@ -17,7 +17,7 @@ if ! strace -o /dev/null true 2>/dev/null; then
     exit 77
 fi
 
-cargo build --release --locked --bin fewstep --test bench
+cargo build --release --locked --bin fewstep
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # Only the first thread, which is the one that samples.

@@ -33,7 +33,7 @@ if [ ! -e "$driver" ]; then
     (cd "$folder/swiftshader" && apt-get download -qq chromium-common && dpkg-deb --fsys-tarfile chromium-common_*.deb |
         tar -x --wildcards '*swiftshader*' && rm chromium-common_*.deb) || skip "Debian's chromium-common can not be fetched"
 fi
-cargo build --release --bin fewstep --test bench
+cargo build --release --bin fewstep
 
 export VK_DRIVER_FILES=$driver VK_ICD_FILENAMES=$driver FEWSTEP_CACHE=off
 on=(--provider ort:webgpu --ort-lib "$folder/webgpu/onnxruntime/capi")

@@ -133,9 +133,9 @@ pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
         return;
     }
     for (head, first) in phase.blocks(task) {
-        let block = phase.block(args, [head, first], task, single_nr);
+        let block = phase.block(args, [head, first], area, single_nr);
         let packed = Packed::new(&shape, block.k.cast_mut(), nr);
-        // SAFETY: rows of the head, its packed keys and values, and the task's own scores.
+        // SAFETY: rows of the head, its packed keys and values, and the area's scores.
         unsafe { attend::<V, MR, NV>(&block, &packed, tiles) };
     }
 }

@@ -46,8 +46,7 @@ lacking() {
 
 # Plans for the boards, and the samples that this computer draws with the portable ones.
 host() {
-    # With a test, whose features are those of most builds here: it is compiled once for all.
-    cargo build --release --locked --bin fewstep --test bench
+    cargo build --release --locked --bin fewstep
     local fewstep=$target_dir/release/fewstep isa
     for isa in portable arm-neon; do
         mkdir -p "$work/$isa"

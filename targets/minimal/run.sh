@@ -19,8 +19,7 @@ difference() {
 
 need minimal "$@"
 
-# With a test, whose features are those of most builds here: it is compiled once for all.
-cargo build --release --locked --bin fewstep --test bench
+cargo build --release --locked --bin fewstep
 mkdir -p "$work"
 fewstep=$target_dir/release/fewstep
 "$fewstep" compile models/digits --target portable -o "$work/portable.fsp"

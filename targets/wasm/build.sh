@@ -31,8 +31,7 @@ program() {
 }
 
 (program)
-# With a test, whose features are those of most builds here: it is compiled once for all.
-cargo build --release --locked --bin fewstep --test bench
+cargo build --release --locked --bin fewstep
 mkdir -p "$page"
 cp targets/wasm/page/* "$target_dir/wasm/build/$target/release/digits.wasm" "$page"
 "$target_dir/release/fewstep" compile models/digits --target wasm-simd128 -o "$page/digits.fsp"

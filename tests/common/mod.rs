@@ -41,6 +41,19 @@ pub fn npy(reader: impl Read) -> Tensor {
     Tensor::new(&shape, data).expect("a whole array")
 }
 
+/// All arrays of a .npz file with their names.
+pub fn npz(path: &Path) -> Vec<(String, Tensor)> {
+    let file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut archive = zip::ZipArchive::new(file).expect("an archive");
+    (0..archive.len())
+        .map(|i| {
+            let entry = archive.by_index(i).expect("an entry");
+            let name = entry.name().strip_suffix(".npy").expect("an array").to_string();
+            (name, npy(entry))
+        })
+        .collect()
+}
+
 pub fn npy_file(path: &Path) -> Tensor {
     npy(std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
 }

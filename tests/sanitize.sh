@@ -13,26 +13,39 @@ suite() {
     cargo test --release --locked --lib --no-default-features --features f16 "$@" kernels -- --skip error_bounds
 }
 
-ran=
-if compgen -G "$(rustc --print target-libdir)/librustc-*_rt.asan.a" >/dev/null; then
-    # The sanitizer is part of the stable toolchain, its flag is not. Only a named target keeps the flag from build scripts.
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" suite --target "$host" \
-        --target-dir "${CARGO_TARGET_DIR:-target}/sanitize" --config 'profile.release.package."*".opt-level=0'
-    ran=1
-else
-    echo "sanitize: AddressSanitizer skipped, this toolchain comes without it"
-fi
-
 if [ "${1:-}" = --install ] && ! command -v valgrind >/dev/null; then
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo
     { $sudo apt-get update -qq && $sudo apt-get install -y -qq valgrind >/dev/null; } || echo "apt cannot install valgrind"
 fi
+
+# Valgrind runs one thread at a time, which leaves the other CPUs to what the sanitizer needs.
+ran=
 if command -v valgrind >/dev/null; then
+    suite --no-run
+    said=$(mktemp)
+    trap 'rm -f "$said"' EXIT
     runner=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$host")_RUNNER
-    env "$runner=valgrind --quiet --error-exitcode=1" bash -c "$(declare -f suite); suite"
-    ran=1
+    (export "$runner=valgrind --quiet --error-exitcode=1" && suite) >"$said" 2>&1 &
+    ran=$!
 else
     echo "sanitize: valgrind skipped, it is not installed"
 fi
-[ -n "$ran" ] || exit 77
+
+status=0
+if compgen -G "$(rustc --print target-libdir)/librustc-*_rt.asan.a" >/dev/null; then
+    # The sanitizer is part of the stable toolchain, its flag is not. Only a named target keeps the flag from build scripts.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" suite --target "$host" \
+        --target-dir "${CARGO_TARGET_DIR:-target}/sanitize" --config 'profile.release.package."*".opt-level=0' || status=$?
+elif [ -n "$ran" ]; then
+    echo "sanitize: AddressSanitizer skipped, this toolchain comes without it"
+else
+    echo "sanitize: AddressSanitizer skipped as well, this toolchain comes without it"
+    exit 77
+fi
+if [ -n "$ran" ]; then
+    wait "$ran" || status=$?
+    echo "sanitize: valgrind:"
+    cat "$said"
+fi
+exit $status

@@ -34,6 +34,8 @@ every_mistake_is_explained_in_one_line: 150 runs of the program, whose messages 
 samples_read_as_the_digit_that_was_asked_for: 3000 evaluations; digits are compared below
 terrain_equals_onnx_runtime: three evaluations of 18 GFLOP; terrain is compared below
 steps_allocate_nothing: hundreds of samples, and allocations are no matter of the CPU
+every_key_is_documented: documentation is no matter of the CPU
+bench_writes_a_page_that_needs_nothing_else: neither is a page
 tract_computes_the_same: another library, which takes minutes and is off by 3 %, unoptimised as it is here
 samples_are_distributed_like_the_data: 4096 samples of 14 networks
 a_profile_accounts_for_every_instruction: an emulator's peak is no measure

@@ -18,4 +18,4 @@ export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="-C target-feature=+simd128"
 export CARGO_TARGET_WASM32_WASIP1_RUNNER="$work/venv/bin/python tests/wasi.py"
 # Dependencies only prepare the tests, but for libm, which is the oracle.
 cargo test --release --locked --lib --no-default-features --features f16 --target $target --target-dir "$work/tests" \
-    --config 'profile.release.package."*".opt-level=0' --config 'profile.release.package.libm.opt-level=3' kernels
+    --config tests/quick.toml kernels

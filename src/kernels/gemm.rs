@@ -399,19 +399,23 @@ pub(super) unsafe fn tile<V: Simd, B: Element, const R: usize, const NV: usize, 
         let (mut b, mut ahead) = (t.b, t.ahead);
         for rows in t.table {
             let rows: [*const f32; MAX_MR] = *rows;
+            let mut by_lane = 0;
             // One load of a row for four steps. Loads of single values would be too many for a core that issues in order.
-            let by_lane = if V::BY_LANE { t.k / 4 * 4 } else { 0 };
-            for k in (0..by_lane).step_by(4) {
-                ahead.fetch::<V>(4);
-                let mut values = [V::splat(0.0); R];
-                unroll!(ROW, R, {
-                    values[ROW] = V::load(rows[ROW].add(k));
-                });
-                step::<V, B, 0, R, NV>(&mut acc, &values, b);
-                step::<V, B, 1, R, NV>(&mut acc, &values, b.add(nr));
-                step::<V, B, 2, R, NV>(&mut acc, &values, b.add(2 * nr));
-                step::<V, B, 3, R, NV>(&mut acc, &values, b.add(3 * nr));
-                b = b.add(4 * nr);
+            // (Around the loop, so that nothing of it is compiled for other CPUs.)
+            if V::BY_LANE {
+                by_lane = t.k / 4 * 4;
+                for k in (0..by_lane).step_by(4) {
+                    ahead.fetch::<V>(4);
+                    let mut values = [V::splat(0.0); R];
+                    unroll!(ROW, R, {
+                        values[ROW] = V::load(rows[ROW].add(k));
+                    });
+                    step::<V, B, 0, R, NV>(&mut acc, &values, b);
+                    step::<V, B, 1, R, NV>(&mut acc, &values, b.add(nr));
+                    step::<V, B, 2, R, NV>(&mut acc, &values, b.add(2 * nr));
+                    step::<V, B, 3, R, NV>(&mut acc, &values, b.add(3 * nr));
+                    b = b.add(4 * nr);
+                }
             }
             for k in by_lane..t.k {
                 ahead.fetch::<V>(1);

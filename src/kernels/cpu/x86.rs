@@ -33,6 +33,12 @@ macro_rules! broadcast {
 }
 pub(super) use broadcast;
 
+/// Where rows begin that are so many bytes apart. Here, and not where it is used, so that it is compiled once for a count.
+#[inline(always)]
+pub(super) fn apart<const ROWS: usize>(first: *const u8, stride: usize) -> [*const u8; ROWS] {
+    core::array::from_fn(|row| first.wrapping_add(row * stride))
+}
+
 #[derive(Clone, Copy)]
 pub struct Avx2(pub(super) __m256);
 

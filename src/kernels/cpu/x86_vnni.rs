@@ -1,6 +1,6 @@
 //! The innermost kernels of products in fixed point, with AVX512-VNNI.
 
-use super::x86::{Avx512, broadcast};
+use super::x86::{Avx512, apart, broadcast};
 use crate::kernels::attention::NARROW;
 use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, ROUNDED, Rounding, STRETCH};
@@ -30,8 +30,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
     unsafe {
         let stride = t.stride * size_of::<u16>();
         // Of every third row; an address reaches the two below it.
-        let mut rows: [*const u8; MAX_MR.div_ceil(3)] =
-            core::array::from_fn(|i| t.a.cast::<u8>().wrapping_add(3 * i * stride));
+        let mut rows: [*const u8; MAX_MR.div_ceil(3)] = apart(t.a.cast(), 3 * stride);
         let mut unit = t.a.add(t.k).cast::<u8>();
         let (mut b, mut ahead, mut left) = (t.b, t.ahead, t.k);
         let mut first = true;
@@ -337,8 +336,7 @@ pub(super) unsafe fn scores<const R: usize>(t: &ScoreTile, tops: &mut [f32; MAX_
         // SAFETY: the caller's contract; masked lanes are not touched.
         unsafe {
             // Of every third row; an address reaches the two below it.
-            let mut rows: [*const u8; MAX_MR.div_ceil(3)] =
-                core::array::from_fn(|i| t.a.cast::<u8>().wrapping_add(3 * i * stride));
+            let mut rows: [*const u8; MAX_MR.div_ceil(3)] = apart(t.a.cast(), 3 * stride);
             let mut acc = [[_mm512_setzero_si512(); 2]; R];
             for _ in 0..t.k / 2 {
                 let bs = [_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(PANEL).cast())];
@@ -358,8 +356,7 @@ pub(super) unsafe fn scores<const R: usize>(t: &ScoreTile, tops: &mut [f32; MAX_
             let scores = t.scores.add(panel * t.apart);
             unroll!(ROW, R, {
                 let own = t.a.add(ROW * t.stride + t.k).cast::<f32>().read_unaligned();
-                let [x, y] = acc[ROW].map(|sum| _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(own)));
-                let [x, y] = [_mm512_mul_ps(x, units[0]), _mm512_mul_ps(y, units[1])];
+                let [x, y] = [score(acc[ROW][0], own, units[0]), score(acc[ROW][1], own, units[1])];
                 _mm512_storeu_ps(scores.add(ROW * PANEL), x);
                 _mm512_storeu_ps(scores.add(ROW * PANEL + LANES), y);
                 let top = _mm512_mask_max_ps(most[ROW], low, most[ROW], x);
@@ -372,6 +369,13 @@ pub(super) unsafe fn scores<const R: usize>(t: &ScoreTile, tops: &mut [f32; MAX_
         *top = _mm512_reduce_max_ps(most);
     }
     none == 0
+}
+
+/// Scores of a sum, by the row's unit and the keys'.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn score(sum: __m512i, own: f32, units: __m512) -> __m512 {
+    _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(own)), units)
 }
 
 /// See [`Tiles::largest`](crate::kernels::attention_fixed::Tiles::largest).

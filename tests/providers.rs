@@ -8,6 +8,7 @@ mod onnxruntime;
 mod program;
 
 use common::path;
+use fewstep::cache::Cache;
 use fewstep::graph::Binding;
 use fewstep::manifest::{Manifest, Request};
 use fewstep::onnx::{Model, Shapes};
@@ -147,7 +148,7 @@ type Bound = (&'static str, Binding, &'static [usize]);
 fn a_network_is_handed_over_in_stages() {
     const TIME: Binding = Binding::TIME;
     const CONDITION: Binding = Binding::CONDITION;
-    let networks: [(&str, &[usize], &[Bound]); 4] = [
+    let networks: [(&str, &[usize], &[Bound]); 5] = [
         ("dit/dit.onnx", &[1, 4, 8, 8], &[("timestep", TIME, &[1]), ("class_labels", CONDITION, &[1])]),
         ("sit/sit.onnx", &[1, 4, 8, 8], &[("r", TIME, &[1]), ("t", TIME, &[1]), ("y", CONDITION, &[1])]),
         (
@@ -159,6 +160,11 @@ fn a_network_is_handed_over_in_stages() {
             "unet2d_condition/unet2d_condition.onnx",
             &[1, 4, 8, 8],
             &[("timestep", TIME, &[1]), ("encoder_hidden_states", CONDITION, &[1, 5, 12])],
+        ),
+        (
+            "external/external.onnx",
+            &[1, 6],
+            &[("s", TIME, &[1]), ("t", TIME, &[1]), ("condition", CONDITION, &[1, 10])],
         ),
     ];
     for (name, state, others) in networks {
@@ -195,6 +201,49 @@ fn a_network_is_handed_over_in_stages() {
             }
         }
     }
+}
+
+/// What was kept of the stages of a network is of no use once its external data are others.
+#[test]
+fn other_external_data_are_another_network() {
+    let folder = TempDir::new().expect("a folder");
+    let [from, to] = [path("tests/networks/external"), folder.path().to_owned()];
+    fs::create_dir(to.join("part")).expect("a folder");
+    for file in ["external.onnx", "external.onnx.data", "part/largest.bin"] {
+        fs::copy(from.join(file), to.join(file)).expect("a copy");
+    }
+    let others: [Bound; 3] =
+        [("s", Binding::TIME, &[1]), ("t", Binding::TIME, &[1]), ("condition", Binding::CONDITION, &[1, 10])];
+    let shapes = others.map(|(name, _, shape)| (name.to_string(), shape.to_vec()));
+    let shapes: Shapes = shapes.into_iter().chain([("x".to_string(), vec![1, 6])]).collect();
+    let bindings = others.map(|(name, binding, _)| (name, binding));
+    let cache = Cache { folder: to.join("cache"), limit: 1 << 30 };
+    let network = to.join("external.onnx");
+    let draw = |bindings, cache| {
+        let opening = Opening { shapes: &shapes, settings: ALONE, bindings, cache };
+        let file = OnnxFile { path: &network, bytes: None };
+        let mut network =
+            Network::on(&Provider::Tract, file, &opening).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(network.prelude().is_some(), !bindings.is_empty());
+        fill(&mut network, &others, 20.0, 3);
+        network.run().unwrap_or_else(|error| panic!("{error}"));
+        network.io().expect("outputs").output_f32(0).expect("an output").to_vec()
+    };
+    let first = draw(&bindings, Some(&cache));
+    assert_eq!(draw(&bindings, Some(&cache)), first);
+    // All weights are halved. Another file takes the place of this one, which may be mapped.
+    let data = fs::read(to.join("external.onnx.data")).expect("weights");
+    let halved: Vec<u8> = data
+        .as_chunks()
+        .0
+        .iter()
+        .flat_map(|&bytes| (f32::from_le_bytes(bytes) / 2.0).to_le_bytes())
+        .collect();
+    fs::write(to.join("halved"), halved).expect("weights");
+    fs::rename(to.join("halved"), to.join("external.onnx.data")).expect("another file");
+    let second = draw(&bindings, Some(&cache));
+    assert_ne!(second, first);
+    assert_close(&second, &draw(&[], None), 1e-5, "halved");
 }
 
 /// Fills all inputs; the condition's only if it is another than before.

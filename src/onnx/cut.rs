@@ -2,7 +2,7 @@
 //!
 //! Shapes are fixed here, so that a shape depends on nothing.
 
-use super::{OnnxError, Shapes, external_files, load};
+use super::{OnnxError, Shapes, folder_of, load};
 use crate::graph::{Binding, Fact, Graph};
 use crate::kernels::DType;
 use prost::Message;
@@ -17,7 +17,8 @@ use tract_onnx::pb;
 pub struct Cut {
     /// From times and conditions to what is handed on, its inputs bound.
     pub before: Graph,
-    /// An ONNX file with the inputs of the network that are left, and then one for each value that is handed on.
+    /// An ONNX file with the inputs of the network that are left, and then one for each value that is handed on. Its external
+    /// data are those of the whole.
     pub after: Vec<u8>,
 }
 
@@ -36,9 +37,6 @@ pub fn cut(
         path: path.into(),
         problem: std::string::ToString::to_string(&problem),
     };
-    if !external_files(bytes).map_err(not_onnx)?.is_empty() {
-        return Ok(None);
-    }
     let mut proto = pb::ModelProto::decode(bytes).map_err(not_onnx)?;
     let Some(mut graph) = proto.graph.take() else { return Ok(None) };
     let values = Values::of(&graph, &binding);
@@ -48,7 +46,7 @@ pub fn cut(
     }
     let earlier = part(&graph, handed.iter().map(|name| &name[..]), &HashSet::new());
     proto.graph = Some(earlier);
-    let before = load::model(proto.clone(), path, None)?;
+    let before = load::model(proto.clone(), path, Some(folder_of(path)))?;
     let known = |(name, _): &(&String, &Vec<usize>)| before.inputs.iter().any(|input| input.name == **name);
     let shapes = shapes.iter().filter(known).map(|(name, shape)| (name.clone(), shape.clone())).collect();
     let before = before.into_graph(&shapes)?.bound(&binding).optimized();

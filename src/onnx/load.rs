@@ -88,6 +88,11 @@ pub fn external_files(bytes: &[u8]) -> Result<BTreeSet<String>, prost::DecodeErr
     Ok(entries.filter(|entry| entry.key == "location").map(|entry| entry.value).collect())
 }
 
+/// The folder of a file, beside which its external data are.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// What a file declares, for those who leave its nodes and weights to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -175,8 +180,7 @@ impl Model {
     pub fn read(path: &Path) -> Result<Model, OnnxError> {
         let wrap = |source| OnnxError::Read { path: path.to_path_buf(), source };
         let bytes = crate::mapping::map(path).map_err(wrap)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        Model::parse(&bytes, path, Some(folder))
+        Model::parse(&bytes, path, Some(folder_of(path)))
     }
 
     /// Parses the bytes of a file named `path`, for errors; external data are looked for in `folder`.

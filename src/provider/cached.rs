@@ -141,10 +141,21 @@ fn contents(network: &Path, parts: &[u8], cache: &Cache) -> Option<KeyBuilder> {
     let found = found.ok()?;
     let mut key = KeyBuilder::new();
     key.add(parts).add(found.as_bytes());
-    for file in found.lines().skip(1) {
+    add_files(&mut key, network, found.lines().skip(1), cache)?;
+    Some(key)
+}
+
+/// Adds what is in a network's files of external data to a key; `None` if one can not be read.
+pub(super) fn add_files<'a>(
+    key: &mut KeyBuilder,
+    network: &Path,
+    files: impl Iterator<Item = &'a str>,
+    cache: &Cache,
+) -> Option<()> {
+    for file in files {
         key.add(cache.finding("digest", &network.with_file_name(file), digest).ok()?.as_bytes());
     }
-    Some(key)
+    Some(())
 }
 
 fn digest(file: &File) -> io::Result<String> {

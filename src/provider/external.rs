@@ -7,7 +7,7 @@ use crate::engine::EngineError;
 use crate::graph::Binding;
 use crate::kernels::DType;
 use crate::mapping::{self, Bytes, Scratch};
-use crate::onnx::{Declared, Header, Model, OnnxError, concrete_shapes};
+use crate::onnx::{Declared, Header, Model, OnnxError, concrete_shapes, folder_of};
 use crate::plan::{Fact, Plan, Slots};
 use crate::sampler::Table;
 use half::f16;
@@ -23,7 +23,7 @@ use std::{fmt, io};
 pub struct OnnxFile<'a> {
     /// External data are beside it.
     pub path: &'a Path,
-    /// Its contents, if the path is only a name.
+    /// Its contents, where they are not read from there.
     pub bytes: Option<&'a [u8]>,
 }
 
@@ -32,7 +32,7 @@ impl OnnxFile<'_> {
     /// As [`Model::read`].
     pub fn read(&self) -> Result<Model, OnnxError> {
         match self.bytes {
-            Some(bytes) => Model::parse(bytes, self.path, None),
+            Some(bytes) => Model::parse(bytes, self.path, Some(self.folder())),
             None => Model::read(self.path),
         }
     }
@@ -43,6 +43,11 @@ impl OnnxFile<'_> {
     /// If the file can not be read, or is not ONNX.
     pub fn header(&self) -> Result<Header, OnnxError> {
         Header::parse(&self.contents()?, self.path)
+    }
+
+    /// Where external data are.
+    pub(super) fn folder(&self) -> &Path {
+        folder_of(self.path)
     }
 
     /// # Errors

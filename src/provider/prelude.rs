@@ -1,6 +1,7 @@
 //! What the engine evaluates of a network before a general runtime gets the rest: the stages that depend on times and
 //! conditions alone. As in the engine they run when these change, and what they compute is kept for each time and condition.
 
+use super::cached::add_files;
 use super::external::{Element, Port, Ports};
 use super::{Cpu, NetworkError, OnnxFile, Opening, Settings};
 use crate::cache::{Cache, Key, KeyBuilder};
@@ -8,7 +9,7 @@ use crate::engine::EngineError;
 use crate::graph::Binding;
 use crate::kernels::{DType, cpu};
 use crate::mapping::{self, Bytes};
-use crate::onnx::{Cut, Header, cut};
+use crate::onnx::{Cut, Header, cut, external_files};
 use crate::plan::{Package, Plan, Recipe, Slots, VERSION, lower};
 use std::format;
 use std::fs;
@@ -62,10 +63,11 @@ pub(super) fn split(file: OnnxFile<'_>, opening: &Opening<'_>) -> Option<(Cpu, R
         return None;
     }
     let bytes = file.contents().ok().filter(|bytes| bytes.len() <= LARGEST)?;
-    let key = key(&bytes, opening);
+    // A file of external data that can not be read, those speak of who need it.
+    let entry = opening.cache.and_then(|cache| Some((cache, key(file.path, &bytes, opening, cache)?)));
     // One thread: what runs here is small, and the runtime has threads of its own.
     let settings = Settings { threads: 1, ..Settings::default() };
-    if let Some(folder) = opening.cache.and_then(|cache| cache.find_folder(&key)) {
+    if let Some(folder) = entry.as_ref().and_then(|(cache, key)| cache.find_folder(key)) {
         if !folder.join(AFTER).is_file() {
             return None;
         }
@@ -79,7 +81,7 @@ pub(super) fn split(file: OnnxFile<'_>, opening: &Opening<'_>) -> Option<(Cpu, R
     let bound = |name: &str| opening.binding(name);
     // What can not be cut here, the runtime may well take whole.
     let cut = cut(&bytes, file.path, opening.shapes, bound).ok().flatten();
-    if let Some(cache) = opening.cache {
+    if let Some((cache, key)) = entry {
         // A full disk, or an operator that a plan can not hold, is no reason not to run.
         store(cache, &key, cut.as_ref());
     }
@@ -87,12 +89,15 @@ pub(super) fn split(file: OnnxFile<'_>, opening: &Opening<'_>) -> Option<(Cpu, R
     Some((Cpu::compile(before, settings).ok()?, Rest::Made(after)))
 }
 
-fn key(bytes: &[u8], opening: &Opening<'_>) -> Key {
+fn key(path: &Path, bytes: &[u8], opening: &Opening<'_>, cache: &Cache) -> Option<Key> {
     let mut shapes: Vec<_> = opening.shapes.iter().collect();
     shapes.sort();
     let version = env!("CARGO_PKG_VERSION");
     let made = format!("split {VERSION} {version} {} {shapes:?} {:?}", cpu::best().isa, opening.bindings);
-    KeyBuilder::new().add(made.as_bytes()).add(bytes).key()
+    let mut key = KeyBuilder::new();
+    key.add(made.as_bytes()).add(bytes);
+    add_files(&mut key, path, external_files(bytes).ok()?.iter().map(|file| &file[..]), cache)?;
+    Some(key.key())
 }
 
 fn store(cache: &Cache, key: &Key, cut: Option<&Cut>) -> Option<()> {

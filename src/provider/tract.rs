@@ -4,13 +4,14 @@
 use super::external::{Element, Port, Ports, Runtime};
 use super::{Assigned, NetworkError, OnnxFile, ProviderError};
 use crate::onnx::{Declared, Header};
+use prost::Message;
 use std::boxed::Box;
 use std::format;
-use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TypedSimplePlan;
 
@@ -28,10 +29,12 @@ impl Tract {
         let plan = caught(|| {
             // What a file says of its values may hang on symbols that the inputs have fixed.
             let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-            let mut model = match file.bytes {
-                Some(bytes) => onnx.model_for_read(&mut Cursor::new(bytes))?,
-                None => onnx.model_for_path(file.path)?,
-            };
+            let proto = pb::ModelProto::decode(&*file.contents()?)?;
+            let parsed = onnx.parse(&proto, file.folder().to_str())?;
+            if let Some(name) = parsed.unresolved_inputs.first() {
+                return Err(TractError::msg(format!("nothing computes {name}")));
+            }
+            let mut model = parsed.model;
             for (index, input) in inputs.iter().enumerate() {
                 model
                     .set_input_fact(index, InferenceFact::dt_shape(datum(input.element), &input.shape[..]))?;

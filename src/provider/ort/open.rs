@@ -140,6 +140,9 @@ impl Attempt<'_> {
         let options = self.options(way).map_err(refused)?;
         self.choice.attach(self.library, &options, &self.extra)?;
         let (library, api) = (self.library, self.library.api);
+        if file.bytes.is_some() {
+            self.find_data(&options, file.folder()).map_err(refused)?;
+        }
         let session = Owned::new(api, api.ReleaseSession, |out| match file.bytes {
             // SAFETY: environment and options are alive, the bytes are read during the call.
             Some(bytes) => unsafe {
@@ -185,6 +188,13 @@ impl Attempt<'_> {
             self.draft(&options, draft)?;
         }
         Ok(options)
+    }
+
+    /// Says where external data are of a network that is handed over in memory.
+    fn find_data(&self, options: &Owned<OrtSessionOptions>, folder: &Path) -> Result<(), OrtError> {
+        let folder = CString::new(folder.to_string_lossy().into_owned())?;
+        let key = c"session.model_external_initializers_file_folder_path";
+        configure(self.library.api, options, key, &folder)
     }
 
     /// Has what is made of the network written down.

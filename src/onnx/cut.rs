@@ -2,7 +2,8 @@
 //!
 //! Shapes are fixed here, so that a shape depends on nothing.
 
-use super::{OnnxError, Shapes, folder_of, load};
+use super::{OnnxError, Shapes, load};
+use crate::files;
 use crate::graph::{Binding, Fact, Graph};
 use crate::kernels::DType;
 use prost::Message;
@@ -46,7 +47,7 @@ pub fn cut(
     }
     let earlier = part(&graph, handed.iter().map(|name| &name[..]), &HashSet::new());
     proto.graph = Some(earlier);
-    let before = load::model(proto.clone(), path, Some(folder_of(path)))?;
+    let before = load::model(proto.clone(), path, Some(files::folder(path)))?;
     let known = |(name, _): &(&String, &Vec<usize>)| before.inputs.iter().any(|input| input.name == **name);
     let shapes = shapes.iter().filter(known).map(|(name, shape)| (name.clone(), shape.clone())).collect();
     let before = before.into_graph(&shapes)?.bound(&binding).optimized();

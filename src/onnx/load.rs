@@ -2,6 +2,7 @@
 
 use super::tensors::{self, Files};
 use super::{OnnxError, Shapes, import};
+use crate::files;
 use crate::graph::{Graph, Tensor};
 use prost::Message;
 use std::collections::{BTreeSet, HashMap};
@@ -86,11 +87,6 @@ pub fn external_files(bytes: &[u8]) -> Result<BTreeSet<String>, prost::DecodeErr
     let graph = pb::ModelProto::decode(bytes)?.graph.unwrap_or_default();
     let entries = graph.initializer.into_iter().flat_map(|tensor| tensor.external_data);
     Ok(entries.filter(|entry| entry.key == "location").map(|entry| entry.value).collect())
-}
-
-/// The folder of a file, beside which its external data are.
-pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// What a file declares, for those who leave its nodes and weights to another.
@@ -180,7 +176,7 @@ impl Model {
     pub fn read(path: &Path) -> Result<Model, OnnxError> {
         let wrap = |source| OnnxError::Read { path: path.to_path_buf(), source };
         let bytes = crate::mapping::map(path).map_err(wrap)?;
-        Model::parse(&bytes, path, Some(folder_of(path)))
+        Model::parse(&bytes, path, Some(files::folder(path)))
     }
 
     /// Parses the bytes of a file named `path`, for errors; external data are looked for in `folder`.

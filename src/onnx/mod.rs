@@ -14,7 +14,7 @@ mod tensors;
 mod tract;
 
 pub use cut::{Cut, cut};
-pub use load::{Declared, Dimension, Header, Model, concrete_shapes, external_files, folder_of, interface};
+pub use load::{Declared, Dimension, Header, Model, concrete_shapes, external_files, interface};
 
 use crate::ops::OpError;
 use std::collections::HashMap;

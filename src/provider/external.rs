@@ -4,10 +4,11 @@
 use super::prelude::{Prelude, split};
 use super::{Assigned, NetworkError, Opening, Precision, Provider, ProviderError};
 use crate::engine::EngineError;
+use crate::files;
 use crate::graph::Binding;
 use crate::kernels::DType;
 use crate::mapping::{self, Bytes, Scratch};
-use crate::onnx::{Declared, Header, Model, OnnxError, concrete_shapes, folder_of};
+use crate::onnx::{Declared, Header, Model, OnnxError, concrete_shapes};
 use crate::plan::{Fact, Plan, Slots};
 use crate::sampler::Table;
 use half::f16;
@@ -47,7 +48,7 @@ impl OnnxFile<'_> {
 
     /// Where external data are.
     pub(super) fn folder(&self) -> &Path {
-        folder_of(self.path)
+        files::folder(self.path)
     }
 
     /// # Errors

@@ -35,7 +35,7 @@ pub(super) use broadcast;
 
 /// Where rows begin that are so many bytes apart. Here, and not where it is used, so that it is compiled once for a count.
 #[inline(always)]
-pub(super) fn apart<const ROWS: usize>(first: *const u8, stride: usize) -> [*const u8; ROWS] {
+pub(super) fn row_starts<const ROWS: usize>(first: *const u8, stride: usize) -> [*const u8; ROWS] {
     core::array::from_fn(|row| first.wrapping_add(row * stride))
 }
 

@@ -1,6 +1,6 @@
 //! The innermost kernel of products in half precision, with AVX512-FP16.
 
-use super::x86::{apart, broadcast};
+use super::x86::{broadcast, row_starts};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
 use core::arch::asm;
@@ -21,7 +21,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
     unsafe {
         let stride = t.stride * size_of::<u16>();
         // Of every third row; an address reaches the two below it.
-        let mut rows: [*const u8; MAX_MR.div_ceil(3)] = apart(t.a.cast(), 3 * stride);
+        let mut rows: [*const u8; MAX_MR.div_ceil(3)] = row_starts(t.a.cast(), 3 * stride);
         let (mut b, mut ahead, mut left) = (t.b, t.ahead, t.k);
         let mut first = true;
         while left > 0 || first {

@@ -1,7 +1,7 @@
 //! The innermost kernels of products in fixed point, with AVX2: an instruction multiplies pairs and adds both products, another
 //! adds these to sums. Where both find units that are free, that takes as long as what does one multiply-add in f32.
 
-use super::x86::{Avx2, apart, first};
+use super::x86::{Avx2, first, row_starts};
 use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, ROUNDED, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
@@ -61,7 +61,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
     // SAFETY: the caller's contract.
     unsafe {
         let stride = t.stride * size_of::<F16>();
-        let mut rows: [*const u8; R] = apart(t.a.cast(), stride);
+        let mut rows: [*const u8; R] = row_starts(t.a.cast(), stride);
         let mut unit = t.a.add(t.k).cast::<u8>();
         let (mut b, mut ahead, mut left) = (t.b, t.ahead, t.k);
         let mut first = true;
@@ -301,7 +301,7 @@ pub(super) unsafe fn scores<const R: usize>(t: &ScoreTile, tops: &mut [f32; MAX_
     for panel in 0..t.keys.div_ceil(PANEL) {
         // SAFETY: the caller's contract.
         unsafe {
-            let mut rows: [*const u8; R] = apart(t.a.cast(), stride);
+            let mut rows: [*const u8; R] = row_starts(t.a.cast(), stride);
             let mut acc = [[_mm256_setzero_si256(); NV]; R];
             for _ in 0..t.k / 2 {
                 pair!(acc, R, NV, rows, 0, b);

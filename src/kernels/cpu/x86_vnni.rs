@@ -1,6 +1,6 @@
 //! The innermost kernels of products in fixed point, with AVX512-VNNI.
 
-use super::x86::{Avx512, apart, broadcast};
+use super::x86::{Avx512, broadcast, row_starts};
 use crate::kernels::attention::NARROW;
 use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, ROUNDED, Rounding, STRETCH};
@@ -30,7 +30,7 @@ pub(super) unsafe fn tile<const R: usize, const NV: usize, const PANEL: usize>(t
     unsafe {
         let stride = t.stride * size_of::<u16>();
         // Of every third row; an address reaches the two below it.
-        let mut rows: [*const u8; MAX_MR.div_ceil(3)] = apart(t.a.cast(), 3 * stride);
+        let mut rows: [*const u8; MAX_MR.div_ceil(3)] = row_starts(t.a.cast(), 3 * stride);
         let mut unit = t.a.add(t.k).cast::<u8>();
         let (mut b, mut ahead, mut left) = (t.b, t.ahead, t.k);
         let mut first = true;
@@ -336,7 +336,7 @@ pub(super) unsafe fn scores<const R: usize>(t: &ScoreTile, tops: &mut [f32; MAX_
         // SAFETY: the caller's contract; masked lanes are not touched.
         unsafe {
             // Of every third row; an address reaches the two below it.
-            let mut rows: [*const u8; MAX_MR.div_ceil(3)] = apart(t.a.cast(), 3 * stride);
+            let mut rows: [*const u8; MAX_MR.div_ceil(3)] = row_starts(t.a.cast(), 3 * stride);
             let mut acc = [[_mm512_setzero_si512(); 2]; R];
             for _ in 0..t.k / 2 {
                 let bs = [_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(PANEL).cast())];

@@ -18,6 +18,7 @@ use super::math::Decay;
 use super::simd::{F16, MAX_LANES, Simd};
 use core::f32::consts::{LN_2, LOG2_E};
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
 /// Keys of a block: weights take room beside their scores.
 const KEYS: usize = SINGLE_KEYS / 2;
@@ -168,24 +169,30 @@ unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32
     // SAFETY: elements of the matrix, and of its panels and their units.
     unsafe {
         let zero = V::splat(0.0);
-        let mut buffer = [0.0; MAX_NR];
+        let mut gathered = [[0.0; MAX_LANES]; STRETCH];
         for first in (0..columns).step_by(lanes) {
             let count = lanes.min(columns - first);
+            let from = matrix.ptr.cast_const().offset(first as isize * column);
             let whole = column == 1 && count == lanes;
-            let mut load = |i: usize| {
-                let from = matrix.ptr.cast_const().offset(i as isize * row + first as isize * column);
-                if whole {
-                    return from;
+            // Values that do not lie side by side are read column by column, each of which may be in one piece.
+            let mut stretch = |rows: Range<usize>, again: bool| {
+                for j in (0..count).filter(|_| !whole && again) {
+                    let from = from.offset(rows.start as isize * row + j as isize * column);
+                    for (i, values) in gathered.iter_mut().enumerate().take(rows.len()) {
+                        values[j] = *from.offset(i as isize * row);
+                    }
                 }
-                for (j, value) in buffer[..count].iter_mut().enumerate() {
-                    *value = *from.offset(j as isize * column);
+                let gathered = gathered.as_ptr();
+                move |i: usize| match whole {
+                    true => from.offset(i as isize * row),
+                    false => gathered.add(i - rows.start).cast(),
                 }
-                buffer.as_ptr()
             };
             let (mut most, mut largest) = (zero, zero);
-            for i in (0..rows).step_by(STRETCH) {
+            for rows in stretches(rows) {
+                let load = stretch(rows.clone(), true);
                 let mut sum = zero;
-                for i in i..rows.min(i + STRETCH) {
+                for i in rows {
                     let x = V::load(load(i)).abs();
                     most = most.max_nan(x);
                     sum = sum.add(x);
@@ -200,30 +207,38 @@ unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32
             let scale = zero.like(1.0).div(unit.max_nan(zero.like(f32::MIN_POSITIVE)));
             let panel = packed.add(first / nr * nr * even(rows) + 2 * (first % nr));
             let mut pair = [[0; 16]; 2];
-            for i in (0..rows).step_by(2) {
-                for (i, whole) in (i..).zip(&mut pair) {
-                    // Infinity times 0, the scale of its column, is what it is a sign of.
-                    let x = if i < rows { V::load(load(i)) } else { zero };
-                    let finite = x.abs().le(zero.like(f32::MAX));
-                    let end = zero.like(f32::from(i16::MAX)).copysign(x);
-                    V::select(finite, x.mul(scale), end).store_whole(whole.as_mut_ptr());
-                }
-                if narrow {
-                    for (i, whole) in (i..rows).zip(&pair) {
-                        let to = packed.cast::<i16>().add(i / nr * nr * NARROW + i % nr);
-                        for (j, &value) in whole[..count].iter().enumerate() {
-                            *to.add(j * nr) = value;
-                        }
+            for own in stretches(rows) {
+                let load = stretch(own.clone(), rows > STRETCH);
+                for i in own.step_by(2) {
+                    for (i, whole) in (i..).zip(&mut pair) {
+                        // Infinity times 0, the scale of its column, is what it is a sign of.
+                        let x = if i < rows { V::load(load(i)) } else { zero };
+                        let finite = x.abs().le(zero.like(f32::MAX));
+                        let end = zero.like(f32::from(i16::MAX)).copysign(x);
+                        V::select(finite, x.mul(scale), end).store_whole(whole.as_mut_ptr());
                     }
-                    continue;
-                }
-                let to = panel.add(i * nr).cast::<[i16; 2]>();
-                for (j, (&even, &odd)) in pair[0].iter().zip(&pair[1]).enumerate().take(lanes) {
-                    *to.add(j) = [even, odd];
+                    if narrow {
+                        for (i, whole) in (i..rows).zip(&pair) {
+                            let to = packed.cast::<i16>().add(i / nr * nr * NARROW + i % nr);
+                            for (j, &value) in whole[..count].iter().enumerate() {
+                                *to.add(j * nr) = value;
+                            }
+                        }
+                        continue;
+                    }
+                    let to = panel.add(i * nr).cast::<[i16; 2]>();
+                    for (j, (&even, &odd)) in pair[0].iter().zip(&pair[1]).enumerate().take(lanes) {
+                        *to.add(j) = [even, odd];
+                    }
                 }
             }
         }
     }
+}
+
+/// So many rows in pieces of [`STRETCH`].
+fn stretches(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(STRETCH).map(move |first| first..rows.min(first + STRETCH))
 }
 
 /// Scores of a tile's rows in steps, panel by panel, and the largest of each row, or NaN if one is.

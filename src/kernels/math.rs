@@ -182,13 +182,14 @@ pub fn gelu<V: Simd>(x: V) -> V {
     half.mul_add(erf(x.mul(x.like(core::f32::consts::FRAC_1_SQRT_2))), half)
 }
 
-/// The tanh form of [`gelu`].
+/// The tanh form of [`gelu`]: (1 + tanh(u)) / 2 = e / (e + 1) with e = exp(2 u); as in [`silu`] with 2^4 e for e, as x is about
+/// -10 where that is no longer normal.
 #[inline(always)]
 pub fn gelu_tanh<V: Simd>(x: V) -> V {
-    let half = x.mul(x.like(0.5));
     let t = x.like(SQUARABLE).max(x.abs());
-    let cubic = t.mul(t).mul_add(x.like(0.044_715), x.like(1.0)).mul(x);
-    half.mul_add(tanh(cubic.mul(x.like(0.797_884_6))), half)
+    let cubic = t.mul(t).mul_add(x.like(0.071_354_814), x.like(1.595_769_1)).mul(x);
+    let e = exp_or_zero::<V, 4>(x.like(SATURATED).min(cubic));
+    x.mul(e.add(e.like(scale(4))).reciprocal()).mul(e)
 }
 
 /// x tanh(softplus(x)) = x q / (q + 2) with e = exp(x), q = e (e + 2); as in [`silu`] with 2^7 e for e.

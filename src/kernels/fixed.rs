@@ -8,10 +8,11 @@
 //!
 //! Rows end with the units of their blocks, as f32. Weights lie in pairs of rows, which takes an even depth.
 
-use super::args::{HalfArgs, Rows};
+use super::args::{Activation, HalfArgs, Rows};
 use super::gemm::{self, Depth, Grain, MAX_MR, Panel, Right, Strips, Table};
 use super::half::{self, HalfTile, HalfTileFns};
-use super::simd::{F16, Simd};
+use super::math;
+use super::simd::{F16, Gate};
 use super::winograd::PLACES;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -106,7 +107,7 @@ pub(super) const fn grain(mr: usize, nr: usize) -> Grain {
 /// # Safety
 /// The CPU has the instruction sets of V and of the tiles; the contract of [`HalfArgs`], and k is even.
 #[inline(always)]
-pub(super) unsafe fn run<V: Simd, const MR: usize, const NV: usize>(
+pub(super) unsafe fn run<V: Gate, const MR: usize, const NV: usize>(
     args: &HalfArgs,
     task: usize,
     tiles: &Tiles<MR, NV>,
@@ -126,7 +127,7 @@ struct Blocks<'a, V, const MR: usize, const NV: usize> {
     lanes: PhantomData<V>,
 }
 
-impl<V: Simd, const MR: usize, const NV: usize> Strips for Blocks<'_, V, MR, NV> {
+impl<V: Gate, const MR: usize, const NV: usize> Strips for Blocks<'_, V, MR, NV> {
     const GRAIN: Grain = grain(MR, NV * V::LANES);
     type B = F16;
 
@@ -184,5 +185,11 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Blocks<'_, V, MR, NV>
         let tile = HalfTile { a, stride: ROW, tiles: 1, k, stretch: stretch(k), b, acc, ahead };
         // SAFETY: the caller's contract.
         unsafe { self.tiles.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile) }
+    }
+
+    #[inline(always)]
+    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
+        // SAFETY: the caller's contract.
+        unsafe { math::activate_gated::<V>(activation, c, rows, n, stride) }
     }
 }

@@ -114,6 +114,12 @@ pub(super) trait Strips {
     /// # Safety
     /// As [`Strips::prepare`], which has made this strip of this depth; `vectors` of the panel and of the accumulators.
     unsafe fn multiply(&self, strip: usize, rows: usize, depth: &Depth, panel: &Panel<Self::B>);
+
+    /// Applies an activation to rows of C.
+    ///
+    /// # Safety
+    /// As [`math::activate`].
+    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize);
 }
 
 /// A panel of B at one depth, and where its product goes.
@@ -300,7 +306,7 @@ unsafe fn depth_block<V: Simd, S: Strips>(
                 };
                 let rows = rows(strip);
                 strips.multiply(strip, rows[1], depth, &Panel { b, columns, acc, ahead });
-                epilogue::<V>(args, right.unscale, depth, acc, nr, rows, number * nr);
+                epilogue::<V, S>(args, right.unscale, depth, acc, nr, rows, number * nr);
             }
         }
     }
@@ -365,6 +371,12 @@ impl<V: Simd, const MR: usize, const NV: usize, B> Strips for Pointers<'_, V, MR
                 self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile)
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
+        // SAFETY: the caller's contract.
+        unsafe { math::activate::<V>(activation, c, rows, n, stride) }
     }
 }
 
@@ -464,7 +476,7 @@ unsafe fn step<V: Simd, B: Element, const LANE: i32, const R: usize, const NV: u
 /// Adds what belongs to a tile before the first block of the depth (bias and residual) or what earlier blocks left in
 /// C, and stores; applies the activation after the last block.
 #[inline(always)]
-unsafe fn epilogue<V: Simd>(
+unsafe fn epilogue<V: Simd, S: Strips>(
     args: &GemmArgs,
     unscale: *const f32,
     depth: &Depth,
@@ -502,7 +514,7 @@ unsafe fn epilogue<V: Simd>(
             i += V::LANES;
         }
         if depth.last && args.activation != Activation::None {
-            math::activate::<V>(args.activation, tile, rows[1], columns, args.c_stride);
+            S::activate(args.activation, tile, rows[1], columns, args.c_stride);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Vector functions over [`Simd`]. Error bounds stand beside their tests in `tests.rs`.
 
 use super::args::Activation;
-use super::simd::{POW2_BIAS, Simd};
+use super::simd::{Gate, POW2_BIAS, Simd};
 use core::f32::consts::{LN_2, LOG2_E};
 
 /// Horner's rule, highest coefficient first.
@@ -38,6 +38,21 @@ macro_rules! scaled_exp2 {
             scale,
         )
     }};
+}
+
+/// Applies a function of vectors to rows of so many values.
+macro_rules! each {
+    ($f:ident::<$v:ty>, $ptr:expr, $rows:expr, $n:expr, $stride:expr) => {
+        for row in 0..$rows {
+            for i in (0..$n).step_by(<$v>::LANES) {
+                // SAFETY: element i of the row and those after it are the caller's.
+                unsafe {
+                    let p = $ptr.offset(row as isize * $stride).add(i);
+                    $f(<$v>::load_upto(p, $n - i)).store_upto(p, $n - i);
+                }
+            }
+        }
+    };
 }
 
 /// x = n ln 2 + r after Cody and Waite: n + `bias`, n and r. The bias is an integer near [`POW2_BIAS`].
@@ -192,6 +207,20 @@ pub fn gelu_tanh<V: Simd>(x: V) -> V {
     x.mul(e.add(e.like(scale(4))).reciprocal()).mul(e)
 }
 
+/// [`silu`], as exact as the gate.
+#[inline(always)]
+fn gated_silu<V: Gate>(x: V) -> V {
+    x.mul(x.mul(x.like(-LOG2_E)).gate())
+}
+
+/// [`gelu_tanh`], as exact as the gate.
+#[inline(always)]
+fn gated_gelu_tanh<V: Gate>(x: V) -> V {
+    let t = x.like(SQUARABLE).max(x.abs());
+    let factors = [0.071_354_814, 1.595_769_1].map(|factor| x.like(factor * -LOG2_E));
+    x.mul(t.mul(t).mul_add(factors[0], factors[1]).mul(x).gate())
+}
+
 /// x tanh(softplus(x)) = x q / (q + 2) with e = exp(x), q = e (e + 2); as in [`silu`] with 2^7 e for e.
 #[inline(always)]
 pub fn mish<V: Simd>(x: V) -> V {
@@ -220,30 +249,35 @@ pub type Activate = unsafe fn(Activation, *mut f32, usize, usize, isize);
 /// The CPU has V's instruction set; `rows` rows of `n` values, `stride` apart, are readable and writable at `ptr`.
 #[inline(always)]
 pub unsafe fn activate<V: Simd>(activation: Activation, ptr: *mut f32, rows: usize, n: usize, stride: isize) {
-    macro_rules! each {
-        ($f:expr) => {
-            for row in 0..rows {
-                let mut i = 0;
-                while i < n {
-                    // SAFETY: element i of the row and the n - i after it are the caller's.
-                    unsafe {
-                        let p = ptr.offset(row as isize * stride).add(i);
-                        $f(V::load_upto(p, n - i)).store_upto(p, n - i);
-                    }
-                    i += V::LANES;
-                }
-            }
-        };
-    }
     match activation {
         Activation::None => {}
-        Activation::Relu => each!(relu),
-        Activation::Sigmoid => each!(sigmoid),
-        Activation::Tanh => each!(tanh),
-        Activation::Silu => each!(silu),
-        Activation::Gelu => each!(gelu),
-        Activation::GeluTanh => each!(gelu_tanh),
-        Activation::Mish => each!(mish),
+        Activation::Relu => each!(relu::<V>, ptr, rows, n, stride),
+        Activation::Sigmoid => each!(sigmoid::<V>, ptr, rows, n, stride),
+        Activation::Tanh => each!(tanh::<V>, ptr, rows, n, stride),
+        Activation::Silu => each!(silu::<V>, ptr, rows, n, stride),
+        Activation::Gelu => each!(gelu::<V>, ptr, rows, n, stride),
+        Activation::GeluTanh => each!(gelu_tanh::<V>, ptr, rows, n, stride),
+        Activation::Mish => each!(mish::<V>, ptr, rows, n, stride),
+    }
+}
+
+/// [`activate`], by gates of fewer bits where an activation is one.
+///
+/// # Safety
+/// As that.
+#[inline(always)]
+pub unsafe fn activate_gated<V: Gate>(
+    activation: Activation,
+    ptr: *mut f32,
+    rows: usize,
+    n: usize,
+    stride: isize,
+) {
+    match activation {
+        Activation::Silu => each!(gated_silu::<V>, ptr, rows, n, stride),
+        Activation::GeluTanh => each!(gated_gelu_tanh::<V>, ptr, rows, n, stride),
+        // SAFETY: the caller's contract.
+        _ => unsafe { activate::<V>(activation, ptr, rows, n, stride) },
     }
 }
 

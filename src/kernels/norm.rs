@@ -8,7 +8,11 @@
 
 use super::args::{Activation, NormArgs};
 use super::math::{self, Activate};
+#[cfg(target_arch = "x86_64")]
+use super::simd::Gate;
 use super::simd::Simd;
+#[cfg(target_arch = "x86_64")]
+use core::f32::consts::LOG2_E;
 
 /// Phases of a normalisation: sums, scales, result.
 pub(super) const PHASES: usize = 3;
@@ -437,6 +441,31 @@ pub(super) unsafe fn gated<V: Simd>(args: &NormArgs, task: usize, gate: unsafe f
                 });
             }
             apply_channels::<V, { Activation::Silu as u8 }>(args, &scratch, chunk, pairs);
+        }
+    }
+}
+
+/// What of [`gated`] is left to an instruction set, by vectors that have gates.
+///
+/// # Safety
+/// The CPU has V's instruction set; rows of x and y, means, scales and shifts have two vectors of channels.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) unsafe fn gate<V: Gate>(t: &Gated) {
+    for c in [0, V::LANES] {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let (mean, scale, shift) =
+                (V::load(t.mean.add(c)), V::load(t.scale.add(c)), V::load(t.shift.add(c)));
+            let minus = scale.like(-LOG2_E);
+            let (power, bias) = (scale.mul(minus), shift.mul(minus));
+            let (mut x, mut y) = (t.x.add(c), t.y.add(c));
+            for _ in 0..t.rows {
+                let d = V::load(x).sub(mean);
+                d.mul_add(scale, shift).mul(d.mul_add(power, bias).gate()).store(y);
+                x = x.wrapping_offset(t.x_row);
+                y = y.wrapping_offset(t.y_row);
+            }
         }
     }
 }

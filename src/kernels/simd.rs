@@ -326,3 +326,9 @@ pub trait Simd: Copy {
         Self::select(self.eq(self), self.max(b), self)
     }
 }
+
+/// Vectors with a gate of fewer bits than f32, for what is multiplied in 16 bits.
+pub trait Gate: Simd {
+    /// 1 / (1 + 2^x), NaN of NaN, to fourteen bits.
+    fn gate(self) -> Self;
+}

@@ -6,12 +6,11 @@ use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, ROUNDED, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
-use crate::kernels::norm::Gated;
-use crate::kernels::simd::{F16, Simd};
+use crate::kernels::norm::{self, Gated};
+use crate::kernels::simd::{F16, Gate, Simd};
 use crate::kernels::winograd::{self, PLACES};
 use core::arch::asm;
 use core::arch::x86_64::*;
-use core::f32::consts::LOG2_E;
 use core::mem::MaybeUninit;
 
 /// Lanes of a vector of sums; of a vector of weights, pairs.
@@ -445,44 +444,32 @@ fn whole_powers(exponents: __m256i) -> __m256i {
 /// The CPU has AVX2 and FMA; rows of x and y, means, scales and shifts have so many channels.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn gated(t: &Gated) {
-    let minus = _mm256_set1_ps(-LOG2_E);
     // SAFETY: the caller's contract.
-    unsafe {
-        for at in [0, LANES] {
-            let mean = _mm256_loadu_ps(t.mean.add(at));
-            let (scale, shift) = (_mm256_loadu_ps(t.scale.add(at)), _mm256_loadu_ps(t.shift.add(at)));
-            let (scale_2, shift_2) = (_mm256_mul_ps(scale, minus), _mm256_mul_ps(shift, minus));
-            let (mut x, mut y) = (t.x.add(at), t.y.add(at));
-            for _ in 0..t.rows {
-                let d = _mm256_sub_ps(_mm256_loadu_ps(x), mean);
-                let gate = gate(_mm256_fmadd_ps(d, scale_2, shift_2));
-                _mm256_storeu_ps(y, _mm256_mul_ps(_mm256_fmadd_ps(d, scale, shift), gate));
-                x = x.wrapping_offset(t.x_row);
-                y = y.wrapping_offset(t.y_row);
-            }
-        }
-    }
+    unsafe { norm::gate::<Avx2>(t) }
 }
 
-/// 1 / (1 + 2^x), NaN of NaN, to fourteen bits.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn gate(x: __m256) -> __m256 {
-    /// Powers beyond have no reciprocal that is a normal number.
-    const MOST: f32 = 125.0;
-    // Of two operands the second one is the result where one is NaN.
-    let x = _mm256_min_ps(_mm256_set1_ps(MOST), _mm256_max_ps(_mm256_set1_ps(-MOST), x));
-    let floor = _mm256_floor_ps(x);
-    // What is above the next lower integer, of whose power a polynomial is within 4e-6.
-    let part = _mm256_sub_ps(x, floor);
-    let p = _mm256_fmadd_ps(_mm256_set1_ps(1.355_574_7e-2), part, _mm256_set1_ps(5.203_237e-2));
-    let p = _mm256_fmadd_ps(p, part, _mm256_set1_ps(2.413_797_6e-1));
-    let p = _mm256_fmadd_ps(p, part, _mm256_set1_ps(6.930_321e-1));
-    let p = _mm256_fmadd_ps(p, part, _mm256_set1_ps(1.0));
-    let exponent = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(floor));
-    let power = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
-    let sum = _mm256_add_ps(power, _mm256_set1_ps(1.0));
-    // Eleven bits, and Newton's step to twice as many.
-    let near = _mm256_rcp_ps(sum);
-    _mm256_mul_ps(near, _mm256_fnmadd_ps(sum, near, _mm256_set1_ps(2.0)))
+impl Gate for Avx2 {
+    #[inline(always)]
+    fn gate(self) -> Self {
+        /// Powers beyond have no reciprocal that is a normal number.
+        const MOST: f32 = 125.0;
+        // Of two operands the second one is the result where one is NaN.
+        let x = self.like(MOST).min(self.like(-MOST).max(self));
+        let floor = x.floor();
+        // What is above the next lower integer, of whose power a polynomial is within 4e-6.
+        let part = x.sub(floor);
+        let p = part.mul_add(part.like(1.355_574_7e-2), part.like(5.203_237e-2));
+        let p = p.mul_add(part, part.like(2.413_797_6e-1));
+        let p = p.mul_add(part, part.like(6.930_321e-1));
+        let p = p.mul_add(part, part.like(1.0));
+        // SAFETY: a value proves the instruction set.
+        unsafe {
+            let exponent = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(floor.0));
+            let power = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.0), exponent));
+            let sum = _mm256_add_ps(power, _mm256_set1_ps(1.0));
+            // Eleven bits, and Newton's step to twice as many.
+            let near = _mm256_rcp_ps(sum);
+            Avx2(_mm256_mul_ps(near, _mm256_fnmadd_ps(sum, near, _mm256_set1_ps(2.0))))
+        }
+    }
 }

@@ -6,12 +6,11 @@ use crate::kernels::attention_fixed::{STEPS, ScoreTile, Scores, WEIGHT};
 use crate::kernels::fixed::{Forward, LIMIT, ROUNDED, Rounding, STRETCH};
 use crate::kernels::gemm::{MAX_MR, unroll};
 use crate::kernels::half::HalfTile;
-use crate::kernels::norm::Gated;
-use crate::kernels::simd::{F16, Simd};
+use crate::kernels::norm::{self, Gated};
+use crate::kernels::simd::{F16, Gate, Simd};
 use crate::kernels::winograd::{IN, NUMBERS, PLACES};
 use core::arch::asm;
 use core::arch::x86_64::*;
-use core::f32::consts::LOG2_E;
 use core::mem::MaybeUninit;
 
 /// Lanes of a vector of sums; of a vector of weights, pairs.
@@ -510,34 +509,23 @@ fn in_order(packed: __m512i) -> __m512i {
 /// The CPU has AVX-512; rows of x and y, means, scales and shifts have so many channels.
 #[target_feature(enable = "avx512f,avx512dq")]
 pub(super) unsafe fn gated(t: &Gated) {
-    let minus = _mm512_set1_ps(-LOG2_E);
     // SAFETY: the caller's contract.
-    unsafe {
-        for at in [0, LANES] {
-            let [mean, scale, shift] = [t.mean, t.scale, t.shift].map(|from| _mm512_loadu_ps(from.add(at)));
-            let [scale_2, shift_2] = [_mm512_mul_ps(scale, minus), _mm512_mul_ps(shift, minus)];
-            let (mut x, mut y) = (t.x.add(at), t.y.add(at));
-            for _ in 0..t.rows {
-                let d = _mm512_sub_ps(_mm512_loadu_ps(x), mean);
-                let gate = gate(_mm512_fmadd_ps(d, scale_2, shift_2));
-                _mm512_storeu_ps(y, _mm512_mul_ps(_mm512_fmadd_ps(d, scale, shift), gate));
-                x = x.wrapping_offset(t.x_row);
-                y = y.wrapping_offset(t.y_row);
-            }
-        }
-    }
+    unsafe { norm::gate::<Avx512>(t) }
 }
 
-/// 1 / (1 + 2^x), NaN of NaN, to fourteen bits.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-fn gate(x: __m512) -> __m512 {
-    let number = |x: f32| _mm512_set1_ps(x);
-    // What is above the next lower integer, of whose power a polynomial is within 4e-6.
-    let part = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF }>(x);
-    let p = _mm512_fmadd_ps(number(1.355_574_7e-2), part, number(5.203_237e-2));
-    let p = _mm512_fmadd_ps(p, part, number(2.413_797_6e-1));
-    let p = _mm512_fmadd_ps(p, part, number(6.930_321e-1));
-    let p = _mm512_fmadd_ps(p, part, number(1.0));
-    _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(p, x), number(1.0)))
+impl Gate for Avx512 {
+    #[inline(always)]
+    fn gate(self) -> Self {
+        // SAFETY: a value proves the instruction set, of which every row for it has these parts.
+        unsafe {
+            let x = self.0;
+            // What is above the next lower integer, of whose power a polynomial is within 4e-6.
+            let part = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF }>(x);
+            let p = _mm512_fmadd_ps(self.like(1.355_574_7e-2).0, part, self.like(5.203_237e-2).0);
+            let p = _mm512_fmadd_ps(p, part, self.like(2.413_797_6e-1).0);
+            let p = _mm512_fmadd_ps(p, part, self.like(6.930_321e-1).0);
+            let p = _mm512_fmadd_ps(p, part, self.like(1.0).0);
+            Avx512(_mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(p, x), self.like(1.0).0)))
+        }
+    }
 }

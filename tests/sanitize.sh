@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 suite() {
     # The sweeps over all arguments of a function are long, and touch no memory but an array's.
-    cargo test --release --locked --lib --no-default-features --features f16 "$@" kernels -- --skip error_bounds
+    cargo test --release --locked --lib "$@" kernels -- --skip error_bounds
 }
 
 if [ "${1:-}" = --install ] && ! command -v valgrind >/dev/null; then
@@ -19,7 +19,8 @@ if [ "${1:-}" = --install ] && ! command -v valgrind >/dev/null; then
     { $sudo apt-get update -qq && $sudo apt-get install -y -qq valgrind >/dev/null; } || echo "apt cannot install valgrind"
 fi
 
-# Valgrind runs one thread at a time, which leaves the other CPUs to what the sanitizer needs.
+# Valgrind runs one thread at a time, which leaves the other CPUs to what the sanitizer needs; and the very program that `cargo test
+# --release` builds.
 ran=
 if command -v valgrind >/dev/null; then
     suite --no-run
@@ -35,7 +36,7 @@ fi
 status=0
 if compgen -G "$(rustc --print target-libdir)/librustc-*_rt.asan.a" >/dev/null; then
     # The sanitizer is part of the stable toolchain, its flag is not. Only a named target keeps the flag from build scripts.
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" suite --target "$host" \
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" suite --no-default-features --features f16 --target "$host" \
         --target-dir "${CARGO_TARGET_DIR:-target}/sanitize" --config tests/quick.toml || status=$?
 else
     echo "sanitize: AddressSanitizer skipped, this toolchain comes without it"

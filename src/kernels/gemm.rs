@@ -21,6 +21,10 @@ pub(super) const MAX_MR: usize = 16;
 pub(super) const MAX_NR: usize = 64;
 /// The most taps of a depth block.
 pub(super) const MAX_TAPS: usize = 16;
+/// Floats of an operand or a result that the cache of the second level keeps beside what a task works on.
+pub(super) const NEAR: usize = 96 << 10;
+/// Floats that are fetched at once: two lines.
+pub(super) const LINES: usize = 32;
 /// The depth of a block.
 pub(super) const DEPTH: usize = 512;
 /// Columns of C in a task, where preparing its strips takes little.
@@ -279,6 +283,7 @@ unsafe fn depth_block<V: Simd, S: Strips>(
     let (row, panel_len) = (nr * size_of::<S::B>(), args.taps * args.k * nr);
     let mut acc = MaybeUninit::<Accumulators>::uninit();
     let acc = acc.as_mut_ptr().cast::<f32>();
+    let far = !V::BY_LANE && args.m * args.n > NEAR;
     // SAFETY: rows, taps and depth lie within A, panels within B; a product fills rows x NR of the accumulators (fewer
     // than MAX_MR x MAX_NR), which is what the epilogue reads.
     unsafe {
@@ -305,9 +310,25 @@ unsafe fn depth_block<V: Simd, S: Strips>(
                     Ahead { from: next.cast::<u8>().wrapping_add(strip * share), step: row / count }
                 };
                 let rows = rows(strip);
+                if far && (number * nr).is_multiple_of(LINES) {
+                    fetch_rows::<V>(args, rows, number * nr);
+                }
                 strips.multiply(strip, rows[1], depth, &Panel { b, columns, acc, ahead });
                 epilogue::<V, S>(args, right.unscale, depth, acc, nr, rows, number * nr);
             }
+        }
+    }
+}
+
+/// Asks for the rows of C that a tile writes, and for what is added to them, while its product keeps the CPU busy: they are short
+/// pieces, far apart, and a line that is written has to be read first.
+#[inline(always)]
+fn fetch_rows<V: Simd>(args: &GemmArgs, rows: [usize; 2], column: usize) {
+    for row in rows[0]..rows[0] + rows[1] {
+        let at = |stride: isize| row as isize * stride + column as isize;
+        V::prefetch(args.c.wrapping_offset(at(args.c_stride)).cast());
+        if !args.residual.is_null() {
+            V::prefetch(args.residual.wrapping_offset(at(args.residual_stride)).cast());
         }
     }
 }

@@ -197,12 +197,15 @@ pub fn gelu<V: Simd>(x: V) -> V {
     half.mul_add(erf(x.mul(x.like(core::f32::consts::FRAC_1_SQRT_2))), half)
 }
 
+/// What x and x^3 count in [`gelu_tanh`]: twice the root of 2 / pi, and 0.044715 of it.
+const CUBIC: [f32; 2] = [1.595_769_2, 0.071_354_814];
+
 /// The tanh form of [`gelu`]: (1 + tanh(u)) / 2 = e / (e + 1) with e = exp(2 u); as in [`silu`] with 2^4 e for e, as x is about
 /// -10 where that is no longer normal.
 #[inline(always)]
 pub fn gelu_tanh<V: Simd>(x: V) -> V {
     let t = x.like(SQUARABLE).max(x.abs());
-    let cubic = t.mul(t).mul_add(x.like(0.071_354_814), x.like(1.595_769_1)).mul(x);
+    let cubic = t.mul(t).mul_add(x.like(CUBIC[1]), x.like(CUBIC[0])).mul(x);
     let e = exp_or_zero::<V, 4>(x.like(SATURATED).min(cubic));
     x.mul(e.add(e.like(scale(4))).reciprocal()).mul(e)
 }
@@ -217,8 +220,8 @@ fn gated_silu<V: Gate>(x: V) -> V {
 #[inline(always)]
 fn gated_gelu_tanh<V: Gate>(x: V) -> V {
     let t = x.like(SQUARABLE).max(x.abs());
-    let factors = [0.071_354_814, 1.595_769_1].map(|factor| x.like(factor * -LOG2_E));
-    x.mul(t.mul(t).mul_add(factors[0], factors[1]).mul(x).gate())
+    let factors = CUBIC.map(|factor| x.like(factor * -LOG2_E));
+    x.mul(t.mul(t).mul_add(factors[1], factors[0]).mul(x).gate())
 }
 
 /// x tanh(softplus(x)) = x q / (q + 2) with e = exp(x), q = e (e + 2); as in [`silu`] with 2^7 e for e.

@@ -15,7 +15,7 @@ use super::areas::At;
 use super::args::{Activation, GemmArgs, HalfArgs, Patches, Rows, WinogradArgs};
 use super::cpu::Arithmetic;
 use super::fixed;
-use super::gemm::{self, Ahead, MAX_MR, Pixel, Tile, TileFns};
+use super::gemm::{self, Ahead, LINES, MAX_MR, NEAR, Pixel, Tile, TileFns};
 use super::half::{self, HalfTile, HalfTileFns};
 use super::math;
 use super::simd::{Element, F16, MAX_LANES, Simd};
@@ -47,10 +47,6 @@ const fn cache(format: Format) -> usize {
     if lanes >= 16 { 128 << 10 } else { 384 << 10 }
 }
 
-/// Floats of an image that the cache of the second level keeps beside the strip and its products.
-const NEAR: usize = 96 << 10;
-/// Floats that are fetched at once: two lines.
-const LINES: usize = 32;
 /// The most tasks, each of which may need an area of the scratch at the same time.
 const MOST_TASKS: usize = 16;
 /// Floats between two places beyond what they need: places a power of two apart would share a few sets of the cache.

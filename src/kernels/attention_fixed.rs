@@ -175,8 +175,8 @@ unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32
             let from = matrix.ptr.cast_const().offset(first as isize * column);
             let whole = column == 1 && count == lanes;
             // Values that do not lie side by side are read column by column, each of which may be in one piece.
-            let mut stretch = |rows: Range<usize>, again: bool| {
-                for j in (0..count).filter(|_| !whole && again) {
+            let mut stretch = |rows: Range<usize>, anew: bool| {
+                for j in (0..count).filter(|_| !whole && anew) {
                     let from = from.offset(rows.start as isize * row + j as isize * column);
                     for (i, values) in gathered.iter_mut().enumerate().take(rows.len()) {
                         values[j] = *from.offset(i as isize * row);

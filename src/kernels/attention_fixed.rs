@@ -158,42 +158,71 @@ struct Panels {
     narrow: bool,
 }
 
-/// Packs a matrix by columns of their own units, the smallest with which no sum of [`STRETCH`] products with whole numbers up to
-/// `other` leaves 32 bits.
-#[inline(always)]
-unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32, to: &Panels) {
-    let &Panels { first: packed, units, factor, nr, narrow } = to;
-    let [row, column] = matrix.strides;
-    let lanes = V::LANES;
-    let bound = fixed::room(other) as f32;
-    // SAFETY: elements of the matrix, and of its panels and their units.
-    unsafe {
-        let zero = V::splat(0.0);
-        let mut gathered = [[0.0; MAX_LANES]; STRETCH];
-        for first in (0..columns).step_by(lanes) {
-            let count = lanes.min(columns - first);
-            let from = matrix.ptr.cast_const().offset(first as isize * column);
-            let whole = column == 1 && count == lanes;
-            // Values that do not lie side by side are read column by column, each of which may be in one piece.
-            let mut stretch = |rows: Range<usize>, anew: bool| {
-                for j in (0..count).filter(|_| !whole && anew) {
-                    let from = from.offset(rows.start as isize * row + j as isize * column);
-                    for (i, values) in gathered.iter_mut().enumerate().take(rows.len()) {
-                        values[j] = *from.offset(i as isize * row);
-                    }
-                }
-                let gathered = gathered.as_ptr();
-                move |i: usize| match whole {
-                    true => from.offset(i as isize * row),
-                    false => gathered.add(i - rows.start).cast(),
-                }
-            };
+/// As many columns of a matrix as a vector has lanes, or those that are left.
+struct Columns {
+    from: *const f32,
+    row: isize,
+    column: isize,
+    count: usize,
+    /// Whether rows of them are whole vectors, which are read from where they lie.
+    whole: bool,
+    /// Otherwise the rows of a stretch, each where its number has it.
+    gathered: [[f32; MAX_LANES]; STRETCH],
+}
+
+impl Columns {
+    /// Goes on to columns from one on, of a matrix of so many.
+    fn begin(&mut self, matrix: &Matrix, first: usize, columns: usize, lanes: usize) {
+        self.from = matrix.ptr.cast_const().wrapping_offset(first as isize * self.column);
+        self.count = lanes.min(columns - first);
+        self.whole = self.column == 1 && self.count == lanes;
+    }
+
+    /// Makes rows of a stretch vectors, if they are not: column by column, each of which may lie in one piece.
+    ///
+    /// # Safety
+    /// The matrix has these rows.
+    #[inline(always)]
+    unsafe fn gather(&mut self, rows: Range<usize>) {
+        for j in (0..self.count).filter(|_| !self.whole) {
+            let column = self.from.wrapping_offset(j as isize * self.column);
+            for i in rows.clone() {
+                // SAFETY: an element of the matrix.
+                self.gathered[i % STRETCH][j] = unsafe { *column.offset(i as isize * self.row) };
+            }
+        }
+    }
+
+    /// Row i, of the stretch that was gathered last.
+    ///
+    /// # Safety
+    /// The CPU has V's instruction set, and the matrix this row.
+    #[inline(always)]
+    unsafe fn load<V: Simd>(&self, i: usize) -> V {
+        let row = match self.whole {
+            true => self.from.wrapping_offset(i as isize * self.row),
+            false => self.gathered[i % STRETCH].as_ptr(),
+        };
+        // SAFETY: a whole vector in either place.
+        unsafe { V::load(row) }
+    }
+
+    /// The smallest units with which no sum of [`STRETCH`] products with whole numbers up to `other` leaves 32 bits. All rows are
+    /// gathered for it, stretch by stretch.
+    ///
+    /// # Safety
+    /// As [`Columns::load`], for so many rows.
+    #[inline(always)]
+    unsafe fn units<V: Simd>(&mut self, rows: usize, other: f32) -> V {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let zero = V::splat(0.0);
             let (mut most, mut largest) = (zero, zero);
             for rows in stretches(rows) {
-                let load = stretch(rows.clone(), true);
+                self.gather(rows.clone());
                 let mut sum = zero;
                 for i in rows {
-                    let x = V::load(load(i)).abs();
+                    let x = self.load::<V>(i).abs();
                     most = most.max_nan(x);
                     sum = sum.add(x);
                 }
@@ -202,36 +231,7 @@ unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32
             // Blocks begin anywhere, so that one has parts of two stretches.
             let apart = if rows > STRETCH { 2.0 } else { 1.0 };
             let unit = most.mul(zero.like(1.0 / f32::from(i16::MAX)));
-            let unit = unit.max_nan(largest.mul(zero.like(apart / bound)));
-            unit.mul(zero.like(factor)).store(units.add(first));
-            let scale = zero.like(1.0).div(unit.max_nan(zero.like(f32::MIN_POSITIVE)));
-            let panel = packed.add(first / nr * nr * even(rows) + 2 * (first % nr));
-            let mut pair = [[0; 16]; 2];
-            for own in stretches(rows) {
-                let load = stretch(own.clone(), rows > STRETCH);
-                for i in own.step_by(2) {
-                    for (i, whole) in (i..).zip(&mut pair) {
-                        // Infinity times 0, the scale of its column, is what it is a sign of.
-                        let x = if i < rows { V::load(load(i)) } else { zero };
-                        let finite = x.abs().le(zero.like(f32::MAX));
-                        let end = zero.like(f32::from(i16::MAX)).copysign(x);
-                        V::select(finite, x.mul(scale), end).store_whole(whole.as_mut_ptr());
-                    }
-                    if narrow {
-                        for (i, whole) in (i..rows).zip(&pair) {
-                            let to = packed.cast::<i16>().add(i / nr * nr * NARROW + i % nr);
-                            for (j, &value) in whole[..count].iter().enumerate() {
-                                *to.add(j * nr) = value;
-                            }
-                        }
-                        continue;
-                    }
-                    let to = panel.add(i * nr).cast::<[i16; 2]>();
-                    for (j, (&even, &odd)) in pair[0].iter().zip(&pair[1]).enumerate().take(lanes) {
-                        *to.add(j) = [even, odd];
-                    }
-                }
-            }
+            unit.max_nan(largest.mul(zero.like(apart / fixed::room(other) as f32)))
         }
     }
 }
@@ -239,6 +239,52 @@ unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32
 /// So many rows in pieces of [`STRETCH`].
 fn stretches(rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(STRETCH).map(move |first| first..rows.min(first + STRETCH))
+}
+
+/// Packs a matrix by columns of their own units, see [`Columns::units`].
+#[inline(always)]
+unsafe fn pack<V: Simd>(matrix: &Matrix, [rows, columns]: [usize; 2], other: f32, to: &Panels) {
+    let &Panels { first: packed, units, factor, nr, narrow } = to;
+    let [row, column] = matrix.strides;
+    let gathered = [[0.0; MAX_LANES]; STRETCH];
+    let mut own = Columns { from: matrix.ptr, row, column, count: 0, whole: false, gathered };
+    for first in (0..columns).step_by(V::LANES) {
+        own.begin(matrix, first, columns, V::LANES);
+        // SAFETY: elements of the matrix, and of its panels and their units.
+        unsafe {
+            let zero = V::splat(0.0);
+            let unit = own.units::<V>(rows, other);
+            unit.mul(zero.like(factor)).store(units.add(first));
+            let scale = zero.like(1.0).div(unit.max_nan(zero.like(f32::MIN_POSITIVE)));
+            let panel = packed.add(first / nr * nr * even(rows) + 2 * (first % nr));
+            let mut pair = [[0; 16]; 2];
+            for i in (0..rows).step_by(2) {
+                if i % STRETCH == 0 && rows > STRETCH {
+                    own.gather(i..rows.min(i + STRETCH));
+                }
+                for (i, whole) in (i..).zip(&mut pair) {
+                    // Infinity times 0, the scale of its column, is what it is a sign of.
+                    let x = if i < rows { own.load(i) } else { zero };
+                    let finite = x.abs().le(zero.like(f32::MAX));
+                    let end = zero.like(f32::from(i16::MAX)).copysign(x);
+                    V::select(finite, x.mul(scale), end).store_whole(whole.as_mut_ptr());
+                }
+                if narrow {
+                    for (i, whole) in (i..rows).zip(&pair) {
+                        let to = packed.cast::<i16>().add(i / nr * nr * NARROW + i % nr);
+                        for (j, &value) in whole[..own.count].iter().enumerate() {
+                            *to.add(j * nr) = value;
+                        }
+                    }
+                    continue;
+                }
+                let to = panel.add(i * nr).cast::<[i16; 2]>();
+                for (j, (&even, &odd)) in pair[0].iter().zip(&pair[1]).enumerate().take(V::LANES) {
+                    *to.add(j) = [even, odd];
+                }
+            }
+        }
+    }
 }
 
 /// Scores of a tile's rows in steps, panel by panel, and the largest of each row, or NaN if one is.

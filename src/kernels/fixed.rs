@@ -12,7 +12,7 @@ use super::args::{Activation, HalfArgs, Rows};
 use super::gemm::{self, Depth, Grain, MAX_MR, Panel, Right, Strips, Table};
 use super::half::{self, HalfTile, HalfTileFns};
 use super::math;
-use super::simd::{F16, Gate};
+use super::simd::{F16, Gate, Simd};
 use super::winograd::PLACES;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -188,7 +188,7 @@ impl<V: Gate, const MR: usize, const NV: usize> Strips for Blocks<'_, V, MR, NV>
     }
 
     #[inline(always)]
-    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
+    unsafe fn activate<W: Simd>(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
         // SAFETY: the caller's contract.
         unsafe { math::activate_gated::<V>(activation, c, rows, n, stride) }
     }

@@ -119,11 +119,15 @@ pub(super) trait Strips {
     /// As [`Strips::prepare`], which has made this strip of this depth; `vectors` of the panel and of the accumulators.
     unsafe fn multiply(&self, strip: usize, rows: usize, depth: &Depth, panel: &Panel<Self::B>);
 
-    /// Applies an activation to rows of C.
+    /// Applies an activation to rows of C, as exactly as the product is.
     ///
     /// # Safety
     /// As [`math::activate`].
-    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize);
+    #[inline(always)]
+    unsafe fn activate<V: Simd>(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
+        // SAFETY: the caller's contract.
+        unsafe { math::activate::<V>(activation, c, rows, n, stride) }
+    }
 }
 
 /// A panel of B at one depth, and where its product goes.
@@ -393,12 +397,6 @@ impl<V: Simd, const MR: usize, const NV: usize, B> Strips for Pointers<'_, V, MR
             }
         }
     }
-
-    #[inline(always)]
-    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
-        // SAFETY: the caller's contract.
-        unsafe { math::activate::<V>(activation, c, rows, n, stride) }
-    }
 }
 
 /// The body for each row below R, which is at most 16. A loop would do, did every target unroll it; where it stays one,
@@ -535,7 +533,7 @@ unsafe fn epilogue<V: Simd, S: Strips>(
             i += V::LANES;
         }
         if depth.last && args.activation != Activation::None {
-            S::activate(args.activation, tile, rows[1], columns, args.c_stride);
+            S::activate::<V>(args.activation, tile, rows[1], columns, args.c_stride);
         }
     }
 }

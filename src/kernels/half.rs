@@ -8,11 +8,10 @@
 //! Elsewhere, and where A has so few rows that reading the weights takes all of the time, weights are widened to f32 as
 //! they are read, and nothing else is rounded.
 
-use super::args::{Activation, HalfArgs, Rows};
+use super::args::{HalfArgs, Rows};
 use super::gemm::{
     self, Ahead, COLUMNS, DEPTH, Depth, Grain, MAX_MR, Panel, Pointers, Right, Strips, Table, Tile, TileFns,
 };
-use super::math;
 use super::simd::{Element, F16, Simd};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -155,12 +154,6 @@ impl<V: Simd, const NV: usize> Strips for Scaled<'_, V, NV> {
         // SAFETY: the caller's contract.
         unsafe { self.tiles[columns.div_ceil(V::LANES) - 1][rows - 1](&tile) }
     }
-
-    #[inline(always)]
-    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
-        // SAFETY: the caller's contract.
-        unsafe { math::activate::<V>(activation, c, rows, n, stride) }
-    }
 }
 
 /// Rows of A, scaled and rounded to half precision.
@@ -197,12 +190,6 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Halves<'_, V, MR, NV>
         let tile = HalfTile { a, stride: ROW, tiles: 1, k, stretch, b, acc, ahead };
         // SAFETY: the caller's contract.
         unsafe { self.tiles[columns.div_ceil(Self::LANES) - 1][rows - 1](&tile) }
-    }
-
-    #[inline(always)]
-    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
-        // SAFETY: the caller's contract.
-        unsafe { math::activate::<V>(activation, c, rows, n, stride) }
     }
 }
 

@@ -197,17 +197,17 @@ pub fn gelu<V: Simd>(x: V) -> V {
     half.mul_add(erf(x.mul(x.like(core::f32::consts::FRAC_1_SQRT_2))), half)
 }
 
-/// What x and x^3 count in [`gelu_tanh`]: twice the root of 2 / pi, and 0.044715 of it.
-const CUBIC: [f32; 2] = [1.595_769_2, 0.071_354_814];
+/// The root of 2 / pi, and what x^3 counts beside x, in [`gelu_tanh`].
+const ROOT: f32 = 0.797_884_6;
+const CUBE: f32 = 0.044_715;
 
-/// The tanh form of [`gelu`]: (1 + tanh(u)) / 2 = e / (e + 1) with e = exp(2 u); as in [`silu`] with 2^4 e for e, as x is about
-/// -10 where that is no longer normal.
+/// The tanh form of [`gelu`].
 #[inline(always)]
 pub fn gelu_tanh<V: Simd>(x: V) -> V {
+    let half = x.mul(x.like(0.5));
     let t = x.like(SQUARABLE).max(x.abs());
-    let cubic = t.mul(t).mul_add(x.like(CUBIC[1]), x.like(CUBIC[0])).mul(x);
-    let e = exp_or_zero::<V, 4>(x.like(SATURATED).min(cubic));
-    x.mul(e.add(e.like(scale(4))).reciprocal()).mul(e)
+    let cubic = t.mul(t).mul_add(x.like(CUBE), x.like(1.0)).mul(x);
+    half.mul_add(tanh(cubic.mul(x.like(ROOT))), half)
 }
 
 /// [`silu`], as exact as the gate.
@@ -216,12 +216,12 @@ fn gated_silu<V: Gate>(x: V) -> V {
     x.mul(x.mul(x.like(-LOG2_E)).gate())
 }
 
-/// [`gelu_tanh`], as exact as the gate.
+/// [`gelu_tanh`], as exact as the gate: (1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u)).
 #[inline(always)]
 fn gated_gelu_tanh<V: Gate>(x: V) -> V {
     let t = x.like(SQUARABLE).max(x.abs());
-    let factors = CUBIC.map(|factor| x.like(factor * -LOG2_E));
-    x.mul(t.mul(t).mul_add(factors[1], factors[0]).mul(x).gate())
+    let power = -2.0 * ROOT * LOG2_E;
+    x.mul(t.mul(t).mul_add(x.like(power * CUBE), x.like(power)).mul(x).gate())
 }
 
 /// x tanh(softplus(x)) = x q / (q + 2) with e = exp(x), q = e (e + 2); as in [`silu`] with 2^7 e for e.

@@ -2,9 +2,8 @@
 //! there are columns. Here lanes hold values of the depth: a vector of a row times one of a column, lane by lane, and a sum over
 //! the lanes at the end.
 
-use super::args::{Activation, GemmArgs, Rows};
+use super::args::{GemmArgs, Rows};
 use super::gemm::{self, DEPTH, Depth, Grain, MAX_MR, MAX_TAPS, Panel, STRIPS, Strips, Table};
-use super::math;
 use super::simd::{MAX_LANES, Simd};
 use core::marker::PhantomData;
 
@@ -96,11 +95,5 @@ impl<V: Simd, const MR: usize, const NV: usize> Strips for Narrow<V, MR, NV> {
                 }
             }
         }
-    }
-
-    #[inline(always)]
-    unsafe fn activate(activation: Activation, c: *mut f32, rows: usize, n: usize, stride: isize) {
-        // SAFETY: the caller's contract.
-        unsafe { math::activate::<V>(activation, c, rows, n, stride) }
     }
 }
